@@ -1,0 +1,30 @@
+"""Differentially private synthetic data in JAX/Flax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Budget", "Config", "Schema", "Synthesizer", "__version__"]
+
+if TYPE_CHECKING:
+    from rdpjax.config import Config
+    from rdpjax.data.schema import Schema
+    from rdpjax.privacy.budget import Budget
+    from rdpjax.synthesizer import Synthesizer
+
+_HOMES = {
+    "Budget": "rdpjax.privacy.budget",
+    "Config": "rdpjax.config",
+    "Schema": "rdpjax.data.schema",
+    "Synthesizer": "rdpjax.synthesizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported when first used: `account` needs no JAX."""
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rdpjax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

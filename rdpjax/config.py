@@ -1,0 +1,249 @@
+"""One run as frozen dataclasses; TOML in, TOML out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+import tyro
+
+import rdpjax
+import rdpjax.stages
+from rdpjax.errors import UserError, nearest
+from rdpjax.privacy.budget import Budget
+from rdpjax.stages.stage import TrainingStage
+
+VERSION = 1
+MARGINALS = "marginals"
+DEFAULT_STAGES = ("vae", "gan", "labeler")
+DEFAULT_SHARES = {MARGINALS: 0.08, "vae": 0.6, "gan": 0.12, "labeler": 0.2}
+
+
+def stage_classes() -> dict[str, type]:
+    """Every stage there is, by the name of its file: files in `stages/` that define `STAGE`."""
+    found = {}
+    for module in pkgutil.iter_modules(rdpjax.stages.__path__):
+        stage = getattr(importlib.import_module(f"rdpjax.stages.{module.name}"), "STAGE", None)
+        if stage is not None:
+            found[module.name] = stage
+    return found
+
+
+def _default_stages() -> dict[str, Any]:
+    classes = stage_classes()
+    return {name: classes[name]() for name in DEFAULT_STAGES}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: what it may cost, what it reads and how it is trained. All of it is public.
+
+    Attributes:
+      version: version of this format.
+      dataset: name of the data set.
+      epsilon: total privacy cost of the run, everything included.
+      delta: probability left to chance, below 1 / records.
+      records: number of records, if public; kept private (and measured) otherwise.
+      batch_size: expected records in a batch, for every stage; needs public `records`.
+      holdout: share of the records kept out of everything, in [0, 1).
+      rows: synthetic rows to release.
+      derived: columns computed from generated ones and appended (cardio: bmi, pp).
+      label_source: whether released labels come from the labeler or from the generator.
+      max_codes: most codes of a numeric column.
+      private: False trains without noise or clipping, for comparisons only.
+      shares: each stage's share of the budget (of total mu squared); they sum to 1.
+      epsilons: instead of shares, epsilon of each stage by itself.
+      stages: settings of the stages that are trained, in order.
+    """
+
+    version: int = VERSION
+    dataset: str = "cardio"
+    epsilon: float = 5.0
+    delta: float = 1e-5
+    records: int | None = None
+    batch_size: int | None = None
+    holdout: float = 0.2
+    rows: int = 50_000
+    derived: tuple[str, ...] = ()
+    label_source: Literal["labeler", "generator"] = "labeler"
+    max_codes: int = 32
+    private: bool = True
+    shares: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
+    epsilons: dict[str, float] = field(default_factory=dict)
+    stages: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(
+        default_factory=_default_stages
+    )
+
+    def __post_init__(self) -> None:
+        if self.version > VERSION:
+            raise UserError(
+                f"config: version {self.version} is newer than this rdpjax ({VERSION}); upgrade it"
+            )
+        Budget(self.epsilon, self.delta)
+        if not 0 <= self.holdout < 1:
+            raise UserError(f"holdout is {self.holdout:g}; it must lie in [0, 1)")
+        if self.rows < 1:
+            raise UserError(f"rows is {self.rows}; ask for 1 or more")
+        if not 2 <= self.max_codes <= 255:
+            raise UserError(f"max_codes is {self.max_codes}; it must lie between 2 and 255")
+        if self.records is not None and self.records < 1:
+            raise UserError(f"records is {self.records}; it must be 1 or more")
+        if self.records is not None and self.delta * self.records >= 1:
+            raise UserError(
+                f"delta is {self.delta:g}; it must be below 1 / records = {1 / self.records:.3g}"
+            )
+        self._check_batch()
+        self._check_stages()
+
+    def _check_batch(self) -> None:
+        if self.batch_size is None:
+            return
+        if self.records is None:
+            raise UserError("batch_size needs the public number of records: give records too")
+        if not 1 <= self.batch_size <= self.records:
+            raise UserError(
+                f"batch_size is {self.batch_size}; it must lie between 1 and "
+                f"records = {self.records}"
+            )
+
+    def _check_stages(self) -> None:
+        if not any(hasattr(stage, "emit") for stage in self.stages.values()):
+            raise UserError("stages: none of them generates records; keep vae")
+        if "gan" in self.stages and "vae" not in self.stages:
+            raise UserError("stages: gan needs the decoder of vae; keep vae")
+        if self.label_source == "labeler" and "labeler" not in self.stages:
+            raise UserError("stages: no labeler; keep it or use label_source = 'generator'")
+        spent, key = (self.epsilons, "epsilons") if self.epsilons else (self.shares, "shares")
+        for name in spent:
+            if name != MARGINALS and name not in self.stages:
+                raise UserError(f"{key}: no stage {name!r}{nearest(name, list(self.stages))}")
+        for name in self.stages:
+            if name not in spent:
+                raise UserError(f"{key}: none for stage {name!r}; give one to each stage")
+        if MARGINALS not in spent and self.records is None:
+            raise UserError(f"{key}: without {MARGINALS} the number of records must be public")
+        for name, stage in self.stages.items():
+            if not isinstance(stage, TrainingStage):
+                raise UserError(f"stages: {name!r} is no stage")
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.epsilon, self.delta)
+
+    def sampling_rate(self, stage: str) -> float:
+        """q of a stage: its setting, or batch_size / records where these are given."""
+        if self.batch_size is not None and self.records is not None:
+            return self.batch_size / self.records
+        rate: float = self.stages[stage].sampling_rate
+        return rate
+
+    def to_toml(self) -> str:
+        """The configuration as TOML; None is left out."""
+        values = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in ("shares", "epsilons", "stages")
+        }
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        tables: dict[str, Any] = (
+            {"epsilons": self.epsilons} if self.epsilons else {"shares": self.shares}
+        )
+        tables |= {name: dataclasses.asdict(stage) for name, stage in self.stages.items()}
+        plain = {k: v for k, v in values.items() if v is not None}
+        return tomli_w.dumps(plain | {"stages": list(self.stages)} | tables)
+
+    @staticmethod
+    def from_toml(text: str, where: str = "config") -> Config:
+        """The inverse of `to_toml`; a key that is not given keeps its default.
+
+        Raises:
+          UserError: not TOML, an unknown key (the nearest is suggested), or a value of a wrong
+            kind or range; the message begins with `where`.
+
+        Examples:
+          >>> Config.from_toml("epsilon = 1.0").epsilon
+          1.0
+          >>> Config.from_toml("epsilonn = 1.0")
+          Traceback (most recent call last):
+          ...
+          rdpjax.errors.UserError: config: unknown key 'epsilonn'; did you mean 'epsilon'?
+        """
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{where}: not TOML: {error}") from None
+        if isinstance(version := values.get("version", VERSION), int) and version > VERSION:
+            raise UserError(
+                f"{where}: version {version} is newer than this rdpjax ({VERSION}); upgrade it"
+            )
+        classes = stage_classes()
+        names = values.pop("stages", list(DEFAULT_STAGES))
+        stages = {}
+        for name in names if isinstance(names, list) else [names]:
+            if name not in classes:
+                raise UserError(
+                    f"{where}: unknown stage {name!r}{nearest(str(name), list(classes))}"
+                )
+            stages[name] = _build(classes[name], values.pop(name, {}), f"{where} [{name}]")
+        if "epsilons" in values:
+            values["shares"] = {}
+        return _build(Config, values | {"stages": stages}, where)
+
+
+def _build(kind: type, values: Any, where: str) -> Any:
+    """A dataclass from TOML values, with keys and kinds checked against its defaults."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: must be a table")
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    clean = dict(values)
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}{nearest(key, list(known))}")
+        declared = str(known[key].type)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if declared == "float" and number:
+            clean[key] = float(value)
+        elif declared.startswith("int") and (not number or isinstance(value, float)):
+            raise UserError(f"{where}: {key} must be a whole number, got {value!r}")
+        elif declared == "float" and not number:
+            raise UserError(f"{where}: {key} must be a number, got {value!r}")
+        elif declared == "bool" and not isinstance(value, bool):
+            raise UserError(f"{where}: {key} must be true or false, got {value!r}")
+        elif declared.startswith("tuple"):
+            clean[key] = tuple(value) if isinstance(value, list) else (value,)
+        elif declared.startswith("Literal") and value not in ("labeler", "generator"):
+            raise UserError(f"{where}: {key} must be 'labeler' or 'generator', got {value!r}")
+        elif declared == "dict[str, float]":
+            clean[key] = _numbers(value, f"{where} [{key}]")
+    return kind(**clean)
+
+
+def _numbers(values: Any, where: str) -> dict[str, float]:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: must be a table of numbers")
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{where}: {key} must be a number, got {value!r}")
+    return {key: float(value) for key, value in values.items()}
+
+
+def load_config(path: Path | str) -> Config:
+    """A configuration from a TOML file, or from the name of a shipped one.
+
+    Raises:
+      UserError: no such file, or what `Config.from_toml` refuses.
+    """
+    path = Path(path)
+    home = Path(rdpjax.__file__).parent
+    shipped = [folder / "configs" / path.name for folder in (home, home.parent)]
+    found = next((p for p in (path, *shipped) if p.is_file()), None)
+    if found is None:
+        raise UserError(f"{path}: no such configuration file")
+    return Config.from_toml(found.read_text(encoding="utf-8"), str(path))

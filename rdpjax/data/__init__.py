@@ -1,0 +1,1 @@
+"""Records and what is public about them: schemas, readers, codecs, the simulated cohort."""

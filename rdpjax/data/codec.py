@@ -1,0 +1,269 @@
+"""Records to arrays and back.
+
+A value becomes a *cell* (public: a place on the schema's grid) and a cell becomes a *code*: one of
+at most `max_codes` groups of neighbouring cells that hold about equal shares of the *noisy*
+histogram. Values on which many people pile up (120 mmHg) are groups of their own, so they come
+back as they were. Inside a group a cell is drawn from the noisy histogram.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rdpjax.data.schema import Categorical, Numeric, Schema
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """One-way shares of every column, as measured under the budget (or declared public).
+
+    Attributes:
+      shares: one array per schema column, over its cells; non-negative, sums to 1.
+      halves: per column, the share of values that are not whole; 0 where that is not modelled.
+      records: the noisy (or public) number of records.
+      deviation: standard deviation of the noise on each count; 0 where nothing was measured.
+    """
+
+    shares: tuple[np.ndarray, ...]
+    halves: tuple[float, ...]
+    records: float
+    deviation: float = 0.0
+
+    @staticmethod
+    def uniform(schema: Schema, records: float) -> Marginals:
+        """Every cell alike: what is known before anything is measured."""
+        shares = tuple(np.full(c.cells, 1 / c.cells) for c in schema.columns)
+        return Marginals(shares, (0.0,) * len(shares), records)
+
+
+def encode_cells(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
+    """Cells of canonical values.
+
+    Args:
+      schema: public columns and bounds.
+      frame: the schema's columns, in its units; levels must be the schema's.
+
+    Returns:
+      int32 array (rows, columns). A numeric that is not whole where halves are modelled is its
+      cell plus `column.cells`.
+
+    Guarantees:
+      A row's cells depend on that row and the schema alone. Values outside the bounds, +-inf
+      included, go to the first or last cell, NaN to the first: every row gets a valid cell.
+    """
+    out = np.empty((len(frame), len(schema.columns)), np.int32)
+    for j, column in enumerate(schema.columns):
+        values = frame[column.name].to_numpy()
+        if isinstance(column, Categorical):
+            out[:, j] = pd.Categorical(values, categories=list(column.levels)).codes.clip(0)
+            continue
+        clipped = np.clip(
+            np.nan_to_num(values.astype(float), nan=column.low), column.low, column.high
+        )
+        place = (clipped - column.low) / column.cell
+        cells = np.clip(np.floor(place + 1e-6), 0, column.cells - 1).astype(np.int32)
+        if column.within == "halves":
+            cells = np.where(place - cells > 1e-6, cells + column.cells, cells)
+        out[:, j] = cells
+    return out
+
+
+def histogram(schema: Schema, cells: np.ndarray) -> np.ndarray:
+    """All one-way histograms and the record count, as one vector.
+
+    Args:
+      schema: public columns.
+      cells: as `encode_cells` gives them, (rows, columns).
+
+    Returns:
+      float64 vector of length `sum(column.bins) + 1`; its last entry is the number of rows.
+
+    Guarantees:
+      A row adds exactly one 1 per column and one 1 to the count: L2 norm sqrt(columns + 1),
+      whatever its values. No rows give zeros.
+    """
+    parts = []
+    for j, column in enumerate(schema.columns):
+        parts.append(np.bincount(np.minimum(cells[:, j], column.bins - 1), minlength=column.bins))
+    return np.concatenate([*parts, [len(cells)]]).astype(float)
+
+
+def sensitivity(schema: Schema) -> float:
+    """The most that one record can move `histogram`, in L2 norm."""
+    return float(np.sqrt(len(schema.columns) + 1))
+
+
+def project(counts: np.ndarray, total: float) -> np.ndarray:
+    """The nearest shares to noisy counts: Euclidean projection on the simplex of sum `total`.
+
+    Returns:
+      Shares, non-negative, summing to 1. Post-processing.
+
+    Examples:
+      >>> project(np.array([3.0, 1.0, -2.0]), 4.0).tolist()
+      [0.75, 0.25, 0.0]
+    """
+    total = max(total, 1e-9)
+    ordered = np.sort(counts)[::-1]
+    excess = (np.cumsum(ordered) - total) / np.arange(1, len(counts) + 1)
+    last = np.nonzero(ordered > excess)[0][-1]
+    return np.maximum(counts - excess[last], 0) / total
+
+
+def marginals_from(schema: Schema, noisy: np.ndarray, deviation: float) -> Marginals:
+    """Shares from a noisy `histogram`; post-processing.
+
+    Args:
+      schema: public columns.
+      noisy: the noisy vector.
+      deviation: the noise's standard deviation on each entry.
+    """
+    records = max(float(noisy[-1]), float(schema.minimum_records))
+    shares, halves, start = [], [], 0
+    for column in schema.columns:
+        counts = noisy[start : start + column.bins]
+        start += column.bins
+        if isinstance(column, Numeric) and column.within == "halves":
+            halves.append(float(np.clip(counts[-1] / records, 0, 1)))
+            counts = counts[:-1]
+        else:
+            halves.append(0.0)
+        shares.append(project(counts, records * (1 - halves[-1])))
+    return Marginals(tuple(shares), tuple(halves), records, deviation)
+
+
+def group_cells(shares: np.ndarray, max_codes: int) -> np.ndarray:
+    """Neighbouring cells in at most `max_codes` groups of about equal share, atoms kept alone.
+
+    Returns:
+      int array: the group of every cell, non-decreasing from 0 without gaps.
+
+    Examples:
+      >>> group_cells(np.array([0.1, 0.1, 0.6, 0.1, 0.1]), 3).tolist()
+      [0, 0, 1, 2, 2]
+    """
+    if len(shares) <= max_codes:
+        return np.arange(len(shares))
+
+    def grouped(target: float) -> np.ndarray:
+        groups, group, mass = np.empty(len(shares), int), 0, 0.0
+        for cell, share in enumerate(shares):
+            # A new group starts when this one is full, or when an atom is ahead of or behind it.
+            if cell and (mass + share / 2 > target or share >= target):
+                group, mass = group + 1, 0.0
+            groups[cell] = group
+            mass = np.inf if share >= target else mass + share
+        return groups
+
+    low, high = 0.0, 2.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if grouped(middle)[-1] >= max_codes else (low, middle)
+    return grouped(high)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Codes of one schema under one set of marginals.
+
+    Attributes:
+      schema: public columns.
+      marginals: noisy shares; the codec has no other knowledge of records.
+      groups: per column, the code of each cell.
+    """
+
+    schema: Schema
+    marginals: Marginals
+    groups: tuple[np.ndarray, ...]
+
+    @staticmethod
+    def make(schema: Schema, marginals: Marginals, max_codes: int = 32) -> Codec:
+        groups = tuple(
+            np.arange(c.cells) if isinstance(c, Categorical) else group_cells(s, max_codes)
+            for c, s in zip(schema.columns, marginals.shares, strict=True)
+        )
+        return Codec(schema, marginals, groups)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many codes each column has."""
+        return tuple(int(g[-1]) + 1 for g in self.groups)
+
+    @property
+    def width(self) -> int:
+        """The widest column's number of codes: the networks' feature axis."""
+        return max(self.widths)
+
+    def code_shares(self) -> np.ndarray:
+        """Noisy share of every code, (columns, width); 0 beyond a column's own width."""
+        table = np.zeros((len(self.groups), self.width))
+        for j, (group, share) in enumerate(zip(self.groups, self.marginals.shares, strict=True)):
+            np.add.at(table[j], group, share)
+        return table
+
+    def encode(self, cells: np.ndarray) -> np.ndarray:
+        """Codes of cells, uint8, both (rows, columns)."""
+        out = np.empty(cells.shape, np.uint8)
+        for j, (column, group) in enumerate(zip(self.schema.columns, self.groups, strict=True)):
+            out[:, j] = group[cells[:, j] % column.cells]
+        return out
+
+    def decode(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Canonical values of codes.
+
+        Args:
+          codes: (rows, columns).
+          uniforms: float64 in [0, 1), (rows, columns, 2): which cell, and where in it.
+
+        Returns:
+          float64 (rows, columns); categoricals as the index of their level.
+
+        Guarantees:
+          `encode(encode_cells(decode(codes))) == codes`; values lie in bounds and on the
+          resolution grid.
+        """
+        out = np.empty(codes.shape, float)
+        for j, column in enumerate(self.schema.columns):
+            if isinstance(column, Categorical):
+                out[:, j] = codes[:, j]
+                continue
+            cells = self._draw_cells(j, codes[:, j], uniforms[:, j, 0])
+            out[:, j] = _place(column, cells, uniforms[:, j, 1], self.marginals.halves[j])
+        return out
+
+    def frame(self, values: np.ndarray) -> pd.DataFrame:
+        """A canonical frame of decoded values: levels instead of their indices."""
+        columns = {}
+        for j, column in enumerate(self.schema.columns):
+            if isinstance(column, Categorical):
+                columns[column.name] = np.asarray(column.levels)[values[:, j].astype(int)]
+            else:
+                columns[column.name] = values[:, j]
+        return pd.DataFrame(columns)
+
+    def _draw_cells(self, j: int, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Cells drawn from the noisy histogram within each code's group."""
+        group, share = self.groups[j], self.marginals.shares[j] + 1e-12
+        edges = np.concatenate([[0.0], np.cumsum(share)])
+        first = np.searchsorted(group, np.arange(group[-1] + 2))
+        low, high = edges[first[codes]], edges[first[codes + 1]]
+        cells = np.searchsorted(edges, low + uniforms * (high - low), side="right") - 1
+        return np.clip(cells, first[codes], first[codes + 1] - 1)
+
+
+def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: float) -> np.ndarray:
+    """Values inside their cells, on the resolution grid."""
+    start = column.low + cells * column.cell
+    if column.within == "start":
+        return start
+    if column.within == "halves":
+        half = (uniforms < halves) & (cells < column.cells - 1)
+        return start + np.where(half, column.cell / 2, 0.0)
+    first = np.ceil(np.round(start / column.resolution, 6)) * column.resolution
+    end = np.minimum(start + column.cell, column.high)
+    last = np.floor(np.round(end / column.resolution, 6) - 1e-6) * column.resolution
+    steps = np.maximum(np.round((last - first) / column.resolution), 0) + 1
+    return first + np.floor(uniforms * steps) * column.resolution

@@ -1,0 +1,102 @@
+"""The file format of a table, which is public: separator, column names, order, decimals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from rdpjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table is written, so that released rows can be written the same way.
+
+    Attributes:
+      separator: what stands between fields, `;` or `,`.
+      header: the modelled columns and the identifier, named and ordered as in the file.
+      renamed: pairs (name in the file, name in the schema) where the two differ.
+      identifier: the file's name for the record number, or None. It is never modelled.
+
+    Examples:
+      >>> layout = Layout(",", ("id", "sbp", "age"), renamed=(("sbp", "ap_hi"),), identifier="id")
+      >>> layout.fields
+      ('id', 'ap_hi', 'age')
+      >>> Layout.from_dict(layout.to_dict()) == layout
+      True
+    """
+
+    separator: str
+    header: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...] = ()
+    identifier: str | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The header in the schema's names."""
+        names = dict(self.renamed)
+        return tuple(names.get(name, name) for name in self.header)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON or TOML (which has no None: an absent identifier is left out)."""
+        values: dict[str, Any] = {
+            "separator": self.separator,
+            "header": list(self.header),
+            "renamed": [list(pair) for pair in self.renamed],
+        }
+        return values if self.identifier is None else values | {"identifier": self.identifier}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Layout:
+        """The inverse of `to_dict`; UserError for values that describe no layout."""
+        try:
+            separator, header = values["separator"], tuple(str(name) for name in values["header"])
+            renamed = tuple((str(old), str(new)) for old, new in values.get("renamed", ()))
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                "layout: needs a separator, a header and pairs of renamed columns; "
+                "the file was written by another version or changed by hand"
+            ) from None
+        if separator not in (";", ","):
+            raise UserError(f"layout: separator {separator!r} must be ';' or ','")
+        return Layout(separator, header, renamed, values.get("identifier"))
+
+
+def format_numbers(columns: Sequence[tuple[np.ndarray, int]], separator: str) -> bytes:
+    """Columns of numbers as the lines of a delimited file, without a header.
+
+    Args:
+      columns: pairs of the values, `[records]`, and the number of decimals to write.
+      separator: what stands between fields.
+
+    Returns:
+      UTF-8 lines, each ended by `\\n`.
+
+    Examples:
+      >>> format_numbers([(np.array([7, 8]), 0), (np.array([62.0, 61.25]), 1)], ";")
+      b'7;62.0\\n8;61.2\\n'
+    """
+    cells = [_cells(values, decimals) for values, decimals in columns]
+    table = pa.Table.from_arrays(cells, names=[str(i) for i in range(len(cells))])
+    options = pyarrow.csv.WriteOptions(
+        include_header=False, delimiter=separator, quoting_style="none"
+    )
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(table, sink, options)
+    return sink.getvalue().to_pybytes()
+
+
+def _cells(values: np.ndarray, decimals: int) -> pa.Array:
+    scaled = np.rint(values * 10**decimals).astype(np.int64)
+    if decimals == 0:
+        return pa.array(scaled)
+    # Few values differ, so formatting each of them once is far cheaper than formatting every cell.
+    encoded = pa.array(scaled).dictionary_encode()
+    distinct = encoded.dictionary.to_numpy(zero_copy_only=False) / 10**decimals
+    texts = pa.array([f"{value:.{decimals}f}" for value in distinct], type=pa.string())
+    return texts.take(encoded.indices)

@@ -1,0 +1,113 @@
+"""Keys for every step and purpose, derived on the host from secret 256-bit roots.
+
+The device sees only 64-bit ThreeFry keys, fresh for each (stage, step, purpose): two draws never
+share a key, and no key tells anything about another (BLAKE2b is a keyed pseudo-random function).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, UInt32
+
+ROOT_BYTES = 32
+
+
+class StepKeys(NamedTuple):
+    """Raw ThreeFry keys, shape `(steps, 2)` each (or `(2,)` inside a step).
+
+    Attributes:
+      sampling: which records are drawn.
+      noise: the Gaussian noise on the clipped sum.
+      loss: randomness inside per-example losses (reparameterisation).
+      update: randomness of post-processing (fake batches); never touches records.
+    """
+
+    sampling: UInt32[Array, "*steps 2"]
+    noise: UInt32[Array, "*steps 2"]
+    loss: UInt32[Array, "*steps 2"]
+    update: UInt32[Array, "*steps 2"]
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The secret roots of one run. Each purpose has its own.
+
+    Attributes:
+      sampling: root of the Poisson draws.
+      noise: root of all privacy noise; deleted when a run completes.
+      initialisation: root of parameter initialisation, loss and update randomness.
+      holdout: key of the hash that keeps records out of everything.
+      secret: False when a user's seed made them, and anyone with the seed can subtract the noise.
+    """
+
+    sampling: bytes
+    noise: bytes
+    initialisation: bytes
+    holdout: bytes
+    secret: bool = True
+
+    @staticmethod
+    def make(seed: int | None = None) -> Roots:
+        """Roots from the operating system, or reproducible ones from a user's seed.
+
+        Examples:
+          >>> Roots.make(1) == Roots.make(1), Roots.make(1).secret
+          (True, False)
+          >>> Roots.make() == Roots.make()
+          False
+        """
+        if seed is None:
+            return Roots(*(os.urandom(ROOT_BYTES) for _ in range(4)))
+        master = hashlib.blake2b(str(seed).encode(), digest_size=ROOT_BYTES).digest()
+        names = ("sampling", "noise", "initialisation", "holdout")
+        return Roots(*(_digest(master, name, ROOT_BYTES) for name in names), secret=False)
+
+    @property
+    def noise_id(self) -> str:
+        """A name for the noise root that tells nothing about it: the ledger's mark of a replay."""
+        return _digest(self.noise, "noise id", 8).hex()
+
+
+def derive(root: bytes, stage: str, purpose: str, step: int = 0) -> np.ndarray:
+    """One raw ThreeFry key, uint32 of shape (2,), for (root, stage, purpose, step).
+
+    Guarantees:
+      Distinct (stage, purpose, step) give independent keys as far as keyed BLAKE2b is a
+      pseudo-random function; the field separator cannot occur in a name, so no two triples
+      share an input. The same triple gives the same key: a replayed step replays its noise.
+    """
+    if "\x00" in stage + purpose:
+        raise ValueError("a stage or purpose must not contain NUL")
+    digest = _digest(root, f"{stage}\x00{purpose}\x00{step}", 8)
+    return np.frombuffer(digest, dtype="<u4").astype(np.uint32)
+
+
+def step_keys(roots: Roots, stage: str, start: int, steps: int) -> StepKeys:
+    """Keys of steps `start` to `start + steps` of `stage`, stacked for a scan."""
+
+    def column(root: bytes, purpose: str) -> jax.Array:
+        keys = [derive(root, stage, purpose, step) for step in range(start, start + steps)]
+        return jnp.asarray(np.stack(keys))
+
+    return StepKeys(
+        sampling=column(roots.sampling, "sampling"),
+        noise=column(roots.noise, "noise"),
+        loss=column(roots.initialisation, "loss"),
+        update=column(roots.initialisation, "update"),
+    )
+
+
+def as_key(raw: jax.Array | np.ndarray) -> jax.Array:
+    """A typed JAX key from raw ThreeFry words of shape (..., 2)."""
+    return jax.random.wrap_key_data(jnp.asarray(raw), impl="threefry2x32")
+
+
+def _digest(root: bytes, text: str, size: int) -> bytes:
+    return hashlib.blake2b(text.encode(), key=root, digest_size=size).digest()

@@ -1,0 +1,90 @@
+"""One object makes the sampler, the noise and the ledger's entry, so that they cannot disagree."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rdpjax.errors import UserError
+from rdpjax.privacy.events import Event, round_up_rate
+
+SCALE = 2**32
+"""Sampling rates are whole multiples of 1 / SCALE."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The public settings of one DP-SGD training, fixed before any record is read.
+
+    Attributes:
+      threshold: a record is drawn if 32 random bits are below it; q = threshold / 2**32.
+      noise_multiplier: standard deviation of the noise on the clipped sum, over `clip_norm`.
+      clip_norm: C, the L2 sensitivity of the clipped sum under add-or-remove-one.
+      steps: how many noisy steps are taken.
+      microbatch: rows whose gradients are held at once; changes speed and memory, not results.
+
+    Guarantees:
+      The `event` accounts for exactly the sampler (`threshold`), the noise and the sensitivity
+      that `rdpjax.dpsgd.loop` uses. q is rounded up, so the claim never understates it. The only
+      plan without a guarantee is `private == False` (noise 0, clip inf), whose event costs an
+      infinite epsilon.
+
+    Examples:
+      >>> plan = Plan.at_rate(0.04, noise_multiplier=1.0, clip_norm=2.0, steps=10)
+      >>> plan.sampling_rate >= 0.04, plan.sampling_rate - 0.04 < 2**-32
+      (True, True)
+    """
+
+    threshold: int
+    noise_multiplier: float
+    clip_norm: float
+    steps: int
+    microbatch: int = 64
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threshold <= SCALE:
+            raise UserError(f"sampling rate must be in (0, 1], got {self.threshold / SCALE}")
+        if self.steps < 1 or self.microbatch < 1:
+            raise UserError(
+                f"steps and microbatch must be 1 or more, got {self.steps} and {self.microbatch}"
+            )
+        if self.noise_multiplier == 0 and math.isinf(self.clip_norm):
+            return
+        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
+            raise UserError(f"noise multiplier must be positive, got {self.noise_multiplier}")
+        if not 1e-6 <= self.clip_norm <= 1e6:
+            raise UserError(f"clip norm must lie in [1e-6, 1e6], got {self.clip_norm}")
+
+    @staticmethod
+    def at_rate(
+        sampling_rate: float,
+        *,
+        noise_multiplier: float,
+        clip_norm: float,
+        steps: int,
+        microbatch: int = 64,
+    ) -> Plan:
+        """A plan whose rate is `sampling_rate` rounded up to a multiple of 2**-32."""
+        threshold = int(round_up_rate(sampling_rate) * SCALE)
+        return Plan(threshold, noise_multiplier, clip_norm, steps, microbatch)
+
+    @property
+    def sampling_rate(self) -> float:
+        """q, exact in a double: a multiple of 2**-32."""
+        return self.threshold / SCALE
+
+    @property
+    def private(self) -> bool:
+        return self.noise_multiplier > 0
+
+    def event(self, stage: str, start: int, steps: int) -> Event:
+        """The ledger's entry for steps `start` to `start + steps` of `stage`."""
+        return Event(
+            stage=stage,
+            mechanism="poisson_gaussian",
+            sampling_rate=self.sampling_rate,
+            noise_multiplier=self.noise_multiplier,
+            clip_norm=self.clip_norm,
+            steps=steps,
+            start=start,
+        )

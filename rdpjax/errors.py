@@ -1,0 +1,61 @@
+"""The one exception that a user is meant to see, and how a command shows it."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+
+class UserError(Exception):
+    """Something the user can mend: a file, a row, a column, a flag or a configuration key.
+
+    The message is one line that names the thing and the mend. Commands print it and exit with 2.
+
+    Examples:
+      >>> raise UserError("cardio.csv: no such file; give --data PATH")
+      Traceback (most recent call last):
+      ...
+      rdpjax.errors.UserError: cardio.csv: no such file; give --data PATH
+    """
+
+
+def nearest(word: str, words: list[str] | tuple[str, ...]) -> str:
+    """`"; did you mean 'x'?"` for the nearest of `words`, or an empty string.
+
+    Examples:
+      >>> nearest("wieght", ["height", "weight"])
+      "; did you mean 'weight'?"
+      >>> nearest("zzz", ["height"])
+      ''
+    """
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Wrap a command so that a `UserError` becomes one line on stderr and exit status 2.
+
+    Ctrl-C ends it with 130, the shell's own code for it.
+
+    Examples:
+      >>> @command
+      ... def main(argv=None):
+      ...     raise UserError("epsilon must be positive")
+      >>> main([])
+      2
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            print(f"rdpjax: error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("rdpjax: interrupted", file=sys.stderr)
+            return 130
+
+    return wrapped

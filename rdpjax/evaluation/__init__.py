@@ -1,0 +1,1 @@
+"""Real against synthetic: fidelity, utility, figures. None of it is private."""

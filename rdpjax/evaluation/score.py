@@ -1,0 +1,86 @@
+"""All figures of one synthetic table, beside those of real rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rdpjax.data.schema import Schema
+from rdpjax.errors import UserError
+from rdpjax.evaluation.fidelity import fidelity, rule_breaks
+from rdpjax.evaluation.original import original_metrics
+from rdpjax.evaluation.tables import ordered, positives
+from rdpjax.evaluation.utility import need_two_classes, utility
+
+NOTE = "computed on real records without privacy: do not publish"
+_FEWEST_ROWS = 50  # five-fold cross-validation and the medians mean nothing below
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def score(
+    synthetic: pd.DataFrame,
+    real_test: pd.DataFrame,
+    schema: Schema,
+    *,
+    real_train: pd.DataFrame | None = None,
+    progress: Callable[[str], None] = _silent,
+) -> dict[str, Any]:
+    """Judge a synthetic table by real records that nothing was trained on.
+
+    Args:
+      synthetic: canonical frame to be judged. Its order of columns is the one that the models see.
+      real_test: canonical frame of held-out real records.
+      schema: columns, public bounds, levels, label.
+      real_train: canonical frame of the real training records. They are scored in the same way and
+        show what a perfect copy would reach.
+      progress: called with one line before each slow part.
+
+    Returns:
+      Plain values, ready for JSON: `note`, `dataset`, `real_test` (rows, positives, rule_breaks),
+      and for each of `synthetic` and `real_train` (None if not given) a dictionary with `rows`,
+      `positives`, `utility`, `fidelity` and `original`, as the functions of those names return.
+
+    Raises:
+      UserError: a column is missing, a table has under 50 rows, or the test rows have one class.
+    """
+    candidates = {"synthetic": synthetic, "real_train": real_train}
+    for name, frame in {**candidates, "real_test": real_test}.items():
+        if frame is not None and len(frame) < _FEWEST_ROWS:
+            raise UserError(f"{name}: {len(frame)} rows; give {_FEWEST_ROWS} or more")
+    need_two_classes(real_test, schema)
+    names = list(ordered(synthetic, schema))
+    ordered(real_test, schema)  # says which column is missing
+
+    def judged(title: str, frame: pd.DataFrame) -> dict[str, Any]:
+        ordered(frame, schema)
+        frame, test = frame[names], real_test[names]
+        progress(f"{title}: classifiers trained on {len(frame):,} rows")
+        ranks = utility(frame, test, schema)
+        progress(f"{title}: marginals and two-sample detector")
+        near = fidelity(frame, test, schema)
+        progress(f"{title}: the original evaluator's three metrics")
+        return {
+            "rows": len(frame),
+            "positives": float(np.mean(positives(frame, schema))),
+            "utility": ranks,
+            "fidelity": near,
+            "original": original_metrics(frame, test, schema),
+        }
+
+    return {
+        "note": NOTE,
+        "dataset": schema.name,
+        "real_test": {
+            "rows": len(real_test),
+            "positives": float(np.mean(positives(real_test, schema))),
+            "rule_breaks": rule_breaks(real_test, schema),
+        },
+        "synthetic": judged("synthetic rows", synthetic),
+        "real_train": None if real_train is None else judged("real training rows", real_train),
+    }

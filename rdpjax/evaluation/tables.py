@@ -1,0 +1,152 @@
+"""A canonical frame as the numbers and the public bins that every figure is computed on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from rdpjax.data.schema import Categorical, Numeric, Schema
+from rdpjax.errors import UserError, nearest
+
+BINS = 20
+"""Equal public bins of a numeric's [low, high]."""
+
+_DAYS_PER_YEAR = 365.25
+
+
+def shown_in(column: Numeric) -> tuple[float, str]:
+    """Divisor and unit in which evaluation shows a numeric: days become years.
+
+    Scripts of the field read ages in years. Dividing by 365.25 moves nothing in principle, but bin
+    edges and the forests' split points fall on the same floating-point numbers as theirs only if
+    the division is done first; so it is.
+
+    Examples:
+      >>> shown_in(Numeric("age", "days", 0, 36525))
+      (365.25, 'years')
+      >>> shown_in(Numeric("height", "cm", 120, 210))
+      (1.0, 'cm')
+    """
+    return (_DAYS_PER_YEAR, "years") if column.unit == "days" else (1.0, column.unit)
+
+
+def bounds(column: Numeric) -> tuple[float, float]:
+    """Public bounds in the unit of `shown_in`.
+
+    Examples:
+      >>> bounds(Numeric("age", "days", 29 * 365.25, 66 * 365.25))
+      (29.0, 66.0)
+    """
+    divisor, _ = shown_in(column)
+    return column.low / divisor, column.high / divisor
+
+
+def ordered(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
+    """The schema's columns in the frame's order: numerics, then categoricals, then the label.
+
+    A random forest draws its candidate columns by position, so the order is part of the recipe.
+
+    Raises:
+      UserError: if the frame lacks a column of the schema.
+
+    Examples:
+      >>> from rdpjax.data.schema import Categorical
+      >>> s = Schema("toy", (Categorical("y", (0, 1)), Numeric("x", "m", 0, 9)), label="y")
+      >>> ordered(pd.DataFrame({"y": [0], "x": [1.0], "id": [7]}), s)
+      ('x', 'y')
+    """
+    present = [str(name) for name in frame.columns]
+    for name in schema.names:
+        if name not in present:
+            raise UserError(f"records: column {name!r} is missing{nearest(name, present)}")
+    names = [name for name in present if name in schema.names]
+    numeric = [n for n in names if isinstance(schema.column(n), Numeric)]
+    levels = [n for n in names if n not in numeric and n != schema.label]
+    return (*numeric, *levels, schema.label)
+
+
+def level_codes(frame: pd.DataFrame, column: Categorical) -> np.ndarray:
+    """Position of every cell's level in `column.levels`, int64[rows].
+
+    Raises:
+      UserError: if a cell is none of the levels.
+
+    Examples:
+      >>> level_codes(pd.DataFrame({"c": [3, 1, 1]}), Categorical("c", (1, 2, 3)))
+      array([2, 0, 0])
+    """
+    codes = pd.Index(column.levels).get_indexer(pd.Index(frame[column.name]))
+    if (codes < 0).any():
+        row = int(np.argmax(codes < 0))
+        raise UserError(
+            f"row {row + 1}, column {column.name!r}: {frame[column.name].iloc[row]!r} is not one "
+            f"of {list(column.levels)}"
+        )
+    return codes.astype(np.int64)
+
+
+def numbers(frame: pd.DataFrame, schema: Schema, names: Sequence[str]) -> pd.DataFrame:
+    """The columns `names` as float64: numerics clipped to their public bounds, levels as numbers.
+
+    Numerics are in the unit of `shown_in`. Levels that are numbers stay what they are; others
+    become their position in the schema.
+
+    Examples:
+      >>> s = Schema("t", (Numeric("x", "m", 0, 9), Categorical("y", (1, 2))), label="y")
+      >>> numbers(pd.DataFrame({"x": [-5.0, 4.0], "y": [2, 1]}), s, s.names).to_numpy().tolist()
+      [[0.0, 2.0], [4.0, 1.0]]
+    """
+    columns = {}
+    for name in names:
+        column = schema.column(name)
+        if isinstance(column, Numeric):
+            values = frame[name].to_numpy(np.float64) / shown_in(column)[0]
+            columns[name] = np.clip(values, *bounds(column))
+        else:
+            codes = level_codes(frame, column)
+            plain = all(isinstance(level, int) for level in column.levels)
+            values = np.array(column.levels, np.float64) if plain else np.arange(column.cells)
+            columns[name] = values[codes].astype(np.float64)
+    return pd.DataFrame(columns)
+
+
+def positives(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
+    """The label as 0 and 1, int64[rows]: 1 is the schema's second level."""
+    label = schema.column(schema.label)
+    assert isinstance(label, Categorical)  # Schema itself makes sure of it
+    return level_codes(frame, label)
+
+
+def binned(frame: pd.DataFrame, schema: Schema, count: int = BINS) -> dict[str, np.ndarray]:
+    """Public bin of every cell: `count` equal parts of [low, high], or the level's position.
+
+    Values are clipped first, so that the outer bins hold what is out of bounds.
+
+    Returns:
+      int64[rows] for each column of the schema.
+
+    Examples:
+      >>> s = Schema("t", (Numeric("x", "m", 0, 10), Categorical("y", (1, 2))), label="y")
+      >>> parts = binned(pd.DataFrame({"x": [-1.0, 4.9, 10.0], "y": [2, 1, 1]}), s, count=10)
+      >>> parts["x"].tolist(), parts["y"].tolist()
+      ([0, 4, 9], [1, 0, 0])
+    """
+    names = [c.name for c in schema.columns if isinstance(c, Numeric)]
+    values = numbers(frame, schema, names)
+    bins = {}
+    for column in schema.columns:
+        if isinstance(column, Numeric):
+            low, high = bounds(column)
+            cells = ((values[column.name].to_numpy() - low) / (high - low) * count).astype(int)
+            bins[column.name] = np.clip(cells, 0, count - 1)
+        else:
+            bins[column.name] = level_codes(frame, column)
+    return bins
+
+
+def bin_count(schema: Schema, name: str, count: int = BINS) -> int:
+    """How many bins `binned` has for the column `name`."""
+    column = schema.column(name)
+    return count if isinstance(column, Numeric) else column.cells

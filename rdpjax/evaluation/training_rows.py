@@ -1,0 +1,49 @@
+"""The real rows that a run was trained on: the source without the hold-out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rdpjax.errors import UserError
+
+
+def training_rows(
+    source: pd.DataFrame,
+    held_out: pd.DataFrame,
+    source_ids: Sequence[object] | None = None,
+    held_out_ids: Sequence[object] | None = None,
+) -> pd.DataFrame:
+    """Rows of `source` that are not in the hold-out, matched by id, else by the whole row.
+
+    Equal rows without an id are held out together, so matching by row loses none of them.
+
+    Args:
+      source: canonical frame of the table that a run read.
+      held_out: canonical frame of its hold-out.
+      source_ids: an id per row of `source`, or None.
+      held_out_ids: an id per row of `held_out`, or None.
+
+    Raises:
+      UserError: if no row is left, or none of the held-out rows is in the source: then the two
+        do not belong together, and "training rows" would be a false name.
+
+    Examples:
+      >>> table = pd.DataFrame({"x": [5, 6, 6]})
+      >>> training_rows(table, table[:1], ["a", "b", "c"], ["b"])["x"].tolist()
+      [5, 6]
+      >>> training_rows(table, table[:1])["x"].tolist()
+      [6, 6]
+    """
+    if source_ids is not None and held_out_ids is not None:
+        held = pd.Index([str(i) for i in source_ids]).isin([str(i) for i in held_out_ids])
+    else:
+        held = pd.MultiIndex.from_frame(source).isin(
+            pd.MultiIndex.from_frame(held_out[list(source.columns)])
+        )
+    if not held.any():
+        raise UserError("--train: holds none of the held-out records; give the file the run read")
+    if held.all():
+        raise UserError("--train: every row of it is held out; give the whole file the run read")
+    return source[~held].reset_index(drop=True)

@@ -1,0 +1,1 @@
+"""Flax networks and per-example losses. No privacy in here."""

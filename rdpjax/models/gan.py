@@ -1,0 +1,96 @@
+"""A generator of latents for a frozen decoder, and a Conv1d discriminator of coded records.
+
+Goodfellow et al. 2014, Generative Adversarial Networks, arXiv 1406.2661. The generator starts at
+the autoencoder's own prior, split by label: what the discriminator adds is a correction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from rdpjax.models.layers import Conv1d, PositionDense
+from rdpjax.models.vae import INPUT_SCALE
+
+Params = dict[str, Any]
+Latent = Float[Array, "*batch latent"]
+SoftRecord = Float[Array, "*batch columns width"]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Noise and a label to a latent: an affine map per label plus a learned residual.
+
+    Attributes:
+      noise: noise dimensions, at least `latent`.
+      latent: the decoder's latent dimensions.
+      hidden: width of the residual network.
+    """
+
+    noise: int = 64
+    latent: int = 32
+    hidden: int = 64
+
+    def init(
+        self,
+        key: jax.Array,
+        means: Float[Array, "2 latent"],
+        roots: Float[Array, "2 latent latent"],
+    ) -> Params:
+        """Parameters that start at N(means[y], roots[y] roots[y]^T) for label y."""
+        sample = jnp.zeros((self.noise + 2,))
+        return {
+            "mean": means,
+            "root": roots,
+            "residual": self._residual.init(key, sample)["params"],
+        }
+
+    def __call__(
+        self, params: Params, noise: Float[Array, "batch noise"], label: Int[Array, " batch"]
+    ) -> Latent:
+        straight = jnp.einsum("bij,bj->bi", params["root"][label], noise[:, : self.latent])
+        seen = jnp.concatenate([noise, jax.nn.one_hot(label, 2)], axis=-1)
+        bent = self._residual.apply({"params": params["residual"]}, seen)
+        return params["mean"][label] + straight + bent  # type: ignore[no-any-return]
+
+    @property
+    def _residual(self) -> nn.Module:
+        zero = nn.initializers.zeros
+        return nn.Sequential(
+            [nn.Dense(self.hidden), nn.tanh, nn.Dense(self.latent, kernel_init=zero)]
+        )
+
+
+class Discriminator(nn.Module):
+    """One logit for a (record, label) pair given as one-hots; starts at zero."""
+
+    channels: int = 16
+    hidden: int = 64
+
+    @nn.compact
+    def __call__(self, record: SoftRecord) -> Float[Array, "*batch"]:
+        record = record * INPUT_SCALE
+        x = PositionDense(self.channels)(record)
+        x = x + nn.leaky_relu(Conv1d(self.channels)(x), 0.2)
+        x = x.reshape(*x.shape[:-2], -1)
+        x = nn.leaky_relu(nn.Dense(self.hidden)(x), 0.2)
+        score = nn.Dense(1, kernel_init=nn.initializers.normal(0.01))(x)[..., 0]
+        linear = self.param("linear", nn.initializers.zeros, record.shape[-2:])
+        return score + (record * linear).sum((-2, -1))
+
+
+def straight_through(key: jax.Array, logits: SoftRecord, temperature: float) -> SoftRecord:
+    """Draws from softmaxes as one-hots whose gradient is that of a relaxed draw.
+
+    Generated records thus have exactly the form of real ones (hard one-hots), so that hard against
+    soft is not what a discriminator learns. Jang, Gu, Poole 2017, arXiv 1611.01144.
+    """
+    perturbed = logits + jax.random.gumbel(key, logits.shape)
+    soft = jax.nn.softmax(perturbed / temperature)
+    hard = jax.nn.one_hot(perturbed.argmax(-1), logits.shape[-1])
+    return soft + jax.lax.stop_gradient(hard - soft)

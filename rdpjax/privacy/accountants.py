@@ -1,0 +1,282 @@
+"""Epsilon of a list of events: by Rényi divergence, by privacy loss distributions, by addition.
+
+The only file that imports dp-accounting.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import logging
+import math
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdpjax.errors import UserError
+from rdpjax.privacy.events import Event
+
+Curve = NDArray[np.float64]
+Orders = tuple[float, ...]
+Law = tuple[float, float]  # (sampling rate, noise multiplier) of one step
+
+_log = logging.getLogger(__name__)
+
+
+def check_delta(delta: object) -> float:
+    """`delta` as a float, refused outside (0, 1).
+
+    Examples:
+      >>> check_delta(2)
+      Traceback (most recent call last):
+      ...
+      rdpjax.errors.UserError: delta is 2; it must lie strictly between 0 and 1, and below 1/n
+    """
+    if isinstance(delta, bool) or not isinstance(delta, int | float | np.number):
+        raise UserError(f"delta is {delta!r}; give a number, 1e-5 say")
+    if not 0 < delta < 1:
+        raise UserError(f"delta is {delta:g}; it must lie strictly between 0 and 1, and below 1/n")
+    return float(delta)
+
+
+def rdp_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float | None]:
+    """Epsilon of all events together by Rényi differential privacy, and the order that gave it.
+
+    The curve of one step is computed once per (q, sigma) and multiplied by the steps: Rényi
+    divergences of independent draws add.
+
+    Guarantees:
+      For every pair of tables that differ in one record, added or removed, the joint output of all
+      events is (epsilon, delta)-indistinguishable, if each step adds independent Gaussian noise
+      of standard deviation sigma C to a sum to which one record contributes at most C in L2 norm,
+      and each record is drawn independently with probability q. The events may be adaptive in
+      their outputs; q, sigma, C and steps must be fixed beforehand. Orders are dp-accounting's
+      defaults; its values at fractional orders are upper bounds. An order without a usable value
+      is left out (and logged), which can only raise epsilon.
+
+    Args:
+      events: Any number of events, in any order.
+      delta: In (0, 1).
+
+    Returns:
+      `(epsilon, order)`; `(0.0, None)` without events, `(inf, None)` if any event has no noise.
+
+    Raises:
+      UserError: `delta` is outside (0, 1).
+
+    Examples:
+      >>> epsilon, order = rdp_epsilon([Event("vae", "gaussian", 1.0, 10.0, 1.0, 100)], 1e-5)
+      >>> round(epsilon, 4), float(round(order, 1))
+      (4.7285, 5.4)
+
+    References:
+      Mironov, Talwar, Zhang 2019 (arXiv 1908.10530); conversion: Balle et al. 2020 (1905.09982),
+      Canonne, Kamath, Steinke 2020 (2004.00010), Proposition 12.
+    """
+    steps = _steps_by_law(events)
+    for law in steps:
+        _tell_left_out(law)
+    return convert(_curve(steps, orders()), delta)
+
+
+def pld_epsilon(events: Iterable[Event], delta: float) -> float:
+    """Epsilon of all events together by privacy loss distributions: tighter, slower.
+
+    Guarantees:
+      As `rdp_epsilon`, up to float64 rounding: losses are rounded up to multiples of 1e-4 and
+      both directions (added, removed) are taken, so the result is an upper bound that is
+      tight to about three digits.
+
+    Args:
+      events: Any number of events, in any order.
+      delta: In (0, 1).
+
+    Returns:
+      Epsilon; 0 without events, infinity if any event has no noise.
+
+    Raises:
+      UserError: `delta` is outside (0, 1).
+
+    Examples:
+      >>> round(pld_epsilon([Event("vae", "gaussian", 1.0, 10.0, 1.0, 100)], 1e-5), 3)
+      4.377
+    """
+    delta = check_delta(delta)
+    return _pld_epsilon(tuple(_steps_by_law(events).items()), delta)
+
+
+@functools.lru_cache(maxsize=256)
+def _pld_epsilon(steps: tuple[tuple[Law, int], ...], delta: float) -> float:
+    """The figure of `pld_epsilon`: it takes seconds, and is asked for again by every report."""
+    if not steps:
+        return 0.0
+    if any(sigma == 0 for (_, sigma), _ in steps):
+        return math.inf
+    lib = _library()
+    accountant = lib.pld.PLDAccountant(lib.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    laws = [lib.SelfComposedDpEvent(_dp_event(law), count) for law, count in steps]
+    return _no_nan(accountant.compose(lib.ComposedDpEvent(laws)).get_epsilon(delta))
+
+
+def naive_epsilon(events_by_stage: Mapping[str, Iterable[Event]], delta: float) -> float:
+    """What adding up the stages' own epsilons would say: for comparison, never the claim.
+
+    Guarantees:
+      By basic composition the events are (epsilon, k delta)-indistinguishable for k stages: the
+      sum spends `delta` once a stage, which those who quote it tend to forget.
+
+    Args:
+      events_by_stage: The events of each stage.
+      delta: In (0, 1); the same for every stage.
+
+    Returns:
+      The sum of `rdp_epsilon` over the stages.
+
+    Raises:
+      UserError: `delta` is outside (0, 1).
+
+    Examples:
+      >>> one = [Event("vae", "gaussian", 1.0, 10.0, 1.0, 100)]
+      >>> round(naive_epsilon({"vae": one, "gan": one}, 1e-5), 3)
+      9.457
+    """
+    check_delta(delta)
+    return math.fsum(rdp_epsilon(events, delta)[0] for events in events_by_stage.values())
+
+
+def compose(events: Iterable[Event], at: Orders | None = None) -> Curve:
+    """The Rényi curve of all events together.
+
+    Guarantees:
+      The value at order a bounds the Rényi divergence of order a in both directions. Infinite
+      where it is unknown; never NaN. The same bits for any order or splitting of the events.
+
+    Args:
+      events: Any number of events, in any order.
+      at: The orders wanted, above 1; `orders()` unless given.
+
+    Returns:
+      float64, one value an order, read-only.
+
+    Examples:
+      >>> curve = compose([Event("vae", "gaussian", 1.0, 3.0, 1.0, 1)], at=(2.0, 9.0))
+      >>> [round(float(value), 4) for value in curve]
+      [0.1111, 0.5]
+    """
+    return _curve(_steps_by_law(events), orders() if at is None else at)
+
+
+def convert(curve: Curve, delta: float, at: Orders | None = None) -> tuple[float, float | None]:
+    """The smallest epsilon that a Rényi curve proves at `delta`, and the order that proves it.
+
+    Guarantees:
+      Each finite order gives a valid bound by itself, so their minimum is valid; epsilon is
+      infinite if no order is finite. No order stands behind 0 of a curve of zeros, or infinity.
+
+    Args:
+      curve: What `compose` returned.
+      delta: In (0, 1).
+      at: Its orders; `orders()` unless given.
+
+    Raises:
+      UserError: `delta` is outside (0, 1).
+      ArithmeticError: The curve holds NaN or a negative value: a fault, never a small epsilon.
+    """
+    delta = check_delta(delta)
+    if np.isnan(curve).any() or (curve < 0).any():
+        raise ArithmeticError("the Rényi curve holds NaN or a negative value")
+    if not curve.any():
+        return 0.0, None
+    epsilon, order = _library().rdp.compute_epsilon(orders() if at is None else at, curve, delta)
+    epsilon = _no_nan(epsilon)
+    return epsilon, None if math.isinf(epsilon) else float(order)
+
+
+@functools.cache
+def orders() -> Orders:
+    """dp-accounting's default Rényi orders, from 1.1 to 1024."""
+    return tuple(float(order) for order in _library().rdp.RdpAccountant().orders)
+
+
+def _steps_by_law(events: Iterable[Event]) -> dict[Law, int]:
+    """Steps for each (q, sigma), sorted: sums then have the same bits however events arrive."""
+    steps: collections.Counter[Law] = collections.Counter()
+    for event in events:
+        steps[event.sampling_rate, event.noise_multiplier] += event.steps
+    return dict(sorted(steps.items()))
+
+
+def _curve(steps: Mapping[Law, int], at: Orders) -> Curve:
+    total = np.zeros(len(at))
+    for law, count in steps.items():
+        total = total + count * _step_curve(law, at)
+    return _frozen(total)
+
+
+@functools.lru_cache(maxsize=4096)
+def _step_curve(law: Law, at: Orders) -> Curve:
+    """Rényi curve of one step. Infinite where the library has no value that can be trusted."""
+    rate, sigma = law
+    if sigma == 0:
+        return _frozen(np.full(len(at), np.inf))
+    accountant = _library().rdp.RdpAccountant(at)
+    # Overflow ends in infinity, which is a valid bound; orders left out are logged by rdp_epsilon.
+    with _quiet(), np.errstate(all="ignore"):
+        curve = np.array(accountant.compose(_dp_event(law)).rdp, np.float64)
+    if np.isnan(curve).any():
+        raise ArithmeticError(f"dp-accounting returned NaN at q={rate!r}, sigma={sigma!r}")
+    # A divergence is positive; the library would read what rounding made negative as epsilon 0.
+    curve[curve <= 0] = np.inf
+    return _frozen(curve)
+
+
+@functools.lru_cache(maxsize=4096)
+def _tell_left_out(law: Law) -> None:
+    """Log, once, that orders are left out: dp-accounting's series does not always converge."""
+    rate, sigma = law
+    left_out = int(np.isinf(_step_curve(law, orders())).sum())
+    if left_out and sigma > 0:
+        _log.warning(
+            "%d of %d Rényi orders have no usable value at q=%g, sigma=%g and are left out: "
+            "epsilon is valid but may be loose",
+            left_out, len(orders()), rate, sigma,
+        )  # fmt: skip
+
+
+def _dp_event(law: Law) -> Any:
+    lib, (rate, sigma) = _library(), law
+    gaussian = lib.GaussianDpEvent(sigma)
+    return gaussian if rate == 1 else lib.PoissonSampledDpEvent(rate, gaussian)
+
+
+def _no_nan(epsilon: float) -> float:
+    if math.isnan(epsilon):
+        raise ArithmeticError("dp-accounting returned NaN for epsilon")
+    return float(epsilon)
+
+
+def _frozen(curve: Curve) -> Curve:
+    curve.setflags(write=False)
+    return curve
+
+
+@functools.cache
+def _library() -> Any:
+    """dp-accounting, which has no types; imported late because it takes two seconds."""
+    import dp_accounting  # pyright: ignore[reportMissingTypeStubs]
+
+    return dp_accounting
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Keep absl's line per unconverged order off the screen."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

@@ -1,0 +1,130 @@
+"""`privacy.json`: the claim of a run, with everything that a stranger needs to check it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rdpjax.errors import UserError
+from rdpjax.privacy.accountants import (
+    check_delta,
+    naive_epsilon,
+    pld_epsilon,
+    rdp_epsilon,
+)
+from rdpjax.privacy.events import (
+    RELATION,
+    Event,
+    check_version,
+    events_from_list,
+    events_to_list,
+    merge,
+)
+
+VERSION = 1
+
+CONVERSION = (
+    "minimum over the orders of Canonne, Kamath, Steinke 2020 (arXiv 2004.00010), Proposition 12; "
+    "0 where delta^2 >= 1 - exp(-rdp)"
+)
+COVERS = "one run with settings fixed in advance; the defaults were tuned on public data"
+_KNOWN_NOISE = (
+    "the noise comes from a seed of the user's: epsilon holds only against those who cannot know "
+    "or guess it"
+)
+_NO_NOISE = "a stage ran without noise: nothing is claimed"
+
+
+def by_stage(events: Iterable[Event]) -> dict[str, list[Event]]:
+    """The events of each stage, in the order in which the stages first appear."""
+    stages: dict[str, list[Event]] = {}
+    for event in events:
+        stages.setdefault(event.stage, []).append(event)
+    return stages
+
+
+def privacy_report(
+    events: Iterable[Event],
+    delta: float,
+    *,
+    unit: str,
+    secret_noise: bool,
+    declarations: Mapping[str, Any],
+    versions: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The content of `privacy.json`, version 1: plain JSON values, fit to be published.
+
+    Guarantees:
+      `replay` of the result gives its epsilon, to the last bit with the same dp-accounting. What
+      is in it comes from the arguments alone: hand over no exact count, hash or seed.
+
+    Args:
+      events: Every access of the run: `Ledger.events`.
+      delta: In (0, 1).
+      unit: What one record is, as the schema declares it.
+      secret_noise: Whether the noise came from the operating system; False for a seed of the
+        user's.
+      declarations: What was declared public (bounds, levels, file format, …) and by whom.
+      versions: Versions by package.
+      notes: Whatever else a reader of the claim should know, a sentence each.
+
+    Returns:
+      The report. `epsilon`, `epsilon_pld` and `epsilon_naive_sum` are null, and `private` is
+      false, if a stage ran without noise.
+
+    Raises:
+      UserError: `delta` is outside (0, 1), or something is no JSON value.
+
+    Examples:
+      >>> events = [Event("hist", "gaussian", 1.0, 10.0, 1.0, 100)]
+      >>> report = privacy_report(events, 1e-5, unit="one row", secret_noise=True,
+      ...                         declarations={}, versions={})
+      >>> round(report["epsilon"], 4), round(report["epsilon_pld"], 2), report["covers"][:7]
+      (4.7285, 4.38, 'one run')
+      >>> replay(report) == report["epsilon"]
+      True
+    """
+    delta, events = check_delta(delta), merge(events)
+    epsilon, order = rdp_epsilon(events, delta)
+    private = math.isfinite(epsilon)
+    added = [*([] if secret_noise else [_KNOWN_NOISE]), *([] if private else [_NO_NOISE])]
+    report = {
+        "version": VERSION,
+        "private": private,
+        "epsilon": epsilon if private else None,
+        "delta": delta,
+        "unit": unit,
+        "relation": RELATION,
+        "covers": COVERS,
+        "secret_noise": bool(secret_noise),
+        "accountant": "RDP, dp-accounting's default orders",
+        "order": order,
+        "conversion": CONVERSION,
+        "epsilon_pld": pld_epsilon(events, delta) if private else None,
+        "epsilon_naive_sum": naive_epsilon(by_stage(events), delta) if private else None,
+        "events": events_to_list(events),
+        "declarations": dict(declarations),
+        "versions": dict(versions),
+        "notes": [*notes, *added],
+    }
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(report, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"privacy report: {error}; give plain JSON values") from None
+    return plain
+
+
+def replay(report: Mapping[str, Any]) -> float:
+    """Epsilon recomputed from the event list of a report; its own figures are not looked at.
+
+    Raises:
+      UserError: Another version, an event that cannot be accounted, or no valid delta.
+    """
+    check_version("privacy report", report, VERSION)
+    if report.get("relation") != RELATION:
+        raise UserError(f"privacy report: relation is {report.get('relation')!r}, not {RELATION!r}")
+    events = events_from_list(report.get("events"))
+    return rdp_epsilon(events, check_delta(report.get("delta", "missing")))[0]

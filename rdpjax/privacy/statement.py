@@ -1,0 +1,238 @@
+"""What the accesses of one or more runs cost, as a table that a person can read."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rdpjax.errors import UserError
+from rdpjax.privacy.accountants import naive_epsilon, orders, pld_epsilon, rdp_epsilon
+from rdpjax.privacy.events import RELATION, Event, events_from_list
+from rdpjax.privacy.ledger import read_ledger
+from rdpjax.privacy.report import by_stage, replay
+
+UNSTATED = "one record (the file does not say more)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The accesses that a file or a plan lists.
+
+    Attributes:
+      name: Where they come from.
+      events: All of them.
+      delta: The delta of its claim; None if it makes none.
+      unit: What one record is.
+    """
+
+    name: str
+    events: tuple[Event, ...]
+    delta: float | None = None
+    unit: str = UNSTATED
+
+
+def read_source(path: Path) -> Source:
+    """The accesses of a run folder, a release folder, a `privacy.json` or a ledger file.
+
+    Of a run folder that has both, the report must list what the ledger lists.
+
+    Raises:
+      UserError: No such file, a file of another kind, or two that contradict each other.
+    """
+    if not path.is_dir():
+        if path.suffix == ".json":
+            return _read_report(path)
+        if path.suffix == ".jsonl":
+            return Source(str(path), read_ledger(path))
+        raise UserError(
+            f"{path}: {'unknown kind of file' if path.exists() else 'no such file or folder'}; "
+            "name a run folder, a privacy.json, a ledger.jsonl or a configuration (.toml)"
+        )
+    report = next(
+        (p for p in (path / "release/privacy.json", path / "privacy.json") if p.is_file()), None
+    )
+    ledger = next(
+        (p for p in (path / "internal/ledger.jsonl", path / "ledger.jsonl") if p.is_file()), None
+    )
+    if report is None and ledger is None:
+        raise UserError(
+            f"{path}: neither release/privacy.json nor internal/ledger.jsonl is in it; name a run"
+        )
+    if report is None or ledger is None:
+        only = read_source(report or ledger or path)
+        return dataclasses.replace(only, name=str(path))
+    claim, entered = _read_report(report), read_ledger(ledger)
+    if sorted(map(repr, claim.events)) != sorted(map(repr, entered)):
+        raise UserError(
+            f"{path}: {report.name} and {ledger.name} list different accesses; the release does "
+            "not belong to this ledger, or the run is not finished"
+        )
+    return dataclasses.replace(claim, name=str(path))
+
+
+def _read_report(path: Path) -> Source:
+    try:
+        report: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({error}); name a privacy.json") from None
+    if not isinstance(report, dict):
+        raise UserError(f"{path}: no privacy report; name a privacy.json")
+    try:
+        found = replay(report)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    claim = report.get("epsilon")
+    claimed = math.inf if claim is None else claim
+    # Another version of dp-accounting may differ in its last digits.
+    same = isinstance(claimed, int | float) and math.isclose(claimed, found, rel_tol=1e-6)
+    if not same:
+        raise UserError(
+            f"{path}: claims epsilon {claim}, but its events cost {found:.6g}; do not trust it"
+        )
+    events = events_from_list(report["events"])
+    return Source(str(path), events, float(report["delta"]), str(report.get("unit", UNSTATED)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """One event, where it comes from, and what it would cost alone (by RDP)."""
+
+    source: str
+    event: Event
+    epsilon: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Statement:
+    """The cost of all accesses of all sources together, as if they read the same records.
+
+    Attributes:
+      delta: The delta of every epsilon in it.
+      accesses: Each access.
+      epsilon: All of them composed, by RDP: the claim.
+      order: The Rényi order that gave it; None for 0 and infinity.
+      epsilon_pld: The same by privacy loss distributions.
+      epsilon_naive_sum: The stages' epsilons added up: for comparison only.
+      units: What one record is, by source.
+    """
+
+    delta: float
+    accesses: tuple[Access, ...]
+    epsilon: float
+    order: float | None
+    epsilon_pld: float
+    epsilon_naive_sum: float
+    units: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; null stands for an infinite epsilon."""
+
+        def finite(epsilon: float) -> float | None:
+            return epsilon if math.isfinite(epsilon) else None
+
+        return {
+            "epsilon": finite(self.epsilon),
+            "order": self.order,
+            "epsilon_pld": finite(self.epsilon_pld),
+            "epsilon_naive_sum": finite(self.epsilon_naive_sum),
+            "delta": self.delta,
+            "units": list(self.units),
+            "relation": RELATION,
+            "accountant": _accountant(),
+            "accesses": [
+                {"source": a.source, **a.event.to_dict(), "epsilon": finite(a.epsilon)}
+                for a in self.accesses
+            ],
+        }
+
+    def to_text(self) -> str:
+        """A table of the accesses, then what they cost together."""
+        several = len({access.source for access in self.accesses}) > 1
+        head = ("stage", "mechanism", "q", "sigma", "C", "steps", "epsilon")
+        table: list[tuple[str, ...]] = [("run", *head) if several else head]
+        for access in self.accesses:
+            e = access.event
+            row = (e.stage, e.mechanism, f"{e.sampling_rate:.6g}", f"{e.noise_multiplier:.6g}",
+                   f"{e.clip_norm:.6g}", str(e.steps), _show(access.epsilon))  # fmt: skip
+            table.append((access.source, *row) if several else row)
+        order = "" if self.order is None else f", order {self.order:g}"
+        lines = [
+            *_aligned(table, left=3 if several else 2),
+            "",
+            f"composed epsilon    {_show(self.epsilon)}  (RDP{order})",
+            f"                    {_show(self.epsilon_pld)}  (PLD)",
+            f"naive sum           {_show(self.epsilon_naive_sum)}  (stage by stage; no claim)",
+            f"delta               {self.delta:g}",
+            *(f"unit                {unit}" for unit in self.units),
+            f"relation            {RELATION}",
+            f"accountant          {_accountant()}",
+        ]
+        if self.order in (orders()[0], orders()[-1]):
+            lines.append("The order is at the end of the grid: epsilon holds, but may be loose.")
+        if math.isinf(self.epsilon):
+            lines.append("A stage has no noise: nothing is private.")
+        return "\n".join(lines)
+
+
+def state(sources: Sequence[Source], delta: float) -> Statement:
+    """Compose the accesses of all sources.
+
+    Raises:
+      UserError: `delta` is outside (0, 1).
+
+    Examples:
+      >>> events = (Event("hist", "gaussian", 1.0, 10.0, 1.0, 100),)
+      >>> print(state([Source("plan", events, unit="one row")], 1e-5).to_text())
+      stage  mechanism  q  sigma  C  steps  epsilon
+      hist   gaussian   1     10  1    100    4.729
+      <BLANKLINE>
+      composed epsilon    4.729  (RDP, order 5.4)
+                          4.377  (PLD)
+      naive sum           4.729  (stage by stage; no claim)
+      delta               1e-05
+      unit                one row
+      relation            add-or-remove-one
+      accountant          dp-accounting ...
+    """
+    events = [event for source in sources for event in source.events]
+    epsilon, order = rdp_epsilon(events, delta)
+    own = [(s.name, e, rdp_epsilon([e], delta)[0]) for s in sources for e in s.events]
+    stages = {f"{s.name}: {name}": es for s in sources for name, es in by_stage(s.events).items()}
+    return Statement(
+        delta=delta,
+        accesses=tuple(Access(*access) for access in own),
+        epsilon=epsilon,
+        order=order,
+        epsilon_pld=pld_epsilon(events, delta),
+        epsilon_naive_sum=naive_epsilon(stages, delta),
+        units=tuple(dict.fromkeys(source.unit for source in sources)),
+    )
+
+
+def _accountant() -> str:
+    return f"dp-accounting {importlib.metadata.version('dp-accounting')}"
+
+
+def _show(epsilon: float) -> str:
+    return f"{epsilon:.3f}" if epsilon >= 0.1 or epsilon == 0 else f"{epsilon:.3g}"
+
+
+def _aligned(table: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Lines of a table: the first `left` columns flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]

@@ -1,0 +1,250 @@
+"""Everything a run keeps on disk: `release/` may be published, `internal/` may not.
+
+    RUN/
+      release/     synthetic.csv privacy.json schema.toml generator/{config.toml, arrays.npz}
+      internal/    (mode 0700) config.toml run.json keys.json ledger.jsonl metrics.jsonl
+                   checkpoints/ holdout.csv history.jsonl plots/ archive/
+
+`release/` is written beside and renamed: it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tomli_w
+
+from rdpjax.config import Config
+from rdpjax.data.codec import Marginals
+from rdpjax.data.schema import Schema
+from rdpjax.dpsgd.keys import Roots
+from rdpjax.errors import UserError
+from rdpjax.generator import Generator
+from rdpjax.tilt import Tilt
+
+NOTICE = "Nothing in this folder is private in the sense of privacy.json: do not publish it.\n"
+
+
+class RunFolder:
+    """Paths of one run, and how its files are written.
+
+    Args:
+      path: the run's folder; `create` makes it, `open` wants it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.release = path / "release"
+        self.internal = path / "internal"
+        self.ledger = self.internal / "ledger.jsonl"
+        self.checkpoints = self.internal / "checkpoints"
+        self.holdout = self.internal / "holdout.csv"
+        self.plots = self.internal / "plots"
+
+    @property
+    def exists(self) -> bool:
+        return self.internal.exists() or self.release.exists()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended: its release is written last."""
+        return self.release.exists()
+
+    def check_writable(self) -> None:
+        """UserError unless the folder can be made; nothing is left behind."""
+        parent = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise UserError(f"{self.path}: cannot write there; choose another --out")
+
+    def create(self) -> None:
+        """Make `internal/`, readable by its owner alone."""
+        try:
+            self.internal.mkdir(parents=True, mode=0o700)
+            self.internal.chmod(0o700)
+            (self.internal / "DO_NOT_PUBLISH").write_text(NOTICE, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot write there: {error.strerror}") from None
+
+    def archive(self) -> None:
+        """Put an earlier run's ledger and report aside, and remove the rest but the history."""
+        keep = self.internal / "archive"
+        keep.mkdir(parents=True, exist_ok=True)
+        number = len(list(keep.iterdir()))
+        for path in (self.ledger, self.release / "privacy.json"):
+            if path.exists():
+                path.rename(keep / f"{number:03d}-{path.name}")
+        shutil.rmtree(self.release, ignore_errors=True)
+        for path in self.internal.iterdir():
+            if path.name not in ("archive", "history.jsonl", "DO_NOT_PUBLISH"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    # -- what a resumed run must find as it was -------------------------------------------------
+
+    def write_start(self, config: Config, facts: Mapping[str, Any], roots: Roots) -> None:
+        """Configuration, facts of the data and keys, before the first access."""
+        _write(self.internal / "config.toml", config.to_toml())
+        _write(self.internal / "run.json", json.dumps(dict(facts), indent=1))
+        self.write_keys(roots)
+
+    def write_keys(self, roots: Roots) -> None:
+        keys = {
+            "sampling": roots.sampling.hex(),
+            "noise": roots.noise.hex(),
+            "initialisation": roots.initialisation.hex(),
+            "holdout": roots.holdout.hex(),
+            "secret": roots.secret,
+        }
+        path = self.internal / "keys.json"
+        path.touch(mode=0o600)
+        _write(path, json.dumps(keys, indent=1))
+
+    def read_start(self) -> tuple[Config, dict[str, Any], Roots]:
+        """What `write_start` wrote; UserError where a run never started."""
+        try:
+            config = Config.from_toml((self.internal / "config.toml").read_text(encoding="utf-8"))
+            facts = json.loads((self.internal / "run.json").read_text(encoding="utf-8"))
+            keys = json.loads((self.internal / "keys.json").read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            raise UserError(f"{self.path}: no run to resume there; drop --resume") from None
+        names = ("sampling", "noise", "initialisation", "holdout")
+        return config, facts, Roots(*(bytes.fromhex(keys[n]) for n in names), secret=keys["secret"])
+
+    def forget_noise(self, roots: Roots) -> None:
+        """Overwrite the keys without the noise root: nobody can subtract the noise any more."""
+        self.write_keys(
+            Roots(roots.sampling, b"", roots.initialisation, roots.holdout, roots.secret)
+        )
+
+    def add_metrics(self, stage: str, start: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """Append one line a step to `metrics.jsonl`. Not private."""
+        columns = {name: np.asarray(values).tolist() for name, values in metrics.items()}
+        steps = len(next(iter(columns.values()), []))
+        with (self.internal / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            for i in range(steps):
+                row = {"stage": stage, "step": start + i}
+                file.write(json.dumps(row | {name: column[i] for name, column in columns.items()}))
+                file.write("\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """One row a (stage, step); of a replayed step the last one."""
+        path = self.internal / "metrics.jsonl"
+        if not path.exists():
+            return []
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        return list({(row["stage"], row["step"]): row for row in rows}.values())
+
+    def add_history(self, fingerprint: str) -> int:
+        """Count this completed run; returns how many runs read the same data here."""
+        path = self.internal / "history.jsonl"
+        line = {
+            "fingerprint": fingerprint,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        rows = [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
+        return sum(row["fingerprint"] == fingerprint for row in rows)
+
+
+@contextlib.contextmanager
+def release_written(target: Path) -> Iterator[Path]:
+    """A folder to fill beside `target`, renamed to it when the block ends without an error."""
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot write there: {error.strerror}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_generator(folder: Path, generator: Generator) -> None:
+    """Schema, settings and arrays of a generator, in `folder`; no pickles."""
+    if generator.tilt is None:
+        raise ValueError("the generator is not fitted yet")
+    (folder / "generator").mkdir(parents=True, exist_ok=True)
+    _write(folder / "schema.toml", tomli_w.dumps(generator.schema.to_dict()))
+    _write(folder / "generator" / "config.toml", generator.config.to_toml())
+    tilt = generator.tilt
+    arrays: dict[str, Any] = {
+        "offset": generator.offset,
+        "tilt/log_multipliers": tilt.log_multipliers,
+        "tilt/scalars": np.array([tilt.log_cap, tilt.effective, tilt.acceptance]),
+        "marginals/halves": np.array(generator.marginals.halves),
+        "marginals/scalars": np.array([generator.marginals.records, generator.marginals.deviation]),
+    }
+    for name, share in zip(generator.schema.names, generator.marginals.shares, strict=True):
+        arrays[f"marginals/shares/{name}"] = share
+    arrays |= _flat(generator.artefacts, "artefacts")
+    with (folder / "generator" / "arrays.npz").open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_generator(folder: Path) -> Generator:
+    """The generator that `write_generator` wrote in `folder`; UserError if there is none."""
+    try:
+        schema = Schema.from_toml((folder / "schema.toml").read_text(encoding="utf-8"))
+        config = Config.from_toml(
+            (folder / "generator" / "config.toml").read_text(encoding="utf-8")
+        )
+        with np.load(folder / "generator" / "arrays.npz", allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError):
+        raise UserError(
+            f"{folder}: no generator there; give the folder of a completed run"
+        ) from None
+    scalars = [float(value) for value in arrays["tilt/scalars"]]
+    records, deviation = (float(value) for value in arrays["marginals/scalars"])
+    shares = tuple(arrays[f"marginals/shares/{name}"] for name in schema.names)
+    halves = tuple(float(value) for value in arrays["marginals/halves"])
+    return Generator(
+        config=config,
+        schema=schema,
+        marginals=Marginals(shares, halves, records, deviation),
+        artefacts=_nested(arrays, "artefacts"),
+        offset=float(arrays["offset"]),
+        tilt=Tilt(arrays["tilt/log_multipliers"], *scalars),
+    )
+
+
+def _flat(tree: Any, prefix: str) -> dict[str, np.ndarray]:
+    if not isinstance(tree, Mapping):
+        return {prefix: np.asarray(tree)}
+    parts = [_flat(value, f"{prefix}/{name}") for name, value in tree.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _nested(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in arrays.items():
+        head, *names = key.split("/")
+        if head == prefix:
+            node = tree
+            for name in names[:-1]:
+                node = node.setdefault(name, {})
+            node[names[-1]] = jnp.asarray(value)
+    return tree
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file whole: beside, fsynced, then renamed."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        os.chmod(part, 0o600)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)

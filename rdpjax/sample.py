@@ -1,0 +1,64 @@
+"""`python -m rdpjax.sample`: draw more records from a run folder; costs no privacy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from rdpjax.data.datasets import find_dataset
+from rdpjax.data.layout import Layout
+from rdpjax.dpsgd.keys import Roots
+from rdpjax.errors import UserError, command
+from rdpjax.run import write_rows
+from rdpjax.run_folder import read_generator
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Draw more synthetic records from a completed run.
+
+    Attributes:
+      run: the run folder.
+      rows: how many records.
+      out: the file to write.
+      seed: the same seed gives the same rows; by default the system's randomness.
+    """
+
+    run: tyro.conf.Positional[Path]
+    out: Path
+    rows: int = 50_000
+    seed: int | None = None
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    flags = tyro.cli(Flags, prog="python -m rdpjax.sample", args=argv)
+    if flags.rows < 1:
+        raise UserError(f"--rows is {flags.rows}; ask for 1 or more")
+    generator = read_generator(flags.run / "release")
+    config = generator.config
+    try:
+        report = json.loads((flags.run / "release" / "privacy.json").read_text(encoding="utf-8"))
+        layout = Layout.from_dict(report["declarations"]["format"])
+    except (OSError, KeyError, json.JSONDecodeError):
+        raise UserError(f"{flags.run}: release/privacy.json names no file format") from None
+    part = flags.out.with_name(flags.out.name + ".part")
+    root = Roots.make(flags.seed).initialisation
+    try:
+        write_rows(part, generator, find_dataset(config.dataset), layout, config, root, flags.rows)
+        part.replace(flags.out)
+    except OSError as error:
+        raise UserError(f"{flags.out}: cannot write there: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    print(f"{flags.rows} synthetic rows in {flags.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,81 @@
+"""What every stage offers the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from rdpjax.data.codec import Codec
+from rdpjax.dpsgd.loop import Objective, State, Update
+
+Artefact = Any
+"""What a stage releases: a tree of arrays, computed from noisy quantities alone."""
+
+Emit = Callable[[Artefact, jax.Array, int], tuple[jax.Array, jax.Array]]
+"""`emit(artefact, key, rows)`: logits of every column, (rows, columns, width), and labels, (rows,)."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a training stage may use: public, or released by stages before it.
+
+    Attributes:
+      codec: the schema under the noisy marginals.
+      stages: the run's stages, by name: their settings are public.
+      artefacts: what earlier stages released, by stage name.
+      prior: `rdpjax.models.vae.log_prior` of the noisy shares, (columns, width).
+      label_share: noisy share of the label's second level.
+    """
+
+    codec: Codec
+    stages: Mapping[str, Any]
+    artefacts: Mapping[str, Artefact]
+    prior: np.ndarray
+    label_share: float
+
+
+class Training(NamedTuple):
+    """A stage's training as pure functions.
+
+    Attributes:
+      init: fresh state from a key.
+      objective: what is trained in a state, and its per-example loss on a record's codes.
+      update: the step, given the noisy gradient; sees no record.
+      release: the artefact in a final state.
+    """
+
+    init: Callable[[jax.Array], State]
+    objective: Objective
+    update: Update
+    release: Callable[[State], Artefact]
+
+
+@runtime_checkable
+class TrainingStage(Protocol):
+    """A stage trained by DP-SGD; a frozen dataclass whose fields are its settings."""
+
+    @property
+    def sampling_rate(self) -> float: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def clip_norm(self) -> float: ...
+    @property
+    def microbatch(self) -> int: ...
+
+    def training(self, context: Context) -> Training:
+        """The training under `context`; reads no record."""
+        ...
+
+
+@runtime_checkable
+class GeneratingStage(TrainingStage, Protocol):
+    """A training stage whose artefact generates records."""
+
+    def emit(self, context: Context) -> Emit:
+        """How its artefact makes logits of records, and their labels."""
+        ...

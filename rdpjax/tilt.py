@@ -1,0 +1,96 @@
+"""The one-way tilt: generated records reweighted until their marginals are the noisy ones.
+
+Maximum entropy: among all distributions with the measured one-way marginals, the nearest to the
+generator's own has density proportional to a product of multipliers, one per histogram bin
+(Csiszar 1975; iterative proportional fitting). The multipliers are fitted on generated records and
+noisy shares alone: post-processing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_LIMIT = 10.0  # of a log multiplier: a bin of noisy share 0 is made rare, not impossible
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """Multipliers and what they cost.
+
+    Attributes:
+      log_multipliers: (columns, width).
+      log_cap: largest log weight; heavier records count as this one.
+      effective: effective sample size of the pool over its size, in (0, 1].
+      acceptance: share of generated records that are kept.
+    """
+
+    log_multipliers: np.ndarray
+    log_cap: float
+    effective: float
+    acceptance: float
+
+    def accept(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Which records to keep: bool (rows,), for codes (rows, columns), uniforms (rows,)."""
+        columns = np.arange(codes.shape[1])
+        weights = self.log_multipliers[columns, codes].sum(axis=1)
+        kept: np.ndarray = np.log(np.maximum(uniforms, 1e-300)) < weights - self.log_cap
+        return kept
+
+
+def fit_tilt(
+    codes: np.ndarray, shares: np.ndarray, *, sweeps: int = 40, cap: float = 5.0, least: float = 0.3
+) -> Tilt:
+    """Fit multipliers by proportional fitting on a pool of generated records.
+
+    Args:
+      codes: the pool, (rows, columns).
+      shares: noisy share of every code, (columns, width).
+      sweeps: passes over the columns at most.
+      cap: largest weight, in units of the mean; bounds the work of rejection.
+      least: fitting stops before the effective sample size falls below this share of the pool.
+
+    Examples:
+      >>> codes = np.array([[0], [0], [0], [1]])
+      >>> tilt = fit_tilt(codes, np.array([[0.5, 0.5]]))
+      >>> ratio = np.exp(np.diff(tilt.log_multipliers[0]))
+      >>> round(float(ratio[0]), 3), round(tilt.effective, 3)
+      (3.0, 0.75)
+    """
+    rows, columns = codes.shape
+    multipliers = np.zeros(shares.shape)
+    logs = np.zeros(rows)
+    weights, log_cap = _capped(logs, cap)
+    for _ in range(sweeps):
+        before, before_logs = multipliers.copy(), logs
+        logs = logs.copy()
+        for j in range(columns):
+            current = np.bincount(codes[:, j], weights, minlength=shares.shape[1])
+            step = np.log(np.maximum(shares[j], 1e-9) / np.maximum(current, 1e-9))
+            step = np.where(current > 0, np.clip(step, -1, 1), 0)
+            step = np.clip(multipliers[j] + step, -_LIMIT, _LIMIT) - multipliers[j]
+            multipliers[j] += step
+            logs += step[codes[:, j]]
+            weights, log_cap = _capped(logs, cap)
+        if _effective(weights) < least:
+            multipliers, logs = before, before_logs
+            weights, log_cap = _capped(logs, cap)
+            break
+        if np.abs(multipliers - before).max() < 1e-4:
+            break
+    kept = np.exp(np.minimum(logs - log_cap, 0)).mean()
+    return Tilt(multipliers, log_cap, _effective(weights), float(kept))
+
+
+def _capped(logs: np.ndarray, cap: float) -> tuple[np.ndarray, float]:
+    """Weights that sum to 1, none above `cap` times the mean, and the log of that ceiling."""
+    top = logs.max()
+    weights = np.exp(logs - top)
+    ceiling = min(1.0, cap * float(weights.mean()))
+    weights = np.minimum(weights, ceiling)
+    return weights / weights.sum(), float(top + np.log(ceiling))
+
+
+def _effective(weights: np.ndarray) -> float:
+    return float(1 / (len(weights) * np.square(weights).sum()))
