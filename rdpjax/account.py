@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from rdpjax.errors import UserError, command
+from rdpjax.flags import parsed
 from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.statement import Source, read_source, state
 
@@ -62,11 +63,13 @@ def _delta(sources: Sequence[Source]) -> float:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    app.cli(
-        prog="python -m rdpjax.account",
-        description="What a plan or a run costs.",
-        args=argv,
-        config=(tyro.conf.FlagCreatePairsOff,),
+    parsed(
+        lambda: app.cli(
+            prog="python -m rdpjax.account",
+            description="What a plan or a run costs.",
+            args=argv,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     )
     return 0
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import pkgutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tomli_w
 import tyro
@@ -17,6 +19,7 @@ import tyro
 import rdpjax
 import rdpjax.stages
 from rdpjax.errors import UserError, nearest
+from rdpjax.flags import optional
 from rdpjax.privacy.budget import Budget
 from rdpjax.stages.stage import TrainingStage
 
@@ -48,44 +51,48 @@ class Config:
     Attributes:
       version: version of this format.
       dataset: name of the data set.
-      epsilon: total privacy cost of the run, everything included.
-      delta: probability left to chance, below 1 / records.
-      records: number of records, if public; kept private (and measured) otherwise.
-      batch_size: expected records in a batch, for every stage; needs public `records`.
+      epsilon: total privacy cost of the run, everything included; no unit, above 0.
+      delta: probability left to chance, in (0, 1 / records).
+      records: number of records, if public; otherwise it is kept private, and measured.
+      batch_size: expected records in a batch, in every stage; the number of records must be public.
       holdout: share of the records kept out of everything, in [0, 1).
-      rows: synthetic rows to release.
-      derived: columns computed from generated ones and appended (cardio: bmi, pp).
+      rows: number of synthetic rows to release.
+      derived: columns computed from the generated ones and appended (cardio: bmi, pp).
       label_source: whether released labels come from the labeler or from the generator.
-      max_codes: most codes of a numeric column.
-      private: False trains without noise or clipping, for comparisons only.
-      shares: each stage's share of the budget (of total mu squared); they sum to 1.
-      epsilons: instead of shares, epsilon of each stage by itself.
+      max_codes: most codes of a numeric column, a number from 2 to 255.
+      private: whether to clip and add noise; without, the run is for comparisons only.
+      shares: each stage's share of the budget (of total mu squared), in (0, 1); they sum to 1.
+      epsilons: instead of shares, the epsilon of each stage by itself.
       stages: settings of the stages that are trained, in order.
     """
 
-    version: int = VERSION
+    version: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = VERSION
     dataset: str = "cardio"
     epsilon: float = 5.0
     delta: float = 1e-5
-    records: int | None = None
-    batch_size: int | None = None
+    records: Annotated[int | None, optional("INT", "kept private")] = None
+    batch_size: Annotated[int | None, optional("INT", "each stage's sampling rate")] = None
     holdout: float = 0.2
     rows: int = 50_000
-    derived: tuple[str, ...] = ()
+    derived: Annotated[tuple[str, ...], optional("[COLUMN ...]", "none")] = ()
     label_source: Literal["labeler", "generator"] = "labeler"
     max_codes: int = 32
-    private: bool = True
+    private: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="train without clipping and noise, for comparisons only: nothing is private then.",
+            help_behavior_hint="(default: private)",
+        ),
+    ] = True
     shares: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
-    epsilons: dict[str, float] = field(default_factory=dict)
+    epsilons: Annotated[
+        dict[str, float], optional("[STAGE EPSILON ...]", "by shares, of the total")
+    ] = field(default_factory=dict)
     stages: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(
         default_factory=_default_stages
     )
 
     def __post_init__(self) -> None:
-        if self.version > VERSION:
-            raise UserError(
-                f"config: version {self.version} is newer than this rdpjax ({VERSION}); upgrade it"
-            )
         Budget(self.epsilon, self.delta)
         if not 0 <= self.holdout < 1:
             raise UserError(f"holdout is {self.holdout:g}; it must lie in [0, 1)")
@@ -132,13 +139,19 @@ class Config:
         for name, stage in self.stages.items():
             if not isinstance(stage, TrainingStage):
                 raise UserError(f"stages: {name!r} is no stage")
+            _check_settings(name, stage)
+        if "gan" in self.stages and self.stages["gan"].noise < self.stages["vae"].latent:
+            raise UserError(
+                f"gan.noise is {self.stages['gan'].noise}; it must be vae.latent = "
+                f"{self.stages['vae'].latent} or more"
+            )
 
     @property
     def budget(self) -> Budget:
         return Budget(self.epsilon, self.delta)
 
     def sampling_rate(self, stage: str) -> float:
-        """q of a stage: its setting, or batch_size / records where these are given."""
+        """Sampling rate of a stage: its setting, or batch_size / records where these are given."""
         if self.batch_size is not None and self.records is not None:
             return self.batch_size / self.records
         rate: float = self.stages[stage].sampling_rate
@@ -179,9 +192,10 @@ class Config:
             values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"{where}: not TOML: {error}") from None
+        # Before anything else: a newer format may have other stages and keys.
         if isinstance(version := values.get("version", VERSION), int) and version > VERSION:
             raise UserError(
-                f"{where}: version {version} is newer than this rdpjax ({VERSION}); upgrade it"
+                f"{where}: version {version} is newer than this rdpjax's {VERSION}; upgrade rdpjax"
             )
         classes = stage_classes()
         names = values.pop("stages", list(DEFAULT_STAGES))
@@ -197,48 +211,59 @@ class Config:
         return _build(Config, values | {"stages": stages}, where)
 
 
+def _check_settings(name: str, stage: Any) -> None:
+    """Counts are 1 or more, all other numbers finite and not negative."""
+    for key, value in dataclasses.asdict(stage).items():
+        if isinstance(value, int) and value < 1:
+            raise UserError(f"{name}.{key} is {value}; it must be 1 or more")
+        if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+            raise UserError(f"{name}.{key} is {value:g}; it must be finite and not negative")
+
+
 def _build(kind: type, values: Any, where: str) -> Any:
-    """A dataclass from TOML values, with keys and kinds checked against its defaults."""
+    """A dataclass from TOML values, with keys and kinds checked against its declaration."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: must be a table")
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    clean = dict(values)
-    for key, value in values.items():
-        if key not in known:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, list(known))}")
-        declared = str(known[key].type)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if declared == "float" and number:
-            clean[key] = float(value)
-        elif declared.startswith("int") and (not number or isinstance(value, float)):
-            raise UserError(f"{where}: {key} must be a whole number, got {value!r}")
-        elif declared == "float" and not number:
-            raise UserError(f"{where}: {key} must be a number, got {value!r}")
-        elif declared == "bool" and not isinstance(value, bool):
-            raise UserError(f"{where}: {key} must be true or false, got {value!r}")
-        elif declared.startswith("tuple"):
-            clean[key] = tuple(value) if isinstance(value, list) else (value,)
-        elif declared.startswith("Literal") and value not in ("labeler", "generator"):
-            raise UserError(f"{where}: {key} must be 'labeler' or 'generator', got {value!r}")
-        elif declared == "dict[str, float]":
-            clean[key] = _numbers(value, f"{where} [{key}]")
-    return kind(**clean)
+    declared = get_type_hints(kind)
+    for key in values:
+        if key not in declared:
+            raise UserError(f"{where}: unknown key {key!r}{nearest(key, list(declared))}")
+    clean = {key: _value(declared[key], value, f"{where}: {key}") for key, value in values.items()}
+    try:
+        return kind(**clean)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
-def _numbers(values: Any, where: str) -> dict[str, float]:
-    if not isinstance(values, Mapping):
-        raise UserError(f"{where}: must be a table of numbers")
-    for key, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{where}: {key} must be a number, got {value!r}")
-    return {key: float(value) for key, value in values.items()}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _value(kind: Any, value: Any, what: str) -> Any:
+    """A TOML value as the kind that a field declares; a whole number will do for a float."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:  # a kind or None, which TOML cannot say
+        return _value(parts[0], value, what)
+    if origin is Literal and value not in parts:
+        raise UserError(f"{what} must be one of {', '.join(map(repr, parts))}, got {value!r}")
+    if origin is tuple:
+        items = value if isinstance(value, list) else [value]
+        return tuple(_value(parts[0], item, what) for item in items)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{what} must be a table, got {value!r}")
+        return {key: _value(parts[1], item, f"{what}.{key}") for key, item in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind in _KINDS and type(value) is not kind:
+        raise UserError(f"{what} must be {_KINDS[kind]}, got {value!r}")
+    return value
 
 
 def load_config(path: Path | str) -> Config:
     """A configuration from a TOML file, or from the name of a shipped one.
 
     Raises:
-      UserError: no such file, or what `Config.from_toml` refuses.
+      UserError: no such file, no text, or what `Config.from_toml` refuses.
     """
     path = Path(path)
     home = Path(rdpjax.__file__).parent
@@ -246,4 +271,8 @@ def load_config(path: Path | str) -> Config:
     found = next((p for p in (path, *shipped) if p.is_file()), None)
     if found is None:
         raise UserError(f"{path}: no such configuration file")
-    return Config.from_toml(found.read_text(encoding="utf-8"), str(path))
+    try:
+        text = found.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: cannot be read as UTF-8 text; name a TOML file") from None
+    return Config.from_toml(text, str(path))

@@ -18,6 +18,7 @@ from rdpjax.errors import UserError, command
 from rdpjax.evaluation.printout import as_table
 from rdpjax.evaluation.score import score
 from rdpjax.evaluation.training_rows import training_rows
+from rdpjax.flags import parsed
 
 # The order of columns is the published file's, whatever the order in the files given: forests see
 # the columns by position, and so their figures compare with those of others.
@@ -61,11 +62,13 @@ class Arguments:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, score, print; 0, or 2 where the user can mend something."""
-    given = tyro.cli(
-        Arguments,
-        args=argv,
-        prog="python -m rdpjax.evaluate",
-        config=(tyro.conf.FlagCreatePairsOff,),
+    given = parsed(
+        lambda: tyro.cli(
+            Arguments,
+            args=argv,
+            prog="python -m rdpjax.evaluate",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     )
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("evaluation needs scikit-learn; pip install 'rdpjax[report]'")

@@ -27,6 +27,7 @@ from rdpjax.tilt import Tilt, fit_tilt
 
 BLOCK = 8192
 POOL = 150_000
+FEATURES = 8  # cosines of a code's rank that networks see
 DRAWS = 4  # the first draw, and at most three more of a row that breaks a rule
 
 
@@ -107,7 +108,7 @@ class Generator:
             for j in ruled:
                 codes[broken, j] = draws[again][broken, j]
             redrawn = codec.decode(codes[broken], uniforms[again][broken])
-            values[np.ix_(broken, ruled)] = redrawn[:, ruled]
+            values[np.ix_(broken.nonzero()[0], np.array(ruled))] = redrawn[:, ruled]
         return codes, values, _uniforms(root, f"{purpose}-spare", block, (BLOCK, 2))
 
     def _breaks_rule(self, values: np.ndarray) -> np.ndarray:
@@ -124,7 +125,7 @@ class Generator:
         ][-1]
         emit = stage.emit(self.context)
         artefact = self.artefacts[name]
-        last = jnp.asarray(self.context.codec.widths) - 1
+        last = jnp.asarray(self.context.codec.widths)[None, None] - 1
 
         def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
             emit_key, draw_key = jax.random.split(key)
@@ -133,7 +134,8 @@ class Generator:
             # `width`. Rounding may pass a column's last code, hence the minimum.
             edges = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
             uniforms = jax.random.uniform(draw_key, (DRAWS, *logits.shape[:2], 1))
-            return jnp.minimum((uniforms >= edges).sum(axis=-1), last), labels
+            codes = (uniforms >= edges[None]).sum(axis=-1)
+            return jnp.minimum(codes, last), labels
 
         return jax.jit(draw)
 
@@ -157,7 +159,8 @@ def make_context(
     codec = Codec.make(schema, marginals, config.max_codes)
     prior = log_prior(codec.code_shares(), codec.widths)
     share = float(marginals.shares[schema.position(schema.label)][1])
-    return Context(codec, config.stages, artefacts, prior, share)
+    features = codec.code_features(FEATURES)
+    return Context(codec, config.stages, artefacts, prior, features, share)
 
 
 def collapse_warnings(frame: pd.DataFrame, schema: Schema, marginals: Marginals) -> list[str]:

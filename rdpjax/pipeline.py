@@ -97,7 +97,10 @@ def plan_events(config: Config, schema: Schema | None = None) -> list[Event]:
     The schema gives the sensitivity of the histograms, which no accountant looks at; without one
     it is entered as 1.
     """
-    plans = make_plans(config)
+    return _events(make_plans(config), schema)
+
+
+def _events(plans: Plans, schema: Schema | None) -> list[Event]:
     events = [plan.event(name, 0, plan.steps) for name, plan in plans.stages.items()]
     if plans.marginals is None:
         return events
@@ -155,6 +158,11 @@ def fit(
         run = _Run(name, stage, plans.stages[name], roots, ledger, config.delta)
         folder = checkpoints / name if checkpoints else None
         artefacts[name] = run.train(context, codes, marginals.records, folder, progress)
+    if lacking := [e.stage for e in _events(plans, schema) if e not in ledger.events]:
+        raise UserError(
+            f"the ledger lacks accesses of {', '.join(lacking)}, so nothing is released; it was "
+            "changed after it was written, restore it"
+        )
     return Generator(config, schema, marginals, artefacts).fitted(roots.initialisation)
 
 
@@ -226,7 +234,7 @@ class _Run:
     ) -> Artefact:
         training = self.stage.training(context)
         key = as_key(derive(self.roots.initialisation, self.name, "init"))
-        state = training.init(key)
+        state = jax.jit(training.init)(key)
         done = 0
         if folder and (saved := checkpoint.steps(folder)):
             done = saved[-1]
@@ -238,9 +246,9 @@ class _Run:
             self.ledger.open(self.plan.event(self.name, done, steps))
             keys = step_keys(self.roots, self.name, done, steps)
             state, metrics = chunk(state, codes, keys, divisor)
-            metrics = {name: np.asarray(values) for name, values in metrics.items()}
+            heard = {name: np.asarray(values) for name, values in metrics.items()}
             done += steps
             if folder:
                 checkpoint.save(folder, done, state)
-            progress.advance(self.name, done, self.ledger.epsilon(self.delta), metrics)
+            progress.advance(self.name, done, self.ledger.epsilon(self.delta), heard)
         return jax.tree.map(jnp.asarray, training.release(state))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from rdpjax.generator import Generator, collapse_warnings
 from rdpjax.pipeline import Plans, fit, make_plans, target_of
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.progress import Lines
-from rdpjax.run_folder import RunFolder, release_written, write_generator
+from rdpjax.run_folder import RunFolder, disk_errors, release_written, write_generator
 from rdpjax.synthesizer import claim
 
 SIMULATED = "SIMULATED DATA: no file was found, so these records describe nobody. Give --data PATH."
@@ -55,9 +55,6 @@ class Options:
     keep_noise_key: bool = False
 
 
-State = Literal["new", "resumed", "complete"]
-
-
 def run(config: Config, options: Options, *, quiet: bool = False) -> dict[str, Any]:
     """Train and release; returns the summary of the run.
 
@@ -81,14 +78,14 @@ def run(config: Config, options: Options, *, quiet: bool = False) -> dict[str, A
         lines.say(f"\n  {'!' * 8}  {SIMULATED}  {'!' * 8}\n")
     for note in source.notes:
         lines.say(f"  note: {note}")
-    facts = {"fingerprint": source.fingerprint, "origin": source.origin}
-    roots, resumed = _start(folder, config, facts, options)
-    held = holdout_mask(source.keys, config.holdout, roots.holdout)
-    if not folder.complete:
-        _train(config, dataset, source, held, folder, plans, roots, resumed, lines)
-    if not options.keep_noise_key:
-        folder.forget_noise(roots)
-    return _finish(config, dataset, source, held, folder, lines)
+    with disk_errors(folder.path):
+        name, roots = _start(folder, config, source, options)
+        held = holdout_mask(source.keys, config.holdout, roots.holdout)
+        if not folder.complete:
+            _train(config, dataset, source, held, folder, plans, roots, options.resume, lines)
+        if not options.keep_noise_key:
+            folder.forget_noise(roots)
+        return _finish(config, dataset, source, held, folder, name, lines)
 
 
 def _train(
@@ -122,10 +119,7 @@ def _train(
         )
     except UserError:
         if not resumed and not folder.checkpoints.exists():
-            # Nothing was trained and nothing will be: leave no half-written folder behind.
-            shutil.rmtree(folder.internal)
-            if not any(folder.path.iterdir()):
-                folder.path.rmdir()
+            folder.discard()  # nothing was trained, and nothing will be
         raise
     lines.say(f"  sampling   {config.rows} rows")
     declarations = {
@@ -183,25 +177,38 @@ def _check_folder(folder: RunFolder, options: Options) -> None:
 
 
 def _start(
-    folder: RunFolder, config: Config, facts: dict[str, Any], options: Options
-) -> tuple[Roots, bool]:
-    """Keys of a new or resumed run; a changed configuration or data set is refused."""
+    folder: RunFolder, config: Config, source: Source, options: Options
+) -> tuple[str, Roots]:
+    """Name and keys of a new or resumed run; what would read other records is refused.
+
+    The same noise on other records would give these away by a subtraction.
+    """
+    facts = {
+        "fingerprint": source.fingerprint,
+        "age_unit": options.age_unit,
+        "height_unit": options.height_unit,
+    }
     if options.resume:
         before, known, roots = folder.read_start()
-        if before != config:
+        if before != Config.from_toml(config.to_toml()):
             raise UserError(
                 f"{folder.path}: its configuration differs from this one; use the run's own flags"
             )
-        if known["fingerprint"] != facts["fingerprint"]:
+        if known.get("fingerprint") != facts["fingerprint"]:
             raise UserError(f"{folder.path}: the data changed since the run began; start a new one")
-        return roots, True
+        for unit in ("age_unit", "height_unit"):
+            if known.get(unit) != facts[unit]:
+                raise UserError(
+                    f"{folder.path}: {unit} was {known.get(unit)} when the run began; "
+                    "use the run's own flags"
+                )
+        return str(known.get("run")), roots
     if folder.exists:
         folder.archive()
-    else:
-        folder.create()
-    roots = Roots.make(options.seed)
-    folder.write_start(config, facts, roots)
-    return roots, False
+    folder.create()
+    name, roots = secrets.token_hex(8), Roots.make(options.seed)
+    folder.write_start(config, {"run": name, **facts}, roots)
+    return name, roots
 
 
 def _finish(
@@ -210,6 +217,7 @@ def _finish(
     source: Source,
     held: np.ndarray,
     folder: RunFolder,
+    name: str,
     lines: Lines,
 ) -> dict[str, Any]:
     """Plots and warnings into `internal/`, and the summary."""
@@ -230,7 +238,7 @@ def _finish(
     warnings = collapse_warnings(synthetic, dataset.schema, marginals)
     for warning in warnings:
         lines.say(f"  WARNING: {warning}")
-    runs = folder.add_history(source.fingerprint)
+    runs = folder.add_history(name, source.fingerprint)
     return {
         "run": str(folder.path),
         "source": source.origin,

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,15 @@ class RunFolder:
 
     def create(self) -> None:
         """Make `internal/`, readable by its owner alone."""
-        try:
-            self.internal.mkdir(parents=True, mode=0o700)
+        with disk_errors(self.path):
+            self.internal.mkdir(parents=True, mode=0o700, exist_ok=True)
             self.internal.chmod(0o700)
             (self.internal / "DO_NOT_PUBLISH").write_text(NOTICE, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot write there: {error.strerror}") from None
 
     def archive(self) -> None:
         """Put an earlier run's ledger and report aside, and remove the rest but the history."""
+        # Without its keys a run cannot be resumed, so none goes on without its ledger.
+        (self.internal / "keys.json").unlink(missing_ok=True)
         keep = self.internal / "archive"
         keep.mkdir(parents=True, exist_ok=True)
         number = len(list(keep.iterdir()))
@@ -86,6 +87,15 @@ class RunFolder:
         for path in self.internal.iterdir():
             if path.name not in ("archive", "history.jsonl", "DO_NOT_PUBLISH"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def discard(self) -> None:
+        """Leave no half-written folder behind; what an earlier run left there stays."""
+        if (self.internal / "archive").exists():
+            self.archive()
+            return
+        shutil.rmtree(self.internal)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     # -- what a resumed run must find as it was -------------------------------------------------
 
@@ -113,15 +123,18 @@ class RunFolder:
             config = Config.from_toml((self.internal / "config.toml").read_text(encoding="utf-8"))
             facts = json.loads((self.internal / "run.json").read_text(encoding="utf-8"))
             keys = json.loads((self.internal / "keys.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            raise UserError(f"{self.path}: no run to resume there; drop --resume") from None
-        names = ("sampling", "noise", "initialisation", "holdout")
-        return config, facts, Roots(*(bytes.fromhex(keys[n]) for n in names), secret=keys["secret"])
+            names = ("sampling", "noise", "initialisation", "holdout")
+            roots = Roots(*(bytes.fromhex(keys[name]) for name in names), secret=keys["secret"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{self.path}: no run to resume there; drop --resume, or give --overwrite"
+            ) from None
+        return config, facts, roots
 
     def forget_noise(self, roots: Roots) -> None:
         """Overwrite the keys without the noise root: nobody can subtract the noise any more."""
         self.write_keys(
-            Roots(roots.sampling, b"", roots.initialisation, roots.holdout, roots.secret)
+            Roots(roots.sampling, b"", roots.initialisation, roots.holdout, secret=roots.secret)
         )
 
     def add_metrics(self, stage: str, start: int, metrics: Mapping[str, np.ndarray]) -> None:
@@ -136,23 +149,27 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """One row a (stage, step); of a replayed step the last one."""
-        path = self.internal / "metrics.jsonl"
-        if not path.exists():
-            return []
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        rows = _read_lines(self.internal / "metrics.jsonl")
         return list({(row["stage"], row["step"]): row for row in rows}.values())
 
-    def add_history(self, fingerprint: str) -> int:
-        """Count this completed run; returns how many runs read the same data here."""
+    def add_history(self, run: str, fingerprint: str) -> int:
+        """Count the completed run named `run`, once; how many runs read the same data here."""
         path = self.internal / "history.jsonl"
-        line = {
-            "fingerprint": fingerprint,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        rows = [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
+        rows = _read_lines(path)
+        if all(row.get("run") != run for row in rows):
+            finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            rows.append({"run": run, "fingerprint": fingerprint, "finished": finished})
+            _write(path, "".join(json.dumps(row) + "\n" for row in rows))
         return sum(row["fingerprint"] == fingerprint for row in rows)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """What the disk refuses, a full one say, is the user's to mend: UserError naming `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot write there: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
@@ -161,12 +178,11 @@ def release_written(target: Path) -> Iterator[Path]:
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        part.mkdir(parents=True)
-        yield part
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
-    except OSError as error:
-        raise UserError(f"{target}: cannot write there: {error.strerror}") from None
+        with disk_errors(target):
+            part.mkdir(parents=True)
+            yield part
+            shutil.rmtree(target, ignore_errors=True)
+            part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -200,12 +216,18 @@ def read_generator(folder: Path) -> Generator:
         config = Config.from_toml(
             (folder / "generator" / "config.toml").read_text(encoding="utf-8")
         )
-        with np.load(folder / "generator" / "arrays.npz", allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError):
+        path = folder / "generator" / "arrays.npz"
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        return _generator(config, schema, arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         raise UserError(
             f"{folder}: no generator there; give the folder of a completed run"
         ) from None
+
+
+def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray]) -> Generator:
+    """A generator from its parts; KeyError where an array is missing."""
     scalars = [float(value) for value in arrays["tilt/scalars"]]
     records, deviation = (float(value) for value in arrays["marginals/scalars"])
     shares = tuple(arrays[f"marginals/shares/{name}"] for name in schema.names)
@@ -237,6 +259,15 @@ def _nested(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
                 node = node.setdefault(name, {})
             node[names[-1]] = jnp.asarray(value)
     return tree
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; a line that `kill -9` tore is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -13,6 +15,7 @@ from rdpjax.data.datasets import find_dataset
 from rdpjax.data.layout import Layout
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, command
+from rdpjax.flags import optional, parsed
 from rdpjax.run import write_rows
 from rdpjax.run_folder import read_generator
 
@@ -24,20 +27,20 @@ class Flags:
     Attributes:
       run: the run folder.
       rows: how many records.
-      out: the file to write.
-      seed: the same seed gives the same rows; by default the system's randomness.
+      out: the file to write, in the format of the run's own release/synthetic.csv.
+      seed: a whole number; the same one gives the same rows.
     """
 
-    run: tyro.conf.Positional[Path]
-    out: Path
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     rows: int = 50_000
-    seed: int | None = None
+    seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    flags = tyro.cli(Flags, prog="python -m rdpjax.sample", args=argv)
+    flags = parsed(lambda: tyro.cli(Flags, prog="python -m rdpjax.sample", args=argv))
     if flags.rows < 1:
         raise UserError(f"--rows is {flags.rows}; ask for 1 or more")
     generator = read_generator(flags.run / "release")
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         report = json.loads((flags.run / "release" / "privacy.json").read_text(encoding="utf-8"))
         layout = Layout.from_dict(report["declarations"]["format"])
-    except (OSError, KeyError, json.JSONDecodeError):
+    except (OSError, KeyError, TypeError, ValueError):
         raise UserError(f"{flags.run}: release/privacy.json names no file format") from None
     part = flags.out.with_name(flags.out.name + ".part")
     root = Roots.make(flags.seed).initialisation
@@ -55,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         raise UserError(f"{flags.out}: cannot write there: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     print(f"{flags.rows} synthetic rows in {flags.out}")
     return 0
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import rdpjax
@@ -77,6 +78,8 @@ class Synthesizer:
         plans = make_plans(self.config)
         roots = Roots.make(seed)
         ledger = Ledger(target=target_of(self.config), noise_id=roots.noise_id)
+        # What a fit has read counts, even if it fails.
+        self.generator, self.ledger, self._secret = None, ledger, roots.secret
         self.generator = fit(
             self.config,
             self.schema,
@@ -86,7 +89,6 @@ class Synthesizer:
             ledger=ledger,
             progress=progress,
         )
-        self.ledger, self._secret = ledger, roots.secret
         return self
 
     def sample(self, rows: int, *, seed: int | None = None) -> pd.DataFrame:
@@ -177,17 +179,27 @@ def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
         if column.name not in frame.columns:
             hint = nearest(column.name, [str(c) for c in frame.columns])
             raise UserError(f"column {column.name!r} is missing{hint}")
-        values = frame[column.name]
+        given = frame[column.name]
+        if isinstance(given, pd.DataFrame):
+            raise UserError(f"column {column.name!r} stands twice; remove one")
         if isinstance(column, Categorical):
-            bad = ~values.isin(list(column.levels))
+            # By equality: True is the level 1, where the codec would look for the same kind.
+            known = {level: level for level in column.levels}
+            values = given.astype(object).map(known.get)
+            bad = values.isna().to_numpy()
             what = f"is no level; levels are {', '.join(map(str, column.levels))}"
         else:
-            numbers = pd.to_numeric(values, errors="coerce")
-            bad, what, values = ~numbers.abs().lt(float("inf")), "is no finite number", numbers
+            values = _numbers(given)
+            bad, what = ~np.isfinite(values), "is no finite number"
         if bad.any():
-            row = int(bad.to_numpy().argmax())
-            raise UserError(
-                f"row {row}, column {column.name!r}: {frame[column.name].iloc[row]!r} {what}"
-            )
-        columns[column.name] = values.to_numpy()
+            row = int(bad.argmax())
+            raise UserError(f"row {row}, column {column.name!r}: {given.iloc[row]!s} {what}")
+        columns[column.name] = np.asarray(values)
     return pd.DataFrame(columns)
+
+
+def _numbers(values: pd.Series) -> np.ndarray:
+    """Float64; NaN for whatever is no number, dates among it."""
+    if values.dtype.kind in "mMc":
+        return np.full(len(values), np.nan)
+    return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)

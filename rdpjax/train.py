@@ -16,6 +16,7 @@ from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import AgeUnit, HeightUnit
 from rdpjax.device import Device, use_device
 from rdpjax.errors import command
+from rdpjax.flags import optional, parsed
 from rdpjax.run import Options, run
 
 
@@ -24,27 +25,30 @@ class Flags:
     """Train a private generator and release synthetic records.
 
     Attributes:
-      config: a TOML file to start from; flags override it.
-      out: run folder (runs/DATASET by default).
-      data: the records' file; $RDPJAX_DATA, ./ and ./data are searched otherwise, then simulated.
+      config: a TOML file, or the name of a shipped one, to start from; flags override it.
+      out: run folder: its release/ may be published, its internal/ may not.
+      data: file of the records (.csv or .csv.gz).
       age_unit: unit of the age column; auto decides cell by cell (120 or more is days).
       height_unit: unit of the height column; auto decides cell by cell (below 3 is metres).
-      seed: makes the run reproducible and its noise NOT secret; by default the system's randomness.
+      seed: a whole number that makes the run reproducible, and its noise NOT secret.
       resume: go on with an interrupted run.
       overwrite: start anew in a folder that holds a run; its ledger is archived.
       keep_noise_key: keep the secret noise key after the run, for research.
-      device: where to compute.
-      quiet: no progress.
+      device: where to compute; auto takes the best there is.
+      quiet: no progress on stderr.
       json: print the summary as JSON.
     """
 
     settings: Annotated[Config, tyro.conf.arg(name="")]
-    config: Path | None = None
-    out: Path | None = None
-    data: Path | None = None
+    config: Annotated[Path | None, optional("FILE", "built-in settings")] = None
+    out: Annotated[Path | None, optional("FOLDER", "runs/DATASET")] = None
+    data: Annotated[
+        Path | None,
+        optional("FILE", "$RDPJAX_DATA, then the dataset's file in . or ./data, then simulated"),
+    ] = None
     age_unit: AgeUnit = "auto"
     height_unit: HeightUnit = "auto"
-    seed: int | None = None
+    seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
     resume: bool = False
     overwrite: bool = False
     keep_noise_key: bool = False
@@ -57,12 +61,15 @@ class Flags:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    flags = tyro.cli(
-        Flags,
-        prog="python -m rdpjax.train",
-        args=argv,
-        default=Flags(settings=_start(argv)),
-        config=(tyro.conf.FlagCreatePairsOff,),
+    default = Flags(settings=_start(argv))
+    flags = parsed(
+        lambda: tyro.cli(
+            Flags,
+            prog="python -m rdpjax.train",
+            args=argv,
+            default=default,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     )
     use_device(flags.device)
     config = flags.settings
@@ -100,13 +107,14 @@ def _sentence(summary: dict[str, object]) -> str:
         if epsilon is not None
         else "NOT PRIVATE: trained without noise, for comparisons only"
     )
+    runs = summary["runs_on_this_data"]
     seeded = "" if summary["secret_noise"] else "  noise: from your seed, so NOT secret\n"
     return (
         f"{summary['rows']} synthetic rows in {summary['run']}/release/synthetic.csv\n"
         f"  source: {summary['source']}\n"
         f"  {cost}\n"
         f"  unit: {summary['unit']}; neighbours: {summary['relation']}\n{seeded}"
-        f"  covers this run alone; completed runs on this data here: {summary['runs_on_this_data']}\n"
+        f"  covers this run alone; runs on these data in this folder: {runs}\n"
         f"  release/ may be published, internal/ may not"
     )
 

@@ -7,10 +7,18 @@ get the same.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from rdpjax.config import Config
+    from rdpjax.data.schema import Schema
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,7 +31,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same programs are compiled again and again, by both and from one run to the next.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 settings.register_profile(
     "rdpjax", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))
@@ -47,3 +55,217 @@ def cardio_path(shared_data: Path) -> Path:
     if not path.is_file():
         pytest.skip(f"no real cardio table: {path.name} is not in {shared_data}")
     return path
+
+
+class SmallRun(NamedTuple):
+    """A completed run: its folder, the file that it read, and its configuration."""
+
+    path: Path
+    data: Path
+    config: Config
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3,000 simulated records in a file of the published form."""
+    from rdpjax.data.simulate import simulate_cardio
+
+    path = tmp_path_factory.mktemp("data") / "cardio_train.csv"
+    path.write_text(simulate_cardio(3000), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_flags() -> list[str]:
+    """Flags of a run of the `train` command that takes a few seconds; --out, --data are missing."""
+    from rdpjax.config import Config
+
+    tiny = {"steps": 2, "hidden": 16, "channels": 4, "latent": 4, "noise": 8, "fakes": 64}
+    settings = [
+        f"--{stage}.{name}={tiny[name]}"
+        for stage, settings in Config().stages.items()
+        for name in vars(settings)
+        if name in tiny
+    ]
+    return ["--rows", "500", *settings]
+
+
+@pytest.fixture
+def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tilt is fitted on one block of generated records: the full pool takes seconds."""
+    from rdpjax import generator
+
+    monkeypatch.setattr(generator, "POOL", generator.BLOCK)
+
+
+@pytest.fixture(scope="session")
+def small_run(
+    tmp_path_factory: pytest.TempPathFactory, small_data: Path, small_flags: list[str]
+) -> SmallRun:
+    """A completed small run, trained once; not to be changed, copy it for that."""
+    from rdpjax import generator, train
+    from rdpjax.config import Config
+
+    path = tmp_path_factory.mktemp("runs") / "small"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generator, "POOL", generator.BLOCK)
+        status = train.main(
+            ["--out", str(path), "--data", str(small_data), "--quiet", *small_flags]
+        )
+    assert status == 0
+    return SmallRun(path, small_data, Config.from_toml((path / "internal/config.toml").read_text()))
+
+
+@dataclass(frozen=True)
+class ToyStage:
+    """Columns without dependence: the parameters are the logits. Compiles in a moment.
+
+    Its loss and its update use their keys, so that a replay with other keys shows.
+    """
+
+    sampling_rate: float = 0.1
+    steps: int = 4
+    clip_norm: float = 1.0
+    microbatch: int = 256
+
+    def training(self, context: Any) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        from rdpjax.stages.stage import Training
+
+        prior = jnp.asarray(context.prior)
+        every = jnp.arange(len(prior))
+
+        def loss(params: Any, codes: Any, key: Any) -> Any:
+            scores = jax.nn.log_softmax(prior + params)[every, codes]
+            return -scores.sum() * (1 + 0.1 * jax.random.normal(key))
+
+        def update(state: Any, gradient: Any, key: Any) -> Any:
+            drift = jax.random.normal(jax.random.wrap_key_data(key), state.shape)
+            return state - 0.1 * gradient + 0.001 * drift, {"drift": jnp.abs(drift).max()}
+
+        return Training(
+            init=lambda key: 0.01 * jax.random.normal(key, prior.shape),
+            objective=lambda state: (state, loss),
+            update=update,
+            release=lambda state: {"logits": state},
+        )
+
+    def emit(self, context: Any) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        label = context.codec.schema.position(context.codec.schema.label)
+
+        def emit(artefact: Any, key: Any, rows: int) -> Any:
+            logits = jnp.asarray(context.prior) + artefact["logits"]
+            labels = jax.random.categorical(key, logits[label], shape=(rows,))
+            return jnp.broadcast_to(logits, (rows, *logits.shape)), labels
+
+        return emit
+
+
+@dataclass(frozen=True)
+class ToyLabeler:
+    """Logistic regression on the codes."""
+
+    sampling_rate: float = 0.1
+    steps: int = 4
+    clip_norm: float = 1.0
+    microbatch: int = 256
+
+    def training(self, context: Any) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        from rdpjax.stages.stage import Training
+
+        label = context.codec.schema.position(context.codec.schema.label)
+
+        def loss(params: Any, codes: Any, key: Any) -> Any:
+            logit = self._logit(context, params, codes)
+            return jax.nn.softplus(jnp.where(codes[label] == 1, -logit, logit))
+
+        return Training(
+            init=lambda key: jnp.zeros(context.prior.shape),
+            objective=lambda state: (state, loss),
+            update=lambda state, gradient, key: (state - 0.5 * gradient, {}),
+            release=lambda state: {"weights": state},
+        )
+
+    def logits(self, context: Any, artefact: Any, codes: Any) -> Any:
+        return self._logit(context, artefact["weights"], codes)
+
+    def _logit(self, context: Any, weights: Any, codes: Any) -> Any:
+        import jax.numpy as jnp
+
+        label = context.codec.schema.position(context.codec.schema.label)
+        scores = weights[jnp.arange(len(weights)), codes]
+        return scores.sum(-1) - scores[..., label]
+
+
+@pytest.fixture(scope="session")
+def toy_settings() -> Config:
+    """Two stages that train in a moment."""
+    from rdpjax.config import Config
+
+    return Config(
+        rows=500,
+        shares={"marginals": 0.2, "vae": 0.5, "labeler": 0.3},
+        stages={"vae": ToyStage(), "labeler": ToyLabeler()},
+    )
+
+
+@pytest.fixture
+def toy_config(toy_settings: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """`toy_settings`, read from and written to TOML, in two chunks a stage; small blocks, no plots.
+
+    To write a stage is all that it takes to bring it in: nothing but its name is made known here.
+    """
+    import rdpjax.config
+    from rdpjax import generator, pipeline
+    from rdpjax.evaluation import plots
+
+    classes = {"vae": ToyStage, "labeler": ToyLabeler}
+    monkeypatch.setattr(rdpjax.config, "stage_classes", lambda: classes)
+    monkeypatch.setattr(generator, "BLOCK", 512)
+    monkeypatch.setattr(generator, "POOL", 2048)
+    monkeypatch.setattr(pipeline, "CHUNK", 2)
+    for plot in ("plot_densities", "plot_correlations", "plot_losses"):
+        monkeypatch.setattr(plots, plot, lambda *args: None)
+    return toy_settings
+
+
+@pytest.fixture(scope="session")
+def toy_schema() -> Schema:
+    """A number in halves, a whole one above it, a category in words and a label."""
+    from rdpjax.data.schema import Categorical, Numeric, Schema
+
+    return Schema(
+        "toy",
+        (
+            Numeric("low", "kg", 0, 20, resolution=0.5, within="halves"),
+            Numeric("high", "cm", 0, 90),
+            Categorical("ward", ("north", "south", "west")),
+            Categorical("ill", (0, 1)),
+        ),
+        label="ill",
+        less=(("low", "high"),),
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_frame() -> pd.DataFrame:
+    """3,000 records of `toy_schema`; the label depends on both numbers."""
+    rng = np.random.default_rng(0)
+    low = np.rint(2 * rng.gamma(4, 2, 3000).clip(0, 20)) / 2
+    high = np.rint(low + 5 + 40 * rng.random(3000)).clip(0, 90)
+    return pd.DataFrame(
+        {
+            "low": low,
+            "high": high,
+            "ward": rng.choice(["north", "south", "west"], 3000, p=[0.6, 0.3, 0.1]),
+            "ill": (rng.random(3000) < 1 / (1 + np.exp(-(low - 8) / 3))).astype(int),
+        }
+    )

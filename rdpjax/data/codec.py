@@ -106,7 +106,7 @@ def project(counts: np.ndarray, total: float) -> np.ndarray:
       >>> project(np.array([3.0, 1.0, -2.0]), 4.0).tolist()
       [0.75, 0.25, 0.0]
     """
-    total = max(total, 1e-9)
+    total = max(total, 1.0)  # a column that is all halves leaves no whole values to share out
     ordered = np.sort(counts)[::-1]
     excess = (np.cumsum(ordered) - total) / np.arange(1, len(counts) + 1)
     last = np.nonzero(ordered > excess)[0][-1]
@@ -204,6 +204,26 @@ class Codec:
             np.add.at(table[j], group, share)
         return table
 
+    def code_features(self, order: int) -> np.ndarray:
+        """What networks see of a code: cosines of its noisy mid-rank, smoother ones larger.
+
+        Feature k of a code is sqrt(2) cos(pi k u) / k with u the middle of the code's interval of
+        the noisy distribution function. A network on them learns smooth dependence from few
+        parameters; the jagged part of a column (heaping) is in its marginal already.
+
+        Args:
+          order: how many features, k = 1 to `order`.
+
+        Returns:
+          float32 (columns, width, order); 0 beyond a column's own width.
+        """
+        shares = self.code_shares()
+        ranks = np.cumsum(shares, axis=1) - shares / 2
+        k = np.arange(1, order + 1)
+        waves = np.sqrt(2) * np.cos(np.pi * k * ranks[..., None]) / k
+        exists = np.arange(self.width) < np.asarray(self.widths)[:, None]
+        return np.where(exists[..., None], waves, 0.0).astype(np.float32)
+
     def encode(self, cells: np.ndarray) -> np.ndarray:
         """Codes of cells, uint8, both (rows, columns)."""
         out = np.empty(cells.shape, np.uint8)
@@ -266,4 +286,5 @@ def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: flo
     end = np.minimum(start + column.cell, column.high)
     last = np.floor(np.round(end / column.resolution, 6) - 1e-6) * column.resolution
     steps = np.maximum(np.round((last - first) / column.resolution), 0) + 1
-    return first + np.floor(uniforms * steps) * column.resolution
+    drawn = first + np.floor(uniforms * steps) * column.resolution
+    return np.clip(drawn, column.low, column.high)

@@ -58,7 +58,7 @@ class Numeric:
         """How many cells cover `[low, high]`; `high` itself is in the last one."""
         count = (self.high - self.low) / self.cell
         closed = self.within != "uniform"  # 240 mmHg is a value of its own, 66.0 years is an end
-        return int(math.floor(count + 1e-9)) + 1 if closed else int(math.ceil(count - 1e-9))
+        return math.floor(count + 1e-9) + 1 if closed else math.ceil(count - 1e-9)
 
     @property
     def bins(self) -> int:
@@ -76,8 +76,8 @@ class Categorical:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))
-        if len(self.levels) < 2 or len(set(self.levels)) != len(self.levels):
-            raise UserError(f"schema column {self.name!r}: needs two or more distinct levels")
+        if not 2 <= len(self.levels) <= 255 or len(set(self.levels)) != len(self.levels):
+            raise UserError(f"schema column {self.name!r}: needs 2 to 255 distinct levels")
 
     @property
     def cells(self) -> int:
@@ -125,6 +125,8 @@ class Schema:
         object.__setattr__(self, "less", tuple((a, b) for a, b in self.less))
         if len(set(self.names)) != len(self.names):
             raise UserError(f"schema {self.name!r}: a column name stands twice")
+        if self.minimum_records < 1:
+            raise UserError(f"schema {self.name!r}: minimum_records must be 1 or more")
         label = self.column(self.label)
         if not isinstance(label, Categorical) or label.cells != 2:
             raise UserError(f"schema {self.name!r}: label {self.label!r} needs exactly two levels")

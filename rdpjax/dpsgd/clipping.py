@@ -6,15 +6,15 @@ Reference: Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 160
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-Params = PyTree[Float[Array, "..."]]
-Examples = PyTree[Shaped[Array, "batch ..."]]
-Loss = Callable[[Params, Any, jax.Array], Float[Array, ""]]
+Params: TypeAlias = PyTree[Float[Array, "..."]]
+Examples: TypeAlias = PyTree[Shaped[Array, "batch ..."]]
+Loss: TypeAlias = Callable[[Params, Any, jax.Array], Float[Array, ""]]
 """`loss(params, example, key)`: the loss of ONE example, without a batch axis."""
 
 MARGIN = 1e-4
@@ -69,7 +69,11 @@ def clipped_sum(
     factors. No per-example gradient is ever held in memory.
 
     Args:
-      loss: loss of one example; finite, with a finite gradient, at the all-zero example.
+      loss: loss of one example. Must be finite, with a finite gradient, at the all-zero example,
+        and its backward pass must not cancel by more than float32 can bear: both passes compute
+        the same gradient to a relative 1e-4 (softmax, logistic and Gaussian losses on bounded
+        features do; a difference of numbers near 1e6 does not). For another loss, sum
+        `clipped_gradients`.
       params: trained parameters, a tree of float32 arrays; the norm is over all leaves together.
       examples: a tree of arrays with a leading batch axis.
       valid: False for padding.
@@ -77,7 +81,7 @@ def clipped_sum(
       clip_norm: C >= 0; inf only without privacy.
 
     Guarantees:
-      For all examples whatever, each contributes a vector of L2 norm at most C over all leaves,
+      For such a loss and all examples whatever, each contributes a vector of L2 norm at most C over all leaves,
       which depends on that example, its key and `params` alone; so adding or removing one changes
       `gradient` by at most C. Products are at highest precision on every device. Edge cases:
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -51,7 +51,7 @@ class Roots:
     noise: bytes
     initialisation: bytes
     holdout: bytes
-    secret: bool = True
+    secret: bool = field(default=True, kw_only=True)
 
     @staticmethod
     def make(seed: int | None = None) -> Roots:
@@ -106,7 +106,8 @@ def step_keys(roots: Roots, stage: str, start: int, steps: int) -> StepKeys:
 
 def as_key(raw: jax.Array | np.ndarray) -> jax.Array:
     """A typed JAX key from raw ThreeFry words of shape (..., 2)."""
-    return jax.random.wrap_key_data(jnp.asarray(raw), impl="threefry2x32")
+    key: jax.Array = jax.random.wrap_key_data(jnp.asarray(raw), impl="threefry2x32")
+    return key
 
 
 def _digest(root: bytes, text: str, size: int) -> bytes:

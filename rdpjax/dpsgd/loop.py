@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,12 @@ from rdpjax.dpsgd.noise import add_gaussian
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import drawn_first, inclusion
 
-State = PyTree[Any]
-Records = PyTree[Shaped[Array, "records ..."]]
-Metrics = dict[str, jax.Array]
-Objective = Callable[[State], tuple[Params, Loss]]
-Update = Callable[[State, Params, UInt32[Array, "2"]], tuple[State, Metrics]]
-Chunk = Callable[[State, Records, StepKeys, Float[Array, ""]], tuple[State, Metrics]]
+State: TypeAlias = PyTree[Any]
+Records: TypeAlias = PyTree[Shaped[Array, "records ..."]]
+Metrics: TypeAlias = dict[str, jax.Array]
+Objective: TypeAlias = Callable[[State], tuple[Params, Loss]]
+Update: TypeAlias = Callable[[State, Params, UInt32[Array, "2"]], tuple[State, Metrics]]
+Chunk: TypeAlias = Callable[[State, Records, StepKeys, Float[Array, ""]], tuple[State, Metrics]]
 
 
 def drawn_sum(
@@ -42,8 +42,15 @@ def drawn_sum(
       Without records, or with an empty draw, the sum is zero.
     """
     total = jax.tree.leaves(records)[0].shape[0]
+    zero = ClippedSum(
+        jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params),
+        jnp.float32(0),
+        jnp.float32(0),
+    )
+    if total == 0:
+        return zero, jnp.int32(0)
     indices, count = drawn_first(inclusion(keys.sampling, total, plan.threshold))
-    size = min(plan.microbatch, max(total, 1))
+    size = min(plan.microbatch, total)
     indices = jnp.concatenate([indices, jnp.full((size,), total, indices.dtype)])
     step_key = as_key(keys.loss)
 
@@ -53,13 +60,9 @@ def drawn_sum(
         examples = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="fill", fill_value=0), records)
         row_keys = jax.vmap(partial(jax.random.fold_in, step_key))(rows)
         part = clipped_sum(loss, params, examples, valid, row_keys, plan.clip_norm)
-        return jax.tree.map(jnp.add, carry, part)
+        both: ClippedSum = jax.tree.map(jnp.add, carry, part)
+        return both
 
-    zero = ClippedSum(
-        jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params),
-        jnp.float32(0),
-        jnp.float32(0),
-    )
     return jax.lax.fori_loop(0, (count + size - 1) // size, microbatch, zero), count
 
 

@@ -32,7 +32,8 @@ def inclusion(key: UInt32[Array, "2"], records: int, threshold: int) -> Bool[Arr
       True
     """
     bits = jax.random.bits(as_key(key), (records,), jnp.uint32)
-    return bits <= jnp.uint32(threshold - 1)
+    drawn: jax.Array = bits <= jnp.uint32(threshold - 1)
+    return drawn
 
 
 def drawn_first(mask: Bool[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, ""]]:

@@ -53,10 +53,13 @@ class Generator:
     def __call__(
         self, params: Params, noise: Float[Array, "batch noise"], label: Int[Array, " batch"]
     ) -> Latent:
-        straight = jnp.einsum("bij,bj->bi", params["root"][label], noise[:, : self.latent])
-        seen = jnp.concatenate([noise, jax.nn.one_hot(label, 2)], axis=-1)
-        bent = self._residual.apply({"params": params["residual"]}, seen)
-        return params["mean"][label] + straight + bent  # type: ignore[no-any-return]
+        which = jax.nn.one_hot(label, 2)
+        # Both labels' maps, then a choice: a gather of matrices would scatter in the gradient.
+        affine = jnp.einsum("yij,bj->byi", params["root"], noise[:, : self.latent])
+        affine = ((affine + params["mean"][None]) * which[..., None]).sum(axis=1)
+        seen = jnp.concatenate([noise, which], axis=-1)
+        bent: jax.Array = self._residual.apply({"params": params["residual"]}, seen)  # type: ignore
+        return affine + bent
 
     @property
     def _residual(self) -> nn.Module:
@@ -67,21 +70,21 @@ class Generator:
 
 
 class Discriminator(nn.Module):
-    """One logit for a (record, label) pair given as one-hots; starts at zero."""
+    """One logit for the features of a (record, label) pair; starts near zero."""
 
-    channels: int = 16
-    hidden: int = 64
+    channels: int = 8
+    hidden: int = 16
 
     @nn.compact
-    def __call__(self, record: SoftRecord) -> Float[Array, "*batch"]:
-        record = record * INPUT_SCALE
-        x = PositionDense(self.channels)(record)
+    def __call__(self, x: Float[Array, "*batch columns order"]) -> Float[Array, "*batch"]:
+        x = x * INPUT_SCALE
+        linear = nn.Dense(1, kernel_init=nn.initializers.zeros)(x.reshape(*x.shape[:-2], -1))
+        x = PositionDense(self.channels)(x)
         x = x + nn.leaky_relu(Conv1d(self.channels)(x), 0.2)
         x = x.reshape(*x.shape[:-2], -1)
         x = nn.leaky_relu(nn.Dense(self.hidden)(x), 0.2)
-        score = nn.Dense(1, kernel_init=nn.initializers.normal(0.01))(x)[..., 0]
-        linear = self.param("linear", nn.initializers.zeros, record.shape[-2:])
-        return score + (record * linear).sum((-2, -1))
+        score = nn.Dense(1, kernel_init=nn.initializers.normal(0.1))(x)
+        return (linear + score)[..., 0]
 
 
 def straight_through(key: jax.Array, logits: SoftRecord, temperature: float) -> SoftRecord:
@@ -93,4 +96,4 @@ def straight_through(key: jax.Array, logits: SoftRecord, temperature: float) -> 
     perturbed = logits + jax.random.gumbel(key, logits.shape)
     soft = jax.nn.softmax(perturbed / temperature)
     hard = jax.nn.one_hot(perturbed.argmax(-1), logits.shape[-1])
-    return soft + jax.lax.stop_gradient(hard - soft)
+    return hard + (soft - jax.lax.stop_gradient(soft))

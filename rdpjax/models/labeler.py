@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from rdpjax.models.layers import Conv1d, PositionDense, one_hot
+from rdpjax.models.layers import Conv1d, PositionDense
 from rdpjax.models.vae import INPUT_SCALE
 
 
 class Labeler(nn.Module):
-    """Codes to the logit of the label's second level; starts at zero.
+    """Features of a record to the logit of the label's second level; starts at zero.
 
     Attributes:
       label: position of the label's own column, which is never looked at.
-      width: codes of the widest column.
+      channels: channels of the convolution.
+      hidden: width of the dense layer.
     """
 
     label: int
-    width: int
-    channels: int = 8
-    hidden: int = 32
+    channels: int = 4
+    hidden: int = 8
 
     @nn.compact
-    def __call__(self, codes: Int[Array, "*batch columns"]) -> Float[Array, "*batch"]:
-        record = one_hot(codes, self.width).at[..., self.label, :].set(0) * INPUT_SCALE
-        linear = self.param("linear", nn.initializers.zeros, record.shape[-2:])
-        bias = self.param("bias", nn.initializers.zeros, ())
-        x = PositionDense(self.channels)(record)
+    def __call__(self, x: Float[Array, "*batch columns order"]) -> Float[Array, "*batch"]:
+        x = x.at[..., self.label, :].set(0) * INPUT_SCALE
+        zero = nn.initializers.zeros
+        linear = nn.Dense(1, kernel_init=zero)(x.reshape(*x.shape[:-2], -1))
+        x = PositionDense(self.channels)(x)
         x = x + nn.tanh(Conv1d(self.channels)(x))
         x = x.reshape(*x.shape[:-2], -1)
         x = nn.tanh(nn.Dense(self.hidden)(x))
-        bent = nn.Dense(1, kernel_init=nn.initializers.zeros)(x)[..., 0]
-        return bias + (record * linear).sum((-2, -1)) + bent
+        return (linear + nn.Dense(1, kernel_init=zero)(x))[..., 0]

@@ -1,4 +1,4 @@
-"""Layers that vectorise well over examples: convolution as slices and one matmul, dense by position.
+"""Layers that vectorise over examples: convolution as slices and one matmul, dense by position.
 
 `lax.conv` inside a scan is an order of magnitude slower on CPUs, and a vmapped one becomes a
 grouped convolution; shifted slices and a matmul have neither fault.
@@ -38,7 +38,8 @@ class Conv1d(nn.Module):
         padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(reach, reach), (0, 0)])
         windows = [padded[..., i : i + length, :] for i in range(self.size)]
         unfolded = jnp.concatenate(windows, axis=-1)
-        return unfolded @ kernel.reshape(self.size * channels, self.features) + bias
+        y = unfolded @ kernel.reshape(self.size * channels, self.features)
+        return y + jnp.broadcast_to(bias, y.shape)
 
 
 class PositionDense(nn.Module):
@@ -64,9 +65,24 @@ class PositionDense(nn.Module):
         )
         kernel = self.param("kernel", spread, (length, channels, self.features))
         bias = self.param("bias", self.bias_init, (length, self.features))
-        return jnp.einsum("...lc,lcf->...lf", x, kernel) + bias
+        y = jnp.einsum("...lc,lcf->...lf", x, kernel)
+        return y + jnp.broadcast_to(bias, y.shape)
 
 
 def one_hot(codes: Int[Array, "*batch length"], width: int) -> Float[Array, "*batch length width"]:
     """Codes as float32 one-hots; a code at or above `width` gives zeros."""
     return jax.nn.one_hot(codes, width, dtype=jnp.float32)
+
+
+def code_features(
+    codes: Int[Array, "*batch length"], features: Float[Array, "length width order"]
+) -> Float[Array, "*batch length order"]:
+    """Each position's row of its own table, `features[l, codes[..., l]]`."""
+    return features[jnp.arange(features.shape[0]), codes]
+
+
+def look_up(
+    record: Float[Array, "*batch length width"], features: Float[Array, "length width order"]
+) -> Float[Array, "*batch length order"]:
+    """`code_features` of records given as one-hots, with a gradient to them."""
+    return jnp.einsum("...lw,lwf->...lf", record, features)

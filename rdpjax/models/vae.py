@@ -15,50 +15,61 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from rdpjax.models.layers import Conv1d, PositionDense, one_hot
+from rdpjax.models.layers import Conv1d, PositionDense, code_features, one_hot
 
 Params = dict[str, Any]
 Latent = Float[Array, "*batch latent"]
 Logits = Float[Array, "*batch columns width"]
 
 INPUT_SCALE = 0.5
-"""One-hots are scaled down so that gradients are short beside the clip norm."""
+"""Features are scaled down so that gradients are short beside the clip norm."""
+
+Features = Float[Array, "columns width order"]
 
 
 class Encoder(nn.Module):
-    """Codes to the mean and log-variance of the latent."""
+    """Features of a record to the mean and log-variance of the latent."""
 
     channels: int
-    hidden: int
     latent: int
-    width: int
 
     @nn.compact
-    def __call__(self, codes: Int[Array, "*batch columns"]) -> tuple[Latent, Latent]:
-        x = PositionDense(self.channels)(one_hot(codes, self.width) * INPUT_SCALE)
+    def __call__(self, x: Float[Array, "*batch columns order"]) -> tuple[Latent, Latent]:
+        x = PositionDense(self.channels)(x * INPUT_SCALE)
         x = x + nn.tanh(Conv1d(self.channels)(x))
         x = x.reshape(*x.shape[:-2], -1)
-        x = nn.tanh(nn.Dense(self.hidden)(x))
         mean = nn.Dense(self.latent)(x)
-        log_variance = nn.Dense(self.latent)(x)
+        log_variance = nn.Dense(self.latent, kernel_init=nn.initializers.zeros)(x)
         return mean, jnp.clip(log_variance, -6.0, 2.0)
 
 
 class Decoder(nn.Module):
-    """Latent to one row of logits per column, as offsets to the columns' log shares."""
+    """Latent to every column's weights of its features.
+
+    Between latent and heads every column has `channels` numbers and no more. That bottleneck, not
+    a wide hidden layer, is what noise leaves room for.
+    """
 
     channels: int
-    hidden: int
     columns: int
-    width: int
+    order: int
 
     @nn.compact
-    def __call__(self, z: Latent) -> Logits:
-        x = nn.tanh(nn.Dense(self.hidden)(z))
-        x = nn.Dense(self.columns * self.channels)(x)
+    def __call__(self, z: Latent) -> Float[Array, "*batch columns order"]:
+        z = z * jnp.broadcast_to(fading(z.shape[-1]), z.shape)
+        x = nn.Dense(self.columns * self.channels)(z)
         x = x.reshape(*x.shape[:-1], self.columns, self.channels)
-        x = nn.tanh(x + Conv1d(self.channels)(nn.tanh(x)))
-        return PositionDense(self.width, scale=0.3)(x)
+        x = x + nn.tanh(Conv1d(self.channels)(x))
+        return PositionDense(self.order, scale=0.5)(x)
+
+
+def fading(latent: int) -> Float[Array, " latent"]:
+    """Fixed scales of the latent dimensions, exp(-k / 5): later ones matter less.
+
+    Every dimension that is used costs gradient norm, hence noise; so training settles on the
+    first ones, and `latent` need not be tuned to the budget.
+    """
+    return jnp.exp(-jnp.arange(latent) / 5)
 
 
 @dataclass(frozen=True)
@@ -68,33 +79,42 @@ class Vae:
     Attributes:
       columns: positions of a record.
       width: codes of the widest column.
+      order: features of a code.
       latent: latent dimensions.
-      hidden: width of the dense layers.
       channels: channels of the convolutions.
     """
 
     columns: int
     width: int
+    order: int
     latent: int = 32
-    hidden: int = 128
-    channels: int = 16
+    channels: int = 8
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters, `{"encoder": ..., "decoder": ...}`."""
         first, second = jax.random.split(key)
-        codes = jnp.zeros((self.columns,), jnp.uint8)
+        record = jnp.zeros((self.columns, self.order))
         return {
-            "encoder": self._encoder.init(first, codes)["params"],
+            "encoder": self._encoder.init(first, record)["params"],
             "decoder": self._decoder.init(second, jnp.zeros((self.latent,)))["params"],
         }
 
-    def encode(self, params: Params, codes: Int[Array, "*batch columns"]) -> tuple[Latent, Latent]:
+    def encode(
+        self, params: Params, codes: Int[Array, "*batch columns"], features: Features
+    ) -> tuple[Latent, Latent]:
         """Mean and log-variance of q(z | codes)."""
-        return self._encoder.apply({"params": params["encoder"]}, codes)  # type: ignore[return-value]
+        seen = code_features(codes, features)
+        posterior: Any = self._encoder.apply({"params": params["encoder"]}, seen)
+        mean, log_variance = posterior
+        return mean, log_variance
 
-    def decode(self, decoder: Params, z: Latent, prior: Float[Array, "columns width"]) -> Logits:
+    def decode(
+        self, decoder: Params, z: Latent, prior: Float[Array, "columns width"], features: Features
+    ) -> Logits:
         """Logits of p(codes | z); `prior` is `log_prior` of the noisy shares."""
-        return prior + self._decoder.apply({"params": decoder}, z)  # type: ignore[operator]
+        weights = self._decoder.apply({"params": decoder}, z)
+        logits = jnp.einsum("...lf,lwf->...lw", weights, features)
+        return logits + jnp.broadcast_to(prior, logits.shape)
 
     def loss(
         self,
@@ -102,23 +122,24 @@ class Vae:
         codes: Int[Array, " columns"],
         key: jax.Array,
         prior: Float[Array, "columns width"],
+        features: Features,
         beta: Float[Array, ""] | float = 1.0,
     ) -> Float[Array, ""]:
         """Negative evidence lower bound of one record, in nats, the KL term weighted by `beta`."""
-        mean, log_variance = self.encode(params, codes)
+        mean, log_variance = self.encode(params, codes, features)
         z = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
-        logits = jax.nn.log_softmax(self.decode(params["decoder"], z, prior))
+        logits = jax.nn.log_softmax(self.decode(params["decoder"], z, prior, features))
         likelihood = (one_hot(codes, self.width) * logits).sum()
         divergence = 0.5 * (jnp.exp(log_variance) + mean**2 - 1 - log_variance).sum()
         return beta * divergence - likelihood
 
     @property
     def _encoder(self) -> Encoder:
-        return Encoder(self.channels, self.hidden, self.latent, self.width)
+        return Encoder(self.channels, self.latent)
 
     @property
     def _decoder(self) -> Decoder:
-        return Decoder(self.channels, self.hidden, self.columns, self.width)
+        return Decoder(self.channels, self.columns, self.order)
 
 
 def log_prior(shares: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:

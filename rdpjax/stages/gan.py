@@ -17,10 +17,10 @@ from rdpjax.dpsgd.clipping import Params
 from rdpjax.dpsgd.keys import as_key
 from rdpjax.dpsgd.loop import Metrics
 from rdpjax.models.gan import Discriminator, Generator, straight_through
-from rdpjax.models.layers import one_hot
+from rdpjax.models.layers import code_features, look_up, one_hot
+from rdpjax.models.vae import Vae
 from rdpjax.stages.optimiser import AveragedAdam, Trained
 from rdpjax.stages.stage import Artefact, Context, Emit, Training
-from rdpjax.models.vae import Vae
 
 PRIOR_DRAWS = 20_000
 """Draws from the decoder's prior that split it by label; post-processing."""
@@ -33,26 +33,33 @@ class GanState(NamedTuple):
 
 @dataclass(frozen=True)
 class GanStage:
-    """Settings of the GAN; see `rdpjax.stages.vae.VaeStage` for the shared ones.
+    """Settings of the GAN.
 
     Attributes:
-      learning_rate: of the discriminator.
-      generator_rate: of the generator.
-      generator_every: discriminator steps for one generator step.
-      fakes: generated pairs in a batch, a fixed number.
-      temperature: of the relaxed draws behind the generator's gradient.
-      noise: the generator's noise dimensions, at least the decoder's latent ones.
+      sampling_rate: share of the records expected in a batch, in (0, 1].
+      steps: number of noisy steps of the discriminator.
+      clip_norm: L2 bound on one record's gradient.
+      learning_rate: Adam's first rate for the discriminator; falls linearly to 0.
+      generator_rate: Adam's first rate for the generator; falls linearly to 0.
+      generator_every: number of discriminator steps for one generator step.
+      fakes: number of generated pairs in a batch, whatever the draw of records.
+      noise: number of the generator's noise dimensions, at least the decoder's latent ones.
+      hidden: width of the dense layers, in units.
+      channels: number of channels of the convolutions.
+      temperature: of the relaxed draws behind the generator's gradient; no unit.
+      decay: of the moving average of the parameters that is released, in [0, 1), a step.
+      microbatch: records whose gradients are taken at once; changes speed, not results.
     """
 
     sampling_rate: float = 0.04
-    steps: int = 250
-    clip_norm: float = 1.0
-    learning_rate: float = 0.002
-    generator_rate: float = 0.0005
+    steps: int = 150
+    clip_norm: float = 2.0
+    learning_rate: float = 0.005
+    generator_rate: float = 0.0003
     generator_every: int = 1
-    fakes: int = 1024
+    fakes: int = 512
     noise: int = 64
-    hidden: int = 64
+    hidden: int = 16
     channels: int = 8
     temperature: float = 0.7
     decay: float = 0.98
@@ -62,35 +69,39 @@ class GanStage:
         codec = context.codec
         label = codec.schema.position(codec.schema.label)
         columns, width = len(codec.groups), codec.width
+        features = jnp.asarray(context.features)
         generator, model = self._generator(context), Discriminator(self.channels, self.hidden)
         critic = AveragedAdam(self.learning_rate, self.steps, self.decay, b1=0.5)
         maker = AveragedAdam(
             self.generator_rate, self.steps // self.generator_every, self.decay, b1=0.5
         )
 
-        def score(params: Params, record: jax.Array) -> jax.Array:
-            return model.apply({"params": params}, record)  # type: ignore[return-value]
+        def score(params: Params, seen: jax.Array) -> jax.Array:
+            return model.apply({"params": params}, seen)  # type: ignore[return-value]
 
         def fake_pairs(params: Params, key: jax.Array) -> jax.Array:
-            """Generated one-hots (fakes, columns, width), the drawn label among them."""
+            """Features of generated pairs, (fakes, columns, order), the drawn label among them."""
             label_key, noise_key, draw_key = jax.random.split(key, 3)
             labels = jax.random.bernoulli(label_key, context.label_share, (self.fakes,))
             noise = jax.random.normal(noise_key, (self.fakes, self.noise))
             z = generator(params, noise, labels.astype(jnp.int32))
             logits = self._decode(context, z)
             pairs = straight_through(draw_key, logits, self.temperature)
-            return pairs.at[:, label].set(one_hot(labels.astype(jnp.int32), width))
+            pairs = pairs.at[:, label].set(one_hot(labels.astype(jnp.int32), width))
+            return look_up(pairs, features)
 
         def init(key: jax.Array) -> GanState:
             prior_key, maker_key, critic_key = jax.random.split(key, 3)
             means, roots = self._split_prior(context, prior_key, label)
             return GanState(
-                critic.start(model.init(critic_key, jnp.zeros((columns, width)))["params"]),
+                critic.start(
+                    model.init(critic_key, jnp.zeros((columns, features.shape[-1])))["params"]
+                ),
                 maker.start(generator.init(maker_key, means, roots)),
             )
 
         def real_loss(params: Params, codes: jax.Array, key: jax.Array) -> jax.Array:
-            return jax.nn.softplus(-score(params, one_hot(codes, width)))
+            return jax.nn.softplus(-score(params, code_features(codes, features)))
 
         def update(state: GanState, gradient: Params, key: jax.Array) -> tuple[GanState, Metrics]:
             critic_key, maker_key = jax.random.split(as_key(key))
@@ -143,7 +154,8 @@ class GanStage:
     def _decode(self, context: Context, z: jax.Array) -> jax.Array:
         """Logits by the trained, frozen decoder."""
         decoder = context.artefacts["vae"]["decoder"]
-        return self._vae(context).decode(decoder, z, jnp.asarray(context.prior))
+        features = jnp.asarray(context.features)
+        return self._vae(context).decode(decoder, z, jnp.asarray(context.prior), features)
 
     def _split_prior(
         self, context: Context, key: jax.Array, label: int
@@ -152,11 +164,11 @@ class GanStage:
         latent = self._vae(context).latent
         z = jax.random.normal(key, (PRIOR_DRAWS, latent))
         weights = jax.nn.softmax(self._decode(context, z)[:, label, :2])
-        weights = weights / weights.sum(axis=0)
+        weights = weights / weights.sum(axis=0, keepdims=True)
         means = weights.T @ z
         moments = jnp.einsum("ny,ni,nj->yij", weights, z, z)
         spreads = moments - jnp.einsum("yi,yj->yij", means, means)
-        return means, jnp.linalg.cholesky(spreads + 1e-4 * jnp.eye(latent))
+        return means, jnp.linalg.cholesky(spreads + 1e-4 * jnp.eye(latent)[None])
 
 
 STAGE = GanStage

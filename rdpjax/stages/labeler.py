@@ -9,34 +9,46 @@ import jax.numpy as jnp
 
 from rdpjax.dpsgd.clipping import Params
 from rdpjax.models.labeler import Labeler
+from rdpjax.models.layers import code_features
 from rdpjax.stages.optimiser import AveragedAdam, Trained
 from rdpjax.stages.stage import Artefact, Context, Training
 
 
 @dataclass(frozen=True)
 class LabelerStage:
-    """Settings of the labeler; see `rdpjax.stages.vae.VaeStage` for the shared ones."""
+    """Settings of the labeler.
+
+    Attributes:
+      sampling_rate: share of the records expected in a batch, in (0, 1].
+      steps: number of noisy steps.
+      clip_norm: L2 bound on one record's gradient.
+      learning_rate: Adam's first rate; falls linearly to 0.
+      hidden: width of the dense layers, in units.
+      channels: number of channels of the convolutions.
+      decay: of the moving average of the parameters that is released, in [0, 1), a step.
+      microbatch: records whose gradients are taken at once; changes speed, not results.
+    """
 
     sampling_rate: float = 0.04
-    steps: int = 300
-    clip_norm: float = 3.0
-    learning_rate: float = 0.05
-    hidden: int = 32
-    channels: int = 8
+    steps: int = 200
+    clip_norm: float = 4.0
+    learning_rate: float = 0.02
+    hidden: int = 8
+    channels: int = 4
     decay: float = 0.98
     microbatch: int = 256
 
     def training(self, context: Context) -> Training:
         model = self.model(context)
         label = context.codec.schema.position(context.codec.schema.label)
-        columns = len(context.codec.groups)
+        features = jnp.asarray(context.features)
         optimiser = AveragedAdam(self.learning_rate, self.steps, self.decay)
 
         def init(key: jax.Array) -> Trained:
-            return optimiser.start(model.init(key, jnp.zeros((columns,), jnp.uint8))["params"])
+            return optimiser.start(model.init(key, jnp.zeros_like(features[:, 0]))["params"])
 
         def loss(params: Params, codes: jax.Array, key: jax.Array) -> jax.Array:
-            logit = model.apply({"params": params}, codes)
+            logit = self._logit(model, params, code_features(codes, features))
             return jax.nn.softplus(jnp.where(codes[label] == 1, -logit, logit))
 
         return Training(
@@ -48,12 +60,17 @@ class LabelerStage:
 
     def logits(self, context: Context, artefact: Artefact, codes: jax.Array) -> jax.Array:
         """Logit of the label's second level for codes (rows, columns)."""
-        return self.model(context).apply({"params": artefact}, codes)  # type: ignore[return-value]
+        seen = code_features(codes, jnp.asarray(context.features))
+        return self._logit(self.model(context), artefact, seen)
 
     def model(self, context: Context) -> Labeler:
-        codec = context.codec
-        label = codec.schema.position(codec.schema.label)
-        return Labeler(label, codec.width, self.channels, self.hidden)
+        schema = context.codec.schema
+        return Labeler(schema.position(schema.label), self.channels, self.hidden)
+
+    @staticmethod
+    def _logit(model: Labeler, params: Params, seen: jax.Array) -> jax.Array:
+        logit: jax.Array = model.apply({"params": params}, seen)  # type: ignore[assignment]
+        return logit
 
 
 STAGE = LabelerStage

@@ -28,8 +28,9 @@ class Trained(NamedTuple):
 
 @dataclass(frozen=True)
 class AveragedAdam:
-    """Adam whose rate falls linearly to zero over `steps`, so that noisy gradients end in a still
-    point, and an exponential moving average of what it passed through.
+    """Adam whose rate falls linearly to zero, and a moving average of what it passed through.
+
+    The falling rate brings noisy gradients to rest; the average is exponential.
 
     Attributes:
       learning_rate: the first rate.

@@ -16,7 +16,7 @@ Artefact = Any
 """What a stage releases: a tree of arrays, computed from noisy quantities alone."""
 
 Emit = Callable[[Artefact, jax.Array, int], tuple[jax.Array, jax.Array]]
-"""`emit(artefact, key, rows)`: logits of every column, (rows, columns, width), and labels, (rows,)."""
+"""`emit(artefact, key, rows)`: logits (rows, columns, width) of all columns, and labels (rows,)."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Context:
       stages: the run's stages, by name: their settings are public.
       artefacts: what earlier stages released, by stage name.
       prior: `rdpjax.models.vae.log_prior` of the noisy shares, (columns, width).
+      features: what networks see of a code, (columns, width, order).
       label_share: noisy share of the label's second level.
     """
 
@@ -35,6 +36,7 @@ class Context:
     stages: Mapping[str, Any]
     artefacts: Mapping[str, Artefact]
     prior: np.ndarray
+    features: np.ndarray
     label_share: float
 
 

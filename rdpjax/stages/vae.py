@@ -18,38 +18,38 @@ class VaeStage:
     """Settings of the autoencoder.
 
     Attributes:
-      sampling_rate: share of the records expected in a batch.
-      steps: noisy steps.
+      sampling_rate: share of the records expected in a batch, in (0, 1].
+      steps: number of noisy steps.
       clip_norm: L2 bound on one record's gradient.
       learning_rate: Adam's first rate; falls linearly to 0.
-      latent: latent dimensions.
-      hidden: width of the dense layers.
-      channels: channels of the convolutions.
+      latent: number of latent dimensions.
+      channels: number of channels of the convolutions.
       warmup: share of the steps over which the KL term's weight rises from 0 to 1.
-      decay: of the moving average of the parameters that is released.
+      decay: of the moving average of the parameters that is released, in [0, 1), a step.
       microbatch: records whose gradients are taken at once; changes speed, not results.
     """
 
     sampling_rate: float = 0.04
     steps: int = 500
     clip_norm: float = 8.0
-    learning_rate: float = 0.01
+    learning_rate: float = 0.02
     latent: int = 32
-    hidden: int = 128
-    channels: int = 16
+    channels: int = 8
     warmup: float = 0.1
     decay: float = 0.98
     microbatch: int = 128
 
     def training(self, context: Context) -> Training:
         vae = self.model(context)
-        prior = jnp.asarray(context.prior)
+        prior, features = jnp.asarray(context.prior), jnp.asarray(context.features)
         optimiser = AveragedAdam(self.learning_rate, self.steps, self.decay)
         rise = max(1.0, self.warmup * self.steps)
 
         def objective(state: Trained) -> tuple[Params, Loss]:
             beta = jnp.minimum(1.0, (state.step + 1) / rise)
-            return state.params, lambda p, codes, key: vae.loss(p, codes, key, prior, beta)
+            return state.params, lambda p, codes, key: vae.loss(
+                p, codes, key, prior, features, beta
+            )
 
         return Training(
             init=lambda key: optimiser.start(vae.init(key)),
@@ -61,20 +61,22 @@ class VaeStage:
     def emit(self, context: Context) -> Emit:
         """Records from the prior: z ~ N(0, I) through the decoder, its own label head included."""
         vae = self.model(context)
-        prior = jnp.asarray(context.prior)
+        prior, features = jnp.asarray(context.prior), jnp.asarray(context.features)
         label = context.codec.schema.position(context.codec.schema.label)
 
         def emit(artefact: Artefact, key: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
             latent_key, label_key = jax.random.split(key)
             z = jax.random.normal(latent_key, (rows, vae.latent))
-            logits = vae.decode(artefact["decoder"], z, prior)
+            logits = vae.decode(artefact["decoder"], z, prior, features)
             return logits, jax.random.categorical(label_key, logits[:, label])
 
         return emit
 
     def model(self, context: Context) -> Vae:
         codec = context.codec
-        return Vae(len(codec.groups), codec.width, self.latent, self.hidden, self.channels)
+        return Vae(
+            len(codec.groups), codec.width, context.features.shape[-1], self.latent, self.channels
+        )
 
 
 STAGE = VaeStage

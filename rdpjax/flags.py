@@ -1,0 +1,69 @@
+"""How commands read their flags: what tyro refuses becomes one line, like every other mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import re
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from rdpjax.errors import UserError
+
+T = TypeVar("T")
+
+
+def optional(metavar: str, default: str) -> object:
+    """How --help shows a flag whose default is no plain value."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+def parsed(parse: Callable[[], T]) -> T:
+    """What `parse`, a call of tyro, returns.
+
+    Raises:
+      UserError: tyro refused the flags; one line of what it said in a box.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            result = parse()
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+        raise UserError(one_line(said.getvalue())) from None
+    sys.stderr.write(said.getvalue())
+    return result
+
+
+def one_line(box: str) -> str:
+    """The complaint in tyro's box, and the first of the flags that it proposes.
+
+    Examples:
+      >>> print(one_line('''
+      ... ╭─ Unrecognized options ──────────╮
+      ... │ Unrecognized options: --epsilom │
+      ... │ ─────────────────────────────── │
+      ... │ Perhaps you meant:              │
+      ... │     --epsilon FLOAT             │
+      ... ╰─────────────────────────────────╯'''))
+      unrecognized options: --epsilom; did you mean --epsilon? --help lists the flags
+    """
+
+    def between(line: str) -> bool:
+        return line.startswith("╭") or not line.strip("─-╰╯│ ")
+
+    groups = itertools.groupby(box.splitlines(), between)
+    parts = [" ".join(line.strip("│ ") for line in lines) for rule, lines in groups if not rule]
+    # Where the terminal's encoding has no boxes, the title is a part of its own.
+    said, *others = (parts if "╭" in box else parts[1:]) or ["flags not understood"]
+    said = re.sub(r"^Error parsing (\S+): .*?('[^']*').*", r"\1: cannot take \2", said)
+    said = re.sub(r"^Missing from .*?: ", "missing: ", said)
+    said = said.rstrip(". ")
+    proposed = re.search(r"Perhaps you meant:\s+(\S+)", " ".join(others))
+    hint = f"; did you mean {proposed[1]}?" if proposed else ";"
+    return f"{said[0].lower()}{said[1:]}{hint} --help lists the flags"

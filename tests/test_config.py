@@ -1,0 +1,128 @@
+"""One run's settings: TOML in, TOML out, and the configurations that are shipped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from rdpjax.account import main as account
+from rdpjax.config import VERSION, Config, load_config, stage_classes
+from rdpjax.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = sorted((ROOT / "configs").glob("*.toml"))
+
+CHANGED = Config(
+    epsilon=1.5,
+    delta=1e-6,
+    records=70_000,
+    batch_size=2_000,
+    holdout=0.0,
+    rows=7,
+    derived=("bmi", "pp"),
+    label_source="generator",
+    max_codes=40,
+    private=False,
+    shares={"marginals": 0.25, "vae": 0.75},
+    stages={"vae": stage_classes()["vae"](steps=3, learning_rate=0.5)},
+)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        CHANGED,
+        Config(shares={}, epsilons={"marginals": 1.0, "vae": 2.0, "gan": 3.0, "labeler": 4.0}),
+    ],
+)
+def test_toml_round_trip(config: Config) -> None:
+    again = Config.from_toml(config.to_toml())
+    assert again == config
+    assert list(again.stages) == list(config.stages)
+    assert again.to_toml() == config.to_toml()
+
+
+def test_every_field_is_written() -> None:
+    text = CHANGED.to_toml()
+    for field in dataclasses.fields(Config):
+        if field.name != "epsilons":  # one of shares and epsilons is
+            assert field.name in text
+    for field in dataclasses.fields(CHANGED.stages["vae"]):
+        assert f"\n{field.name} = " in text
+
+
+def test_what_is_not_given_keeps_its_default() -> None:
+    assert Config.from_toml("") == Config()
+    changed = Config.from_toml("[gan]\nsteps = 7")
+    assert changed.stages["gan"] == dataclasses.replace(Config().stages["gan"], steps=7)
+    assert changed.stages["vae"] == Config().stages["vae"]
+
+
+def test_a_whole_number_will_do_for_a_number() -> None:
+    config = Config.from_toml("epsilon = 3\n[vae]\nclip_norm = 2")
+    assert (config.epsilon, config.stages["vae"].clip_norm) == (3.0, 2.0)
+    assert isinstance(config.epsilon, float) and isinstance(config.stages["vae"].clip_norm, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epsilonn = 1", "config: unknown key 'epsilonn'; did you mean 'epsilon'?"),
+        ("zzz = 1", "config: unknown key 'zzz'"),
+        ("[gan]\nfake = 1", "config [gan]: unknown key 'fake'; did you mean 'fakes'?"),
+        ("[diffusion]\nsteps = 1", "config: unknown key 'diffusion'"),
+        ("stages = ['vae', 'labler']", "config: unknown stage 'labler'; did you mean 'labeler'?"),
+        ("vae = 1", "config [vae]: must be a table"),
+        ("rows = 1.5", "config: rows must be a whole number, got 1.5"),
+        ("rows = true", "config: rows must be a whole number, got True"),
+        ("records = '5'", "config: records must be a whole number, got '5'"),
+        ("epsilon = true", "config: epsilon must be a number, got True"),
+        ("private = 1", "config: private must be true or false, got 1"),
+        ("dataset = 1", "config: dataset must be text, got 1"),
+        ("derived = [1]", "config: derived must be text, got 1"),
+        (
+            "label_source = 'x'",
+            "config: label_source must be one of 'labeler', 'generator', got 'x'",
+        ),
+        ("shares = 1", "config: shares must be a table, got 1"),
+        ("[shares]\nvae = 'x'", "config: shares.vae must be a number, got 'x'"),
+        ("[vae]\nsteps = 0", "config: vae.steps is 0; it must be 1 or more"),
+        ("delta = 2", "config: delta is 2"),
+        ("max_codes = 1", "config: max_codes is 1; it must lie between 2 and 255"),
+        ("records = 0", "config: records is 0; it must be 1 or more"),
+        ("stages = ['gan', 'labeler']", "config: stages: gan needs the decoder of vae; keep vae"),
+        ("stages = ['labeler']", "config: stages: none of them generates records; keep vae"),
+        ("stages = ['vae']", "config: stages: no labeler; keep it or use label_source"),
+        (f"version = {VERSION + 1}", f"config: version {VERSION + 1} is newer than this rdpjax's"),
+        ("version = 'x'", "config: version must be a whole number, got 'x'"),
+        ("[epsilons]\nvae = 1\ngan = 1\nlabeler = 1", "without marginals the number of records"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Config.from_toml(text)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_configurations_load(path: Path) -> None:
+    config = load_config(path)
+    assert load_config(path.name) == config, "by its name alone, from anywhere"
+    assert Config.from_toml(config.to_toml()) == config
+
+
+def test_the_original_plan_costs_what_it_states(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(ROOT / "configs" / "cardio-original.toml")
+    assert account(["show", path]) == 0
+    text = capsys.readouterr().out
+    for part in ("5.041", "4.518", "9.0"):
+        assert part in text
+    assert account(["show", path, "--json"]) == 0
+    statement = json.loads(capsys.readouterr().out)
+    sigmas = [access["noise_multiplier"] for access in statement["accesses"]]
+    assert sigmas == pytest.approx([0.7795, 0.7276, 0.8162], abs=5e-5)
+    assert [access["steps"] for access in statement["accesses"]] == [5480, 6850, 2192]

@@ -1,0 +1,36 @@
+"""Where a run computes."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+from rdpjax.device import use_device
+from rdpjax.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def default_device():
+    before = jax.config.jax_default_device
+    yield
+    jax.config.update("jax_default_device", before)
+
+
+def test_cpu_is_always_there() -> None:
+    assert use_device("cpu") == "cpu"
+    assert jax.config.jax_default_device == jax.devices("cpu")[0]
+
+
+def test_auto_changes_nothing() -> None:
+    before = jax.config.jax_default_device
+    assert use_device("auto") == jax.devices()[0].device_kind
+    assert jax.config.jax_default_device == before
+
+
+@pytest.mark.parametrize(("device", "extra"), [("gpu", "cuda"), ("tpu", "tpu")])
+def test_a_device_that_is_not_there(device, extra) -> None:
+    if jax.default_backend() == device:
+        pytest.skip(f"this machine has a {device}")
+    with pytest.raises(UserError, match=f"--device {device}: no such device here.*{extra} extra"):
+        use_device(device)
+    assert use_device("cpu") == "cpu"

@@ -1,0 +1,428 @@
+"""One budget, one ledger, stages in order: what is entered is what is done, and it comes first."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from rdpjax import pipeline
+from rdpjax.config import Config, load_config
+from rdpjax.data.cardio import CARDIO
+from rdpjax.data.codec import encode_cells, histogram
+from rdpjax.data.schema import Schema
+from rdpjax.dpsgd.keys import Roots
+from rdpjax.errors import UserError
+from rdpjax.generator import Generator
+from rdpjax.pipeline import fit, make_plans, plan_events, target_of
+from rdpjax.privacy.accountants import rdp_epsilon
+from rdpjax.privacy.events import Event, events_to_list
+from rdpjax.privacy.ledger import BudgetExceeded, Ledger
+
+ROOTS = Roots.make(1)
+
+
+@pytest.fixture
+def train(
+    toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame
+) -> Callable[..., tuple[Generator, Ledger]]:
+    """`train(frame)` fits the toy stages with the keys of seed 1."""
+
+    def train(
+        frame: pd.DataFrame = toy_frame, config: Config = toy_config, **given: Any
+    ) -> tuple[Generator, Ledger]:
+        ledger = Ledger(target=target_of(config), noise_id=ROOTS.noise_id)
+        options: dict[str, Any] = {"plans": make_plans(config), "ledger": ledger, **given}
+        return fit(config, toy_schema, frame, roots=ROOTS, **options), options["ledger"]
+
+    return train
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that leave the state alone and compile nothing, where accesses are what matters."""
+
+    def make_chunk(*args: Any) -> Any:
+        return lambda state, records, keys, divisor: (state, {})
+
+    monkeypatch.setattr(pipeline, "make_chunk", make_chunk)
+    monkeypatch.setattr(Generator, "fitted", lambda self, root: self)
+
+
+def same(a: Generator, b: Generator) -> bool:
+    trees = [jax.tree.leaves((g.artefacts, g.offset, g.marginals.shares)) for g in (a, b)]
+    return all(np.array_equal(x, y) for x, y in zip(*trees, strict=True))
+
+
+# -- plan and ledger -----------------------------------------------------------------------------
+
+
+def test_the_ledger_is_the_plan(
+    untrained: None,
+    train: Callable[..., tuple[Generator, Ledger]],
+    toy_config: Config,
+    toy_schema: Schema,
+) -> None:
+    _, ledger = train()
+    assert list(ledger.events) == plan_events(toy_config, toy_schema)
+    assert len(ledger.entries) == 5, "the marginals, and two chunks of each stage"
+    epsilon = ledger.epsilon(toy_config.delta)
+    assert toy_config.epsilon - 0.001 < epsilon <= toy_config.epsilon
+
+
+def test_the_defaults_cost_what_they_say() -> None:
+    config = load_config("cardio.toml")
+    events = plan_events(config, CARDIO)
+    assert [event.stage for event in events] == ["marginals", *config.stages]
+    assert config.epsilon - 0.001 < rdp_epsilon(events, config.delta)[0] <= config.epsilon
+    for event in events[1:]:
+        stage = config.stages[event.stage]
+        assert (event.clip_norm, event.steps) == (stage.clip_norm, stage.steps)
+        assert event.mechanism == "poisson_gaussian" and (event.sampling_rate * 2**32).is_integer()
+        assert 0 <= event.sampling_rate - stage.sampling_rate < 2**-32
+
+
+def test_plans_are_made_without_data(
+    untrained: None, train: Callable[..., tuple[Generator, Ledger]], toy_frame: pd.DataFrame
+) -> None:
+    """No argument could carry a record, and other records give the same accesses."""
+    for function in (make_plans, plan_events, target_of):
+        assert set(inspect.signature(function).parameters) <= {"config", "schema"}
+    lists = [
+        events_to_list(train(frame)[1].entries)
+        for frame in (
+            toy_frame,
+            toy_frame[:2000],
+            toy_frame[::-1],
+            toy_frame.assign(ill=1 - toy_frame["ill"]),
+        )
+    ]
+    assert all(events == lists[0] for events in lists)
+
+
+def test_a_public_batch_size_is_a_rate(toy_config: Config) -> None:
+    config = dataclasses.replace(toy_config, records=4000, batch_size=400)
+    assert all(plan.sampling_rate >= 0.1 for plan in make_plans(config).stages.values())
+    assert all(plan.sampling_rate < 0.1 + 2**-31 for plan in make_plans(config).stages.values())
+
+
+def test_without_privacy_epsilon_is_infinite(
+    untrained: None,
+    train: Callable[..., tuple[Generator, Ledger]],
+    toy_config: Config,
+    toy_frame: pd.DataFrame,
+) -> None:
+    config = dataclasses.replace(toy_config, private=False)
+    generator, ledger = train(config=config)
+    assert target_of(config) is None and np.isinf(ledger.epsilon(1e-5))
+    assert all(event.noise_multiplier == 0 for event in ledger.events)
+    assert generator.marginals.records == len(toy_frame), "exact, as nothing is claimed"
+
+
+def test_stages_with_epsilons_of_their_own(toy_config: Config, toy_schema: Schema) -> None:
+    epsilons = {"marginals": 1.0, "vae": 2.0, "labeler": 1.5}
+    config = dataclasses.replace(toy_config, epsilons=epsilons)
+    assert target_of(config) is None
+    for event in plan_events(config, toy_schema):
+        alone = rdp_epsilon([event], config.delta)[0]
+        assert epsilons[event.stage] - 0.01 < alone <= epsilons[event.stage]
+
+
+# -- the entry comes first -----------------------------------------------------------------------
+
+
+def test_every_access_is_on_disk_before_it_happens(
+    train: Callable[..., tuple[Generator, Ledger]],
+    toy_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    seen: list[tuple[str, int, int]] = []
+
+    def last() -> dict[str, Any]:
+        lines = path.read_text().splitlines()
+        return {"number": len(lines), **json.loads(lines[-1])}
+
+    def counted(*args: Any) -> np.ndarray:
+        seen.append((last()["stage"], 0, last()["number"]))
+        return histogram(*args)
+
+    original = pipeline.make_chunk
+
+    def make_chunk(*args: Any) -> Any:
+        chunk = original(*args)
+
+        def looked(state: Any, records: Any, keys: Any, divisor: Any) -> Any:
+            entry = last()
+            assert entry["steps"] == len(keys.noise)
+            seen.append((entry["stage"], entry["start"], entry["number"]))
+            return chunk(state, records, keys, divisor)
+
+        return looked
+
+    monkeypatch.setattr("rdpjax.stages.marginals.histogram", counted)
+    monkeypatch.setattr(pipeline, "make_chunk", make_chunk)
+    ledger = Ledger.create(path, target=target_of(toy_config), noise_id=ROOTS.noise_id)
+    train(ledger=ledger)
+    assert seen == [
+        ("marginals", 0, 1),
+        *(("vae", 0, 2), ("vae", 2, 3)),
+        *(("labeler", 0, 4), ("labeler", 2, 5)),
+    ]
+
+
+def test_a_step_beyond_the_budget_is_not_taken(
+    train: Callable[..., tuple[Generator, Ledger]],
+    toy_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Plans with less noise than the budget allows: the chunk that would exceed it never runs."""
+    plans = make_plans(toy_config)
+    weak = dataclasses.replace(
+        plans.stages["labeler"], noise_multiplier=plans.stages["labeler"].noise_multiplier * 0.8
+    )
+    ran: list[int] = []
+    original = pipeline.make_chunk
+
+    def make_chunk(*args: Any) -> Any:
+        chunk = original(*args)
+
+        def counted(*given: Any) -> Any:
+            ran.append(1)
+            return chunk(*given)
+
+        return counted
+
+    monkeypatch.setattr(pipeline, "make_chunk", make_chunk)
+    ledger = Ledger(target=target_of(toy_config), noise_id=ROOTS.noise_id)
+    with pytest.raises(BudgetExceeded, match=r"'labeler', steps \d to \d: epsilon would be"):
+        train(
+            plans=dataclasses.replace(plans, stages={**plans.stages, "labeler": weak}),
+            ledger=ledger,
+        )
+    assert len(ran) == len(ledger.entries) - 1 < 4
+    assert ledger.epsilon(toy_config.delta) <= toy_config.epsilon
+
+
+def test_a_ledger_that_cannot_be_written_stops_the_stage(
+    train: Callable[..., tuple[Generator, Ledger]],
+    toy_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger = Ledger.create(tmp_path / "ledger.jsonl", target=target_of(toy_config))
+
+    def never(*args: Any) -> Any:
+        raise AssertionError("read without an entry")
+
+    monkeypatch.setattr("rdpjax.stages.marginals.histogram", never)
+    (tmp_path / "ledger.jsonl").unlink()
+    (tmp_path / "ledger.jsonl").mkdir()
+    with pytest.raises(UserError, match="cannot write the ledger"):
+        train(ledger=ledger)
+
+
+# -- replay --------------------------------------------------------------------------------------
+
+
+def test_checkpoints_change_nothing(
+    train: Callable[..., tuple[Generator, Ledger]], tmp_path: Path
+) -> None:
+    assert same(train()[0], train(checkpoints=tmp_path)[0])
+
+
+def test_a_finished_stage_is_not_trained_again(
+    train: Callable[..., tuple[Generator, Ledger]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, ledger = train(checkpoints=tmp_path)
+
+    def never(*args: Any) -> Any:
+        def chunk(*given: Any) -> Any:
+            raise AssertionError("trained again")
+
+        return chunk
+
+    monkeypatch.setattr(pipeline, "make_chunk", never)
+    again, _ = train(checkpoints=tmp_path, ledger=ledger)
+    assert same(first, again) and len(ledger.entries) == 5
+
+
+def test_other_keys_give_another_generator(
+    train: Callable[..., tuple[Generator, Ledger]],
+    toy_config: Config,
+    toy_schema: Schema,
+    toy_frame: pd.DataFrame,
+) -> None:
+    """Each of the three roots matters, so that `same` above says something."""
+    base = train()[0]
+    for name in ("sampling", "noise", "initialisation"):
+        roots = dataclasses.replace(ROOTS, **{name: Roots.make(2).noise})
+        other = fit(
+            toy_config,
+            toy_schema,
+            toy_frame,
+            plans=make_plans(toy_config),
+            roots=roots,
+            ledger=Ledger(),
+        )
+        assert not same(base, other), name
+
+
+# -- checks on size and classes ------------------------------------------------------------------
+
+
+@pytest.fixture
+def counts(
+    toy_schema: Schema,
+    toy_frame: pd.DataFrame,
+    untrained: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., None]:
+    """`counts(records=, ill=)` makes the noisy histograms say so, whatever the records are."""
+
+    def counts(*, records: float = 3000.0, ill: float = 0.5, deviation: float = 5.0) -> None:
+        vector = histogram(toy_schema, encode_cells(toy_schema, toy_frame))
+        vector *= records / vector[-1]
+        vector[-3:-1] = records * (1 - ill), records * ill
+
+        def measure(schema: Any, cells: Any, event: Event, key: Any, open_entry: Any) -> Any:
+            open_entry(event)
+            return vector.copy(), deviation
+
+        monkeypatch.setattr(pipeline, "measure", measure)
+
+    return counts
+
+
+def test_size_is_judged_by_the_noisy_count(
+    train: Callable[..., tuple[Generator, Ledger]],
+    counts: Callable[..., None],
+    toy_frame: pd.DataFrame,
+) -> None:
+    counts(records=60.0)
+    with pytest.raises(UserError, match="too few records for the plan: about 500"):
+        train(toy_frame)
+    counts(records=3000.0)
+    generator, _ = train(toy_frame[:40])
+    assert generator.marginals.records == 3000.0
+
+
+def test_size_is_judged_by_the_public_count_where_there_is_one(
+    train: Callable[..., tuple[Generator, Ledger]],
+    counts: Callable[..., None],
+    toy_config: Config,
+    toy_frame: pd.DataFrame,
+) -> None:
+    counts(records=60.0)
+    generator, _ = train(toy_frame[:40], dataclasses.replace(toy_config, records=2500))
+    assert generator.marginals.records == 2500
+    counts(records=3000.0)
+    with pytest.raises(UserError, match="too few records for the plan: about 500"):
+        train(toy_frame, dataclasses.replace(toy_config, records=400))
+
+
+def test_batches_too_small_to_learn_from_are_refused(
+    train: Callable[..., tuple[Generator, Ledger]],
+    counts: Callable[..., None],
+    toy_config: Config,
+) -> None:
+    counts(records=700.0)
+    thin = {n: dataclasses.replace(s, sampling_rate=0.01) for n, s in toy_config.stages.items()}
+    plans = make_plans(toy_config)
+    plans = dataclasses.replace(
+        plans,
+        stages={n: dataclasses.replace(p, threshold=2**32 // 100) for n, p in plans.stages.items()},
+    )
+    with pytest.raises(UserError, match=r"so vae expects 7\.0 in a batch"):
+        train(config=dataclasses.replace(toy_config, stages=thin), plans=plans)
+
+
+def test_delta_is_checked_against_the_noisy_count(
+    train: Callable[..., tuple[Generator, Ledger]],
+    counts: Callable[..., None],
+    toy_frame: pd.DataFrame,
+) -> None:
+    counts(records=200_000.0)
+    with pytest.raises(UserError, match="delta is 1e-05; with about 200000 records"):
+        train(toy_frame[:40])
+
+
+def test_classes_are_judged_by_the_noisy_shares(
+    train: Callable[..., tuple[Generator, Ledger]],
+    counts: Callable[..., None],
+    toy_frame: pd.DataFrame,
+) -> None:
+    counts(ill=0.0)
+    with pytest.raises(UserError, match="label 'ill': hardly any record has level 1"):
+        train(toy_frame)
+    counts(ill=1.0)
+    with pytest.raises(UserError, match="label 'ill': hardly any record has level 0"):
+        train(toy_frame)
+    counts(ill=0.5)
+    train(toy_frame.assign(ill=1))  # what the records say is not looked at
+
+
+def test_the_divisor_is_the_rate_times_the_noisy_count(
+    train: Callable[..., tuple[Generator, Ledger]],
+    counts: Callable[..., None],
+    toy_frame: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts(records=2000.0)
+    divisors: list[float] = []
+
+    def make_chunk(*args: Any) -> Any:
+        def looked(state: Any, records: Any, keys: Any, divisor: Any) -> Any:
+            divisors.append(float(divisor))
+            return state, {}
+
+        return looked
+
+    monkeypatch.setattr(pipeline, "make_chunk", make_chunk)
+    train(toy_frame)
+    assert divisors == pytest.approx([200.0] * 4)
+
+
+def test_no_records_at_all_is_the_users_mistake(
+    train: Callable[..., tuple[Generator, Ledger]], toy_frame: pd.DataFrame
+) -> None:
+    with pytest.raises(UserError, match="too few records"):
+        train(toy_frame[:0])
+
+
+def test_progress_hears_of_every_chunk(
+    train: Callable[..., tuple[Generator, Ledger]], toy_config: Config
+) -> None:
+    class Listener:
+        def __init__(self) -> None:
+            self.heard: list[tuple[str, int]] = []
+            self.spent: list[float] = []
+
+        def stage(self, name: str, steps: int) -> None:
+            self.heard.append((name, 0))
+
+        def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None:
+            self.heard.append((name, done))
+            self.spent.append(epsilon)
+            assert not metrics or set(metrics) >= {"loss", "clipped", "drawn"}
+
+    listener = Listener()
+    _, ledger = train(progress=listener)
+    assert listener.heard == [
+        *(("marginals", 0), ("marginals", 1)),
+        *(("vae", 0), ("vae", 2), ("vae", 4)),
+        *(("labeler", 0), ("labeler", 2), ("labeler", 4)),
+    ]
+    assert listener.spent == sorted(listener.spent)
+    assert listener.spent[-1] == ledger.epsilon(toy_config.delta)

@@ -1,0 +1,271 @@
+"""What lies on disk: who may read it, what is whole, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rdpjax.config import Config
+from rdpjax.data.codec import Marginals
+from rdpjax.data.schema import Schema
+from rdpjax.dpsgd.keys import Roots
+from rdpjax.errors import UserError
+from rdpjax.generator import Generator
+from rdpjax.run_folder import (
+    RunFolder,
+    disk_errors,
+    read_generator,
+    release_written,
+    write_generator,
+)
+from rdpjax.tilt import Tilt
+
+ROOTS = Roots.make(1)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "runs" / "one")
+    folder.create()
+    return folder
+
+
+@pytest.fixture
+def generator(toy_config: Config, toy_schema: Schema) -> Generator:
+    rng = np.random.default_rng(0)
+    marginals = dataclasses.replace(
+        Marginals.uniform(toy_schema, 2987.25), deviation=3.5, halves=(0.25, 0.0, 0.0, 0.0)
+    )
+    artefacts = {
+        "vae": {"logits": rng.random((4, 32), np.float32), "a": {"b": {"c": np.float32(1)}}},
+        "labeler": {"weights": rng.random((4, 32), np.float32)},
+    }
+    tilt = Tilt(rng.random((4, 32)), 0.5, 0.9, 0.8)
+    return Generator(toy_config, toy_schema, marginals, artefacts, offset=0.125, tilt=tilt)
+
+
+def test_internal_is_for_its_owner_alone(folder: RunFolder) -> None:
+    assert mode(folder.internal) == 0o700
+    assert "do not publish" in (folder.internal / "DO_NOT_PUBLISH").read_text()
+    folder.write_start(Config(), {"fingerprint": "f"}, ROOTS)
+    assert mode(folder.internal / "keys.json") == 0o600
+
+
+def test_internal_of_an_overwritten_release_too(tmp_path: Path) -> None:
+    """A release that `Synthesizer.save` wrote has no `internal/` yet."""
+    folder = RunFolder(tmp_path)
+    folder.release.mkdir()
+    folder.archive()
+    folder.create()
+    assert mode(folder.internal) == 0o700 and (folder.internal / "DO_NOT_PUBLISH").exists()
+
+
+def test_start_is_read_as_it_was_written(folder: RunFolder) -> None:
+    config = Config(epsilon=2.5, rows=7, derived=("bmi",))
+    folder.write_start(config, {"fingerprint": "f"}, ROOTS)
+    assert folder.read_start() == (config, {"fingerprint": "f"}, ROOTS)
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("keys.json", None),
+        ("keys.json", ""),
+        ("keys.json", "{}"),
+        ("keys.json", '{"sampling": "zz"}'),
+        ("keys.json", "[]"),
+        ("run.json", "{"),
+        ("config.toml", None),
+    ],
+)
+def test_a_start_that_is_not_whole_cannot_be_resumed(
+    name: str, text: str | None, folder: RunFolder
+) -> None:
+    folder.write_start(Config(), {"fingerprint": "f"}, ROOTS)
+    path = folder.internal / name
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(UserError, match="no run to resume there"):
+        folder.read_start()
+
+
+def test_the_noise_root_can_be_forgotten(folder: RunFolder) -> None:
+    folder.write_start(Config(), {"fingerprint": "f"}, ROOTS)
+    folder.forget_noise(ROOTS)
+    _, _, roots = folder.read_start()
+    assert roots == dataclasses.replace(ROOTS, noise=b"")
+    for path in folder.internal.rglob("*"):
+        assert ROOTS.noise.hex().encode() not in path.read_bytes()
+    assert mode(folder.internal / "keys.json") == 0o600
+
+
+def test_metrics_of_a_replayed_step_count_once(folder: RunFolder) -> None:
+    assert folder.read_metrics() == []
+    folder.add_metrics("vae", 0, {"loss": np.array([3.0, 2.0], np.float32)})
+    folder.add_metrics("vae", 1, {"loss": np.array([2.5, 1.0], np.float32)})
+    rows = folder.read_metrics()
+    assert [(row["step"], row["loss"]) for row in rows] == [(0, 3.0), (1, 2.5), (2, 1.0)]
+
+
+def test_history_counts_runs_on_the_same_data(folder: RunFolder) -> None:
+    assert folder.add_history("a", "data 1") == 1
+    assert folder.add_history("a", "data 1") == 1, "a run that is resumed at its end"
+    assert folder.add_history("b", "data 2") == 1
+    assert folder.add_history("c", "data 1") == 2
+
+
+def test_archive_keeps_ledgers_reports_and_history(folder: RunFolder) -> None:
+    for number in (1, 2):
+        folder.write_start(Config(), {}, ROOTS)
+        folder.ledger.write_text(f"ledger {number}")
+        folder.release.mkdir()
+        (folder.release / "privacy.json").write_text(f"report {number}")
+        folder.checkpoints.mkdir()
+        folder.add_history(str(number), "data")
+        folder.archive()
+    names = {path.name for path in folder.internal.iterdir()}
+    assert names == {"archive", "history.jsonl", "DO_NOT_PUBLISH"} and not folder.release.exists()
+    kept = sorted(path.read_text() for path in (folder.internal / "archive").iterdir())
+    assert kept == ["ledger 1", "ledger 2", "report 1", "report 2"]
+
+
+def test_discard_leaves_no_folder(folder: RunFolder) -> None:
+    folder.discard()
+    assert not folder.path.exists()
+
+
+def test_discard_leaves_other_files(folder: RunFolder) -> None:
+    (folder.path / "notes.txt").write_text("mine")
+    folder.discard()
+    assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
+
+
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write there"):
+        RunFolder(tmp_path / "file" / "run").check_writable()
+    with pytest.raises(UserError, match="cannot write there"):
+        RunFolder(tmp_path / "file" / "run").create()
+    RunFolder(tmp_path / "new" / "run").check_writable()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "a check leaves nothing"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt(), OSError(28, "full")])
+def test_a_release_is_whole_or_not_there(error: BaseException, tmp_path: Path) -> None:
+    target = tmp_path / "release"
+    expected = UserError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected), release_written(target) as part:
+        (part / "synthetic.csv").write_text("half")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+    with release_written(target) as part:
+        assert not target.exists(), "nobody sees it before it is whole"
+        (part / "synthetic.csv").write_text("all")
+    assert [path.name for path in tmp_path.iterdir()] == ["release"]
+
+
+def test_a_failed_release_leaves_the_one_before(tmp_path: Path) -> None:
+    target = tmp_path / "release"
+    with release_written(target) as part:
+        (part / "a").write_text("first")
+    with pytest.raises(RuntimeError), release_written(target) as part:
+        raise RuntimeError
+    assert (target / "a").read_text() == "first"
+
+
+def test_what_a_killed_release_left_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "release.part").mkdir()
+    (tmp_path / "release.part" / "old").write_text("")
+    with release_written(tmp_path / "release") as part:
+        (part / "new").write_text("")
+    assert [p.name for p in (tmp_path / "release").iterdir()] == ["new"]
+
+
+def test_disk_errors_name_the_folder() -> None:
+    message = "runs/a: cannot write there: No space left"
+    with pytest.raises(UserError, match=message), disk_errors(Path("runs/a")):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_generator_is_read_as_it_was_written(generator: Generator, tmp_path: Path) -> None:
+    write_generator(tmp_path, generator)
+    again = read_generator(tmp_path)
+    assert (again.config, again.schema, again.offset) == (
+        generator.config, generator.schema, generator.offset,
+    )  # fmt: skip
+    assert generator.tilt is not None and again.tilt is not None
+    np.testing.assert_array_equal(again.tilt.log_multipliers, generator.tilt.log_multipliers)
+    assert again.tilt.log_cap == generator.tilt.log_cap
+    assert (again.marginals.records, again.marginals.deviation) == (2987.25, 3.5)
+    assert again.marginals.halves == generator.marginals.halves
+    for ours, theirs in zip(again.marginals.shares, generator.marginals.shares, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert again.artefacts["vae"]["a"]["b"]["c"] == 1
+    np.testing.assert_array_equal(
+        again.artefacts["labeler"]["weights"], generator.artefacts["labeler"]["weights"]
+    )
+
+
+def break_toml(folder: Path) -> None:
+    (folder / "schema.toml").write_text("[")
+
+
+def break_arrays(folder: Path) -> None:
+    (folder / "generator" / "arrays.npz").write_bytes(b"no zip")
+
+
+def cut_arrays(folder: Path) -> None:
+    path = folder / "generator" / "arrays.npz"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def lose_an_array(folder: Path) -> None:
+    path = folder / "generator" / "arrays.npz"
+    arrays = dict(np.load(path))
+    del arrays["marginals/halves"]
+    np.savez(path, **arrays)
+
+
+def remove_config(folder: Path) -> None:
+    (folder / "generator" / "config.toml").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [break_toml, break_arrays, cut_arrays, lose_an_array, remove_config]
+)
+def test_a_damaged_generator_is_the_users_to_mend(
+    damage: Callable[[Path], Any], generator: Generator, tmp_path: Path
+) -> None:
+    write_generator(tmp_path, generator)
+    damage(tmp_path)
+    with pytest.raises(UserError):
+        read_generator(tmp_path)
+
+
+def test_pickles_are_refused(generator: Generator, tmp_path: Path) -> None:
+    """A release comes from strangers: loading it must run nothing of theirs."""
+    write_generator(tmp_path, generator)
+    path = tmp_path / "generator" / "arrays.npz"
+    np.savez(path, **{**dict(np.load(path)), "offset": np.array([{}], object)})
+    with pytest.raises(UserError, match="no generator there"):
+        read_generator(tmp_path)
+
+
+def test_an_unfitted_generator_is_not_written(generator: Generator, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not fitted"):
+        write_generator(tmp_path, dataclasses.replace(generator, tilt=None))
+
+
+def test_facts_are_json(folder: RunFolder) -> None:
+    folder.write_start(Config(), {"fingerprint": "f", "age_unit": "auto"}, ROOTS)
+    assert json.loads((folder.internal / "run.json").read_text())["age_unit"] == "auto"

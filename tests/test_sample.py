@@ -1,0 +1,81 @@
+"""`python -m rdpjax.sample`: more rows of a completed run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rdpjax.data.cardio import read_cardio
+from rdpjax.sample import main
+
+
+def sampled(run: Path, out: Path, *flags: str) -> bytes:
+    assert main([str(run), "--out", str(out), *flags]) == 0
+    return out.read_bytes()
+
+
+def test_rows_in_the_format_of_the_release(small_run, tmp_path, capsys) -> None:
+    out = tmp_path / "more.csv"
+    text = sampled(small_run.path, out, "--rows", "700").decode()
+    released = (small_run.path / "release" / "synthetic.csv").read_text()
+    assert text.splitlines()[0] == released.splitlines()[0]
+    assert len(text.splitlines()) == 701
+    assert len(read_cardio(out).frame) == 700
+    assert capsys.readouterr().out == f"700 synthetic rows in {out}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["more.csv"]
+
+
+def test_a_seed_gives_the_same_rows_and_a_prefix_of_more(small_run, tmp_path) -> None:
+    a = sampled(small_run.path, tmp_path / "a.csv", "--rows", "300", "--seed", "1")
+    b = sampled(small_run.path, tmp_path / "b.csv", "--rows", "9000", "--seed", "1")
+    c = sampled(small_run.path, tmp_path / "c.csv", "--rows", "300", "--seed", "2")
+    d = sampled(small_run.path, tmp_path / "d.csv", "--rows", "300")
+    assert b.startswith(a) and len(b.splitlines()) == 9001
+    assert len({a, c, d}) == 3
+
+
+def test_an_older_file_is_replaced_whole(small_run, tmp_path) -> None:
+    out = tmp_path / "more.csv"
+    out.write_text("old\n" * 9999)
+    assert len(sampled(small_run.path, out, "--rows", "5").splitlines()) == 6
+
+
+def test_a_release_alone_is_enough(small_run, tmp_path) -> None:
+    shutil.copytree(small_run.path / "release", tmp_path / "run" / "release")
+    assert sampled(tmp_path / "run", tmp_path / "more.csv", "--rows", "5")
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    def call(*flags: object) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        assert main([str(flag) for flag in flags]) == 2
+        out, err = capsys.readouterr()
+        assert not out and err.startswith("rdpjax: error: ") and err.count("\n") == 1, err
+        assert sorted(tmp_path.rglob("*")) == before
+        return err
+
+    return call
+
+
+def test_what_is_wrong_is_named(small_run, tmp_path, refused) -> None:
+    run, out = small_run.path, tmp_path / "more.csv"
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "--rows is 0; ask for 1 or more" in refused(run, "--out", out, "--rows", 0)
+    assert "--rows: cannot take 'x'" in refused(run, "--out", out, "--rows", "x")
+    assert "no generator there; give the folder of a completed run" in refused(
+        tmp_path / "none", "--out", out
+    )
+    assert "missing: --out" in refused(run)
+    for place in (tmp_path, file / "more.csv", tmp_path / "none" / "more.csv"):
+        assert f"{place}: cannot write there" in refused(run, "--out", place, "--rows", 5)
+    shutil.copytree(run / "release", tmp_path / "run" / "release")
+    (tmp_path / "run/release/privacy.json").write_text("{}")
+    assert "release/privacy.json names no file format" in refused(tmp_path / "run", "--out", out)
+    (tmp_path / "run/release/privacy.json").write_text("[]")
+    assert "release/privacy.json names no file format" in refused(tmp_path / "run", "--out", out)
+    (tmp_path / "run/release/generator/arrays.npz").write_bytes(b"PK")
+    assert "no generator there" in refused(tmp_path / "run", "--out", out)

@@ -1,0 +1,272 @@
+"""The public object: a frame in, a frame out, one claim."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import rdpjax
+from rdpjax.config import Config
+from rdpjax.data.cardio import CARDIO
+from rdpjax.data.codec import encode_cells
+from rdpjax.data.schema import Categorical, Numeric, Schema
+from rdpjax.errors import UserError
+from rdpjax.pipeline import plan_events
+from rdpjax.privacy.report import replay
+from rdpjax.run import Options, run
+from rdpjax.synthesizer import Synthesizer, check_frame
+
+
+@pytest.fixture
+def synth(toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame) -> Synthesizer:
+    return Synthesizer(toy_schema, config=toy_config).fit(toy_frame, seed=1)
+
+
+def test_fit_sample_save_load(
+    synth: Synthesizer, toy_config: Config, toy_schema: Schema, tmp_path: Path
+) -> None:
+    rows = synth.sample(700, seed=4)
+    assert list(rows) == list(toy_schema.names) and len(rows) == 700
+    assert list(rows.index) == list(range(700))
+    pd.testing.assert_frame_equal(rows, synth.sample(700, seed=4))
+    pd.testing.assert_frame_equal(rows[:20], synth.sample(20, seed=4))
+    assert not rows.equals(synth.sample(700, seed=5))
+    assert not synth.sample(700).equals(synth.sample(700)), "the system's randomness"
+    assert list(synth.ledger.events) == plan_events(toy_config, toy_schema)
+    synth.save(tmp_path / "runs" / "toy")
+    again = Synthesizer.load(tmp_path / "runs" / "toy")
+    pd.testing.assert_frame_equal(rows, again.sample(700, seed=4))
+    assert again.schema == toy_schema and again.config == toy_config
+    assert again.ledger.epsilon(1e-5) == synth.ledger.epsilon(1e-5)
+    assert again.report() == synth.report()
+    assert [p.name for p in (tmp_path / "runs" / "toy").iterdir()] == ["release"]
+
+
+def test_the_claim_of_a_saved_one(synth: Synthesizer, toy_config: Config, tmp_path: Path) -> None:
+    synth.save(tmp_path)
+    report = json.loads((tmp_path / "release" / "privacy.json").read_text())
+    assert report["epsilon"] == replay(report) == synth.ledger.epsilon(toy_config.delta)
+    assert toy_config.epsilon - 0.001 < report["epsilon"] <= toy_config.epsilon
+    assert (report["unit"], report["secret_noise"]) == ("one row = one person", False)
+
+
+def test_a_seed_is_told_and_no_seed_is_secret(
+    toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame
+) -> None:
+    synth = Synthesizer(toy_schema, config=toy_config).fit(toy_frame)
+    assert synth.report()["secret_noise"] is True
+    one, two = (
+        Synthesizer(toy_schema, config=toy_config).fit(toy_frame, seed=1).sample(50, seed=1)
+        for _ in range(2)
+    )
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_index_order_and_spare_columns_of_the_frame_do_not_matter(
+    synth: Synthesizer, toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame
+) -> None:
+    other = toy_frame[list(toy_frame)[::-1]].assign(name="x").set_index(toy_frame.index + 7)
+    again = Synthesizer(toy_schema, config=toy_config).fit(other, seed=1)
+    pd.testing.assert_frame_equal(synth.sample(50, seed=1), again.sample(50, seed=1))
+
+
+def test_the_frame_is_left_as_it_was(
+    toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame
+) -> None:
+    copy = toy_frame.copy(deep=True)
+    Synthesizer(toy_schema, config=toy_config).fit(toy_frame, seed=1)
+    pd.testing.assert_frame_equal(copy, toy_frame)
+
+
+def test_a_release_is_never_overwritten(synth: Synthesizer, tmp_path: Path) -> None:
+    synth.save(tmp_path)
+    with pytest.raises(UserError, match="release: exists; choose another folder"):
+        synth.save(tmp_path)
+
+
+def test_an_unwritable_place_is_the_users_to_mend(synth: Synthesizer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write there"):
+        synth.save(tmp_path / "file" / "run")
+
+
+def test_nothing_to_sample_or_save_before_fit(toy_schema: Schema, tmp_path: Path) -> None:
+    synth = Synthesizer(toy_schema)
+    for use in (lambda: synth.sample(1), lambda: synth.stream(1), lambda: synth.save(tmp_path)):
+        with pytest.raises(UserError, match="call fit first"):
+            use()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_must_be_positive(synth: Synthesizer) -> None:
+    for rows in (0, -3):
+        with pytest.raises(UserError, match=f"rows is {rows}; ask for 1 or more"):
+            synth.sample(rows)
+
+
+def test_a_fit_that_fails_counts_what_it_read(synth: Synthesizer, toy_frame: pd.DataFrame) -> None:
+    """And leaves no generator that another ledger belongs to."""
+    with pytest.raises(UserError, match="too few records"):
+        synth.fit(toy_frame[:10])
+    assert [event.stage for event in synth.ledger.events] == ["marginals"]
+    with pytest.raises(UserError, match="call fit first"):
+        synth.sample(1)
+
+
+def test_load_wants_a_completed_run(synth: Synthesizer, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no generator there"):
+        Synthesizer.load(tmp_path / "nothing")
+    synth.save(tmp_path)
+    (tmp_path / "release" / "privacy.json").write_text("{")
+    with pytest.raises(UserError, match=r"privacy\.json: cannot be read"):
+        Synthesizer.load(tmp_path)
+
+
+def test_a_run_folder_can_be_loaded(toy_config: Config, small_data: Path, tmp_path: Path) -> None:
+    run(toy_config, Options(tmp_path, small_data, seed=1, overwrite=True), quiet=True)
+    synth = Synthesizer.load(tmp_path)
+    assert synth.schema == CARDIO and synth.config == toy_config
+    rows = synth.sample(200, seed=1)
+    assert set(rows) == set(CARDIO.names) and rows["ap_hi"].between(70, 240).all()
+    report = json.loads((tmp_path / "release" / "privacy.json").read_text())
+    assert synth.ledger.epsilon(report["delta"]) == pytest.approx(report["epsilon"], abs=1e-9)
+
+
+def test_budget_and_public_records_reach_the_configuration(toy_schema: Schema) -> None:
+    public = dataclasses.replace(toy_schema, records=5000)
+    synth = Synthesizer(public, budget=rdpjax.Budget(epsilon=2, delta=1e-6))
+    assert (synth.config.epsilon, synth.config.delta) == (2.0, 1e-6)
+    assert synth.config.records == 5000
+    with pytest.raises(UserError, match=r"delta is 0\.01; it must be below 1 / records"):
+        Synthesizer(public, budget=rdpjax.Budget(epsilon=2, delta=0.01))
+
+
+# -- the real stages on other tables -------------------------------------------------------------
+
+TINY = {"steps": 2, "channels": 2, "hidden": 8, "latent": 4, "noise": 8, "fakes": 16}
+
+
+def tiny() -> Config:
+    """The default stages, as small as they go."""
+    config = Config()
+    stages = {
+        name: dataclasses.replace(
+            stage,
+            **{f.name: TINY[f.name] for f in dataclasses.fields(stage) if f.name in TINY},
+        )
+        for name, stage in config.stages.items()
+    }
+    return dataclasses.replace(config, stages=stages)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        (Numeric("x", "m", -1.5, 3.5, cell=0.5, resolution=0.1, within="uniform"),),
+        pytest.param(
+            (Categorical("site", ("a", "b", "c")), Numeric("x", "m", 0, 9)), marks=pytest.mark.slow
+        ),
+        pytest.param((Categorical("site", ("a", "b")),), marks=pytest.mark.slow),
+    ],
+    ids=["a number", "a level and a number", "a level"],
+)
+def test_small_schemas_with_all_stages(
+    columns: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("rdpjax.generator.BLOCK", 512)
+    monkeypatch.setattr("rdpjax.generator.POOL", 2048)
+    schema = Schema("tiny", (*columns, Categorical("y", (0, 1))), label="y")
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"y": rng.integers(0, 2, 3000)})
+    for column in columns:
+        if isinstance(column, Numeric):
+            frame[column.name] = rng.normal(1 + frame["y"], 0.7)
+        else:
+            frame[column.name] = rng.choice(list(column.levels), 3000)
+    synth = Synthesizer(schema, config=tiny()).fit(frame)
+    rows = synth.sample(600)
+    assert list(rows) == list(schema.names)
+    assert encode_cells(schema, check_frame(schema, rows)).min() >= 0
+    synth.save(tmp_path)
+    assert len(Synthesizer.load(tmp_path).sample(5)) == 5
+
+
+# -- what a frame may hold -----------------------------------------------------------------------
+
+SMALL = Schema(
+    "small",
+    (Numeric("height", "m", 0, 9), Categorical("k", ("a", "b")), Categorical("y", (0, 1))),
+    label="y",
+)
+FRAME = pd.DataFrame({"height": [1.0, 2.0, 3.0], "k": ["a", "b", "a"], "y": [1, 0, 1]})
+CELLS = [[1, 0, 1], [2, 1, 0], [3, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"y": [True, False, True]},
+        {"y": [1.0, 0.0, 1.0]},
+        {"y": pd.array([1, 0, 1], "Int64")},
+        {"y": pd.array([True, False, True], "boolean")},
+        {"y": np.array([1, 0, 1], object)},
+        {"k": pd.Categorical(["a", "b", "a"])},
+        {"k": pd.array(["a", "b", "a"], "string")},
+        {"height": ["1", "2", "3"]},
+        {"height": [1, 2, 3]},
+        {"height": pd.array([1, 2, 3], "Float64")},
+    ],
+    ids=str,
+)
+def test_the_same_records_in_other_kinds_of_columns(changed: dict[str, Any]) -> None:
+    """A bool label used to become level 0 throughout, without a word."""
+    clean = check_frame(SMALL, FRAME.assign(**changed))
+    assert encode_cells(SMALL, clean).tolist() == CELLS
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"height": [1, "two", 3]}, "row 1, column 'height': two is no finite number"),
+        ({"height": [1, 2, np.inf]}, "row 2, column 'height': inf is no finite number"),
+        ({"height": [np.nan, 2, 3]}, "row 0, column 'height': nan is no finite number"),
+        ({"height": pd.array([1, None, 3], "Int64")}, "row 1, column 'height': <NA> is no finite"),
+        (
+            {"height": pd.to_datetime(["2020", "2021", "2022"])},
+            "row 0, column 'height': 2020-01-01",
+        ),
+        ({"k": ["a", "c", "b"]}, "row 1, column 'k': c is no level; levels are a, b"),
+        ({"k": pd.array(["a", None, "b"], "string")}, "row 1, column 'k': <NA> is no level"),
+        ({"y": [0, 2, 1]}, "row 1, column 'y': 2 is no level; levels are 0, 1"),
+        ({"y": pd.array([1, None, 0], "Int64")}, "row 1, column 'y': <NA> is no level"),
+        ({"y": ["0", "1", "0"]}, "row 0, column 'y': 0 is no level"),
+    ],
+    ids=str,
+)
+def test_a_bad_value_is_named(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_frame(SMALL, FRAME.assign(**changed))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_missing_misspelt_or_doubled_column_is_named() -> None:
+    with pytest.raises(UserError, match=r"column 'height' is missing; did you mean 'heigth'\?"):
+        check_frame(SMALL, FRAME.rename(columns={"height": "heigth"}))
+    with pytest.raises(UserError, match="column 'y' is missing"):
+        check_frame(SMALL, FRAME.drop(columns="y"))
+    with pytest.raises(UserError, match="column 'height' stands twice"):
+        check_frame(SMALL, pd.concat([FRAME, FRAME[["height"]]], axis=1))
+
+
+def test_a_bad_frame_is_refused_before_anything_is_read(toy_schema: Schema) -> None:
+    synth = Synthesizer(toy_schema)
+    with pytest.raises(UserError, match="is missing"):
+        synth.fit(pd.DataFrame({"low": [1.0]}))
+    assert synth.ledger.events == ()
