@@ -16,8 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import tomli_w
 import tyro
 
-import rdpjax
-import rdpjax.stages
+from rdpjax import stages as stage_files
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import optional
 from rdpjax.privacy.budget import Budget
@@ -26,13 +25,13 @@ from rdpjax.stages.stage import TrainingStage
 VERSION = 1
 MARGINALS = "marginals"
 DEFAULT_STAGES = ("vae", "gan", "labeler")
-DEFAULT_SHARES = {MARGINALS: 0.08, "vae": 0.6, "gan": 0.12, "labeler": 0.2}
+DEFAULT_SHARES = {MARGINALS: 0.09, "vae": 0.66, "gan": 0.06, "labeler": 0.19}
 
 
 def stage_classes() -> dict[str, type]:
     """Every stage there is, by the name of its file: files in `stages/` that define `STAGE`."""
     found = {}
-    for module in pkgutil.iter_modules(rdpjax.stages.__path__):
+    for module in pkgutil.iter_modules(stage_files.__path__):
         stage = getattr(importlib.import_module(f"rdpjax.stages.{module.name}"), "STAGE", None)
         if stage is not None:
             found[module.name] = stage
@@ -266,7 +265,7 @@ def load_config(path: Path | str) -> Config:
       UserError: no such file, no text, or what `Config.from_toml` refuses.
     """
     path = Path(path)
-    home = Path(rdpjax.__file__).parent
+    home = Path(__file__).parent
     shipped = [folder / "configs" / path.name for folder in (home, home.parent)]
     found = next((p for p in (path, *shipped) if p.is_file()), None)
     if found is None:

@@ -32,6 +32,7 @@ from rdpjax.errors import UserError
 from rdpjax.generator import Generator
 from rdpjax.tilt import Tilt
 
+PUBLIC = 0o644
 NOTICE = "Nothing in this folder is private in the sense of privacy.json: do not publish it.\n"
 
 
@@ -192,8 +193,8 @@ def write_generator(folder: Path, generator: Generator) -> None:
     if generator.tilt is None:
         raise ValueError("the generator is not fitted yet")
     (folder / "generator").mkdir(parents=True, exist_ok=True)
-    _write(folder / "schema.toml", tomli_w.dumps(generator.schema.to_dict()))
-    _write(folder / "generator" / "config.toml", generator.config.to_toml())
+    _write(folder / "schema.toml", tomli_w.dumps(generator.schema.to_dict()), PUBLIC)
+    _write(folder / "generator" / "config.toml", generator.config.to_toml(), PUBLIC)
     tilt = generator.tilt
     arrays: dict[str, Any] = {
         "offset": generator.offset,
@@ -270,11 +271,11 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: int = 0o600) -> None:
     """Write a small file whole: beside, fsynced, then renamed."""
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
-        os.chmod(part, 0o600)
+        os.chmod(part, mode)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

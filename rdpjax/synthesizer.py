@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import rdpjax
+from rdpjax import __version__
 from rdpjax.config import Config
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.dpsgd.keys import Roots
@@ -168,7 +168,7 @@ def claim(
         unit=schema.unit_of_privacy,
         secret_noise=secret,
         declarations=public,
-        versions={"rdpjax": rdpjax.__version__} | {name: version(name) for name in PACKAGES},
+        versions={"rdpjax": __version__} | {name: version(name) for name in PACKAGES},
     )
 
 

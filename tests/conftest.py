@@ -7,7 +7,7 @@ get the same.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +27,10 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
 # Two test processes share the cores: neither should start a thread for each of them.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+# And nearly all of a test's time goes into compiling a program that runs for a moment.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same programs are compiled again and again, by both and from one run to the next.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
@@ -102,13 +105,20 @@ def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_run(
     tmp_path_factory: pytest.TempPathFactory, small_data: Path, small_flags: list[str]
 ) -> SmallRun:
-    """A completed small run, trained once; not to be changed, copy it for that."""
+    """A completed small run, trained once; not to be changed, copy it for that.
+
+    Its programs hold what was measured as constants: only with the same keys are they found
+    compiled the next time. So the keys are always the same, and only called secret.
+    """
     from rdpjax import generator, train
     from rdpjax.config import Config
+    from rdpjax.dpsgd.keys import Roots
 
+    roots = replace(Roots.make(1), secret=True)
     path = tmp_path_factory.mktemp("runs") / "small"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generator, "POOL", generator.BLOCK)
+        patch.setattr(Roots, "make", staticmethod(lambda seed: roots))
         status = train.main(
             ["--out", str(path), "--data", str(small_data), "--quiet", *small_flags]
         )

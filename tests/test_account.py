@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 
 from rdpjax.account import main
 from rdpjax.privacy.accountants import pld_epsilon, rdp_epsilon
-from rdpjax.privacy.events import round_up_rate
 from rdpjax.privacy.ledger import Event, Ledger
 from rdpjax.privacy.report import privacy_report
 
@@ -93,27 +90,6 @@ def test_delta_comes_from_the_flag_the_file_or_the_default(
     assert shown(capsys, run, other, "--delta", "1e-7")["delta"] == 1e-7
     assert "different deltas (1e-06, 1e-05); give --delta" in refused(capsys, run, other)
     assert "delta is 1" in refused(capsys, run, "--delta", "1")
-
-
-def test_the_original_plan_from_a_configuration(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events = [
-        Event(name, "poisson_gaussian", round_up_rate(1 / 274), sigma, 0.5, steps)
-        for name, sigma, steps in (
-            ("vae", 0.7795, 5480), ("gan", 0.7276, 6850), ("labeler", 0.8162, 2192),
-        )
-    ]  # fmt: skip
-    config, pipeline = types.ModuleType("config"), types.ModuleType("pipeline")
-    monkeypatch.setattr(config, "load_config", lambda path: path, raising=False)
-    monkeypatch.setattr(pipeline, "plan_events", lambda _: events, raising=False)
-    monkeypatch.setitem(sys.modules, "rdpjax.config", config)
-    monkeypatch.setitem(sys.modules, "rdpjax.pipeline", pipeline)
-    assert main(["show", str(tmp_path / "cardio-original.toml")]) == 0
-    text = capsys.readouterr().out
-    assert "5.041  (RDP, order 4.5)" in text
-    assert "4.518  (PLD)" in text
-    assert "9.000  (stage by stage; no claim)" in text
 
 
 def test_a_run_in_progress_shows_its_ledger_and_leaves_it_alone(

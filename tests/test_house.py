@@ -17,17 +17,25 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "rdpjax").rglob("*.py"))
 COMMANDS = {"train", "sample", "evaluate", "account", "audit"}
 ROOMS = {"data", "models", "dpsgd", "privacy"}
-BELOW_PIPELINE = ROOMS | {"errors", "stages", "config", "run_folder"}
+LEAVES = ROOMS | {"errors", "stages", "flags", "config", "checkpoint", "tilt"}
+BELOW_RUN = LEAVES | {"generator", "pipeline", "run_folder", "synthesizer", "progress"}
 MAY_IMPORT = {
     "errors": set(),
+    "flags": {"errors"},
     **{room: {"errors"} for room in ROOMS},
     "stages": ROOMS | {"errors"},
-    "config": ROOMS | {"errors", "stages"},
-    "run_folder": ROOMS | {"errors", "stages", "config"},
-    "pipeline": BELOW_PIPELINE,
-    "synthesizer": BELOW_PIPELINE | {"pipeline"},
+    "config": ROOMS | {"errors", "stages", "flags"},
+    "checkpoint": set(),
+    "device": {"errors"},
+    "progress": set(),
+    "tilt": set(),
+    "generator": ROOMS | {"errors", "stages", "config", "tilt"},
+    "pipeline": LEAVES | {"generator"},
+    "run_folder": LEAVES | {"generator"},
+    "synthesizer": LEAVES | {"generator", "pipeline", "run_folder"},
+    "run": BELOW_RUN | {"evaluation"},
     "evaluation": {"data", "errors"},
-    **{command: BELOW_PIPELINE | {"pipeline", "synthesizer", "evaluation"} for command in COMMANDS},
+    **{command: BELOW_RUN | {"run", "device", "evaluation"} for command in COMMANDS},
 }
 # A plan knows its event, so that the sampler, the noise and the ledger cannot disagree.
 EXCEPTIONS = {("dpsgd/plan.py", "privacy")}

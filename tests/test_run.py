@@ -21,7 +21,6 @@ from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
 from rdpjax.privacy.ledger import Ledger, read_ledger
-from rdpjax.progress import Lines
 from rdpjax.run import Options, run
 from rdpjax.run_folder import RunFolder
 
@@ -78,11 +77,9 @@ def killed_at(
 
 # Marginals are the ledger's first entry, then two chunks of each stage.
 DEATHS = [
-    *((Ledger, "open", number, True) for number in (1, 2, 3, 5)),
+    *((Ledger, "open", number, True) for number in (1, 3, 5)),
     (checkpoint, "save", 2, False),
     (checkpoint, "save", 2, True),
-    (Lines, "advance", 4, False),
-    (Generator, "fitted", 1, True),
     (run_folder, "_write", 6, True),  # in the middle of the release
     (RunFolder, "forget_noise", 1, False),  # the release is there, the noise root is too
     (RunFolder, "add_history", 1, True),
@@ -108,15 +105,6 @@ def test_a_run_killed_anywhere_resumes_to_the_same_bits(
         assert summary == {**whole, "run": str(out)}, where
         assert json.loads((out / "internal/keys.json").read_text())["noise"] == "", where
         shutil.rmtree(out)
-
-
-def test_another_seed_gives_other_bits(go: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    """What the test above compares is not equal anyway."""
-    go("a")
-    go("b", seed=2)
-    a, b = released(tmp_path / "a"), released(tmp_path / "b")
-    assert a["synthetic.csv"] != b["synthetic.csv"]
-    assert a["generator/arrays.npz"] != b["generator/arrays.npz"]
 
 
 TRAIN = [sys.executable, "-m", "rdpjax.train", "--quiet", "--seed", "3"]
@@ -265,13 +253,13 @@ def test_overwrite_archives_the_ledger_and_counts_the_run(
     assert go("run")["runs_on_this_data"] == 1
     internal = tmp_path / "run" / "internal"
     ledger = (internal / "ledger.jsonl").read_bytes()
-    report = (tmp_path / "run" / "release" / "privacy.json").read_bytes()
+    before = released(tmp_path / "run")
     assert go("run", seed=2, overwrite=True)["runs_on_this_data"] == 2
     kept = {path.name: path.read_bytes() for path in (internal / "archive").iterdir()}
-    assert kept == {"000-ledger.jsonl": ledger, "000-privacy.json": report}
+    assert kept == {"000-ledger.jsonl": ledger, "000-privacy.json": before["privacy.json"]}
     assert (internal / "ledger.jsonl").read_bytes() != ledger
-    assert go("run", seed=3, overwrite=True)["runs_on_this_data"] == 3
-    assert len(list((internal / "archive").iterdir())) == 4
+    for name in ("synthetic.csv", "generator/arrays.npz"):
+        assert released(tmp_path / "run")[name] != before[name], "another seed gives other bits"
 
 
 def test_overwrite_that_fails_keeps_the_archive(
@@ -311,20 +299,17 @@ def test_a_killed_overwrite_cannot_be_resumed_without_its_ledger(
     assert go("run", overwrite=True)["rows"] == 500
 
 
-@pytest.mark.parametrize("owner, name", [(checkpoint, "save"), (RunFolder, "add_metrics")])
 def test_a_full_disk_is_the_users_to_mend(
-    owner: Any, name: str, go: Callable[..., dict[str, Any]], tmp_path: Path
+    go: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, full)
+        patch.setattr(checkpoint, "save", full)
         with pytest.raises(UserError, match=r"run: cannot write there: No space left on device"):
             go("run")
-    go("run", resume=True)
-    go("whole")
-    assert released(tmp_path / "run") == released(tmp_path / "whole")
+    assert go("run", resume=True)["rows"] == 500
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("no")])

@@ -81,9 +81,10 @@ def clipped_sum(
       clip_norm: C >= 0; inf only without privacy.
 
     Guarantees:
-      For such a loss and all examples whatever, each contributes a vector of L2 norm at most C over all leaves,
-      which depends on that example, its key and `params` alone; so adding or removing one changes
-      `gradient` by at most C. Products are at highest precision on every device. Edge cases:
+      For such a loss and all examples whatever, each contributes a vector of L2 norm at most C over
+      all leaves, which depends on that example, its key and `params` alone; so adding or removing
+      one changes `gradient` by at most C. Products are at highest precision on every device.
+      Edge cases:
 
       | example | contribution |
       | --- | --- |

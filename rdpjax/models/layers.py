@@ -77,8 +77,8 @@ def one_hot(codes: Int[Array, "*batch length"], width: int) -> Float[Array, "*ba
 def code_features(
     codes: Int[Array, "*batch length"], features: Float[Array, "length width order"]
 ) -> Float[Array, "*batch length order"]:
-    """Each position's row of its own table, `features[l, codes[..., l]]`."""
-    return features[jnp.arange(features.shape[0]), codes]
+    """Each position's row of its own table, `features[l, codes[..., l]]`; codes below `width`."""
+    return jnp.asarray(features)[jnp.arange(features.shape[0]), codes]
 
 
 def look_up(

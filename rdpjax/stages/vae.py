@@ -31,7 +31,7 @@ class VaeStage:
 
     sampling_rate: float = 0.04
     steps: int = 500
-    clip_norm: float = 8.0
+    clip_norm: float = 10.0
     learning_rate: float = 0.02
     latent: int = 32
     channels: int = 8

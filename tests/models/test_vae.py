@@ -18,8 +18,11 @@ SHARES = np.array(
 )
 PRIOR = log_prior(SHARES, WIDTHS)
 CODES = np.random.default_rng(0).integers(0, WIDTHS, (6, COLUMNS)).astype(np.uint8)
-FEATURES = np.random.default_rng(1).normal(size=(COLUMNS, WIDTH, ORDER)).astype(np.float32)
-FEATURES *= (PRIOR > -1e8)[..., None]  # as a codec has them: 0 where there is no code
+EXISTS = PRIOR > -1e8
+# As a codec has them: 0 where there is no code.
+FEATURES = jnp.asarray(
+    np.random.default_rng(1).normal(size=(COLUMNS, WIDTH, ORDER)) * EXISTS[..., None], jnp.float32
+)
 
 encode = jax.jit(lambda params, codes: VAE.encode(params, codes, FEATURES))
 decode = jax.jit(lambda decoder, z: VAE.decode(decoder, z, PRIOR, FEATURES))
@@ -61,7 +64,7 @@ def test_kl_is_zero_at_the_prior_and_positive_elsewhere():
 def test_a_silent_decoder_gives_the_noisy_shares():
     silent = jax.tree.map(jnp.zeros_like, PARAMS["decoder"])
     shares = jax.nn.softmax(decode(silent, jnp.ones((7, 3))))
-    floored = np.where(PRIOR > -1e8, np.maximum(SHARES, 1e-4), 0)
+    floored = np.where(EXISTS, np.maximum(SHARES, 1e-4), 0)
     expected = floored / floored.sum(1, keepdims=True)
     np.testing.assert_allclose(shares, np.broadcast_to(expected, shares.shape), atol=1e-6)
     np.testing.assert_allclose(shares[0], SHARES, atol=1e-3)
@@ -78,9 +81,7 @@ def test_batches_are_rows():
     logits = decode(PARAMS["decoder"], mean)
     assert mean.shape == log_variance.shape == (6, 3) and logits.shape == (6, COLUMNS, WIDTH)
     np.testing.assert_allclose(encode(PARAMS, CODES[2])[0], mean[2], atol=1e-6)
-    np.testing.assert_allclose(
-        decode(PARAMS["decoder"], mean[2]), logits[2], rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(decode(PARAMS["decoder"], mean[2]), logits[2], rtol=1e-5, atol=1e-5)
 
 
 def test_both_halves_are_trained():
@@ -99,8 +100,7 @@ def test_the_zero_example_has_a_finite_gradient():
 def test_the_record_is_seen_through_its_features_alone():
     """Codes of the same features are the same to the encoder."""
     codes = np.array([[0, 0, 0, 1], [0, 0, 0, 2]], np.uint8)
-    twins = FEATURES.copy()
-    twins[3, 2] = twins[3, 1]
+    twins = FEATURES.at[3, 2].set(FEATURES[3, 1])
     for features, alike in ((FEATURES, False), (twins, True)):
         means, _ = VAE.encode(PARAMS, codes, features)
         assert np.array_equal(means[0], means[1]) is alike
@@ -111,7 +111,7 @@ def test_features_steer_the_heads_of_codes_that_exist():
     z = jnp.array([0.3, -1.0, 2.0])
     one, two = (VAE.decode(PARAMS["decoder"], z, 0 * PRIOR, f * FEATURES) for f in (1, 2))
     np.testing.assert_allclose(2 * one, two, rtol=1e-5)
-    assert not np.asarray(one)[PRIOR < -1e8].any() and np.asarray(one)[PRIOR > -1e8].all()
+    assert not np.asarray(one)[~EXISTS].any() and np.asarray(one)[EXISTS].all()
 
 
 def test_fading_starts_at_one_and_falls_alike():
@@ -126,7 +126,7 @@ def test_the_decoder_hears_later_dimensions_less():
     kernel = PARAMS["decoder"]["Dense_0"]["kernel"]
     alike = {**PARAMS["decoder"]["Dense_0"], "kernel": jnp.broadcast_to(kernel[0], kernel.shape)}
     decoder = {**PARAMS["decoder"], "Dense_0": alike}
-    slopes = np.asarray(jax.jacobian(lambda z: decode(decoder, z))(jnp.zeros(3)))[PRIOR > -1e8]
+    slopes = np.asarray(jax.jacobian(lambda z: decode(decoder, z))(jnp.zeros(3)))[EXISTS]
     expected = slopes[:, :1] * np.asarray(fading(3))
     assert slopes.any()
     np.testing.assert_allclose(slopes, expected, rtol=1e-4, atol=1e-6)
