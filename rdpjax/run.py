@@ -22,9 +22,16 @@ from rdpjax.generator import Generator, collapse_warnings
 from rdpjax.pipeline import Plans, fit, make_plans, target_of
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.progress import Lines
-from rdpjax.run_folder import RunFolder, disk_errors, release_written, write_generator
+from rdpjax.run_folder import (
+    RunFolder,
+    disk_errors,
+    read_generator,
+    release_written,
+    write_generator,
+)
 from rdpjax.synthesizer import claim
 
+SHOWN = 50_000  # rows in the plots and the warnings
 SIMULATED = "SIMULATED DATA: no file was found, so these records describe nobody. Give --data PATH."
 
 
@@ -85,7 +92,7 @@ def run(config: Config, options: Options, *, quiet: bool = False) -> dict[str, A
             _train(config, dataset, source, held, folder, plans, roots, options.resume, lines)
         if not options.keep_noise_key:
             folder.forget_noise(roots)
-        return _finish(config, dataset, source, held, folder, name, lines)
+        return _finish(config, dataset, source, held, folder, name, roots, lines)
 
 
 def _train(
@@ -196,6 +203,8 @@ def _start(
             )
         if known.get("fingerprint") != facts["fingerprint"]:
             raise UserError(f"{folder.path}: the data changed since the run began; start a new one")
+        if options.seed is not None and Roots.make(options.seed).sampling != roots.sampling:
+            raise UserError(f"{folder.path}: --seed differs from the run's own; drop it")
         for unit in ("age_unit", "height_unit"):
             if known.get(unit) != facts[unit]:
                 raise UserError(
@@ -218,31 +227,31 @@ def _finish(
     held: np.ndarray,
     folder: RunFolder,
     name: str,
+    roots: Roots,
     lines: Lines,
 ) -> dict[str, Any]:
     """Plots and warnings into `internal/`, and the summary."""
-    from rdpjax.data.cardio import read_cardio
-    from rdpjax.evaluation import plots
+    from rdpjax.evaluation import plots  # late: it brings in matplotlib
 
     report = json.loads((folder.release / "privacy.json").read_text(encoding="utf-8"))
-    synthetic: pd.DataFrame = read_cardio(folder.release / "synthetic.csv").frame
+    generator = read_generator(folder.release)
+    # The first of the released rows once more: a release of millions need not fit in memory.
+    shown = generator.rows(roots.initialisation, min(config.rows, SHOWN))
+    synthetic = pd.concat(list(shown), ignore_index=True)
     real = source.frame[~held]
     folder.plots.mkdir(exist_ok=True)
     plots.plot_densities(real, synthetic, dataset.schema, folder.plots / "densities.png")
     plots.plot_correlations(real, synthetic, dataset.schema, folder.plots / "correlations.png")
     if metrics := folder.read_metrics():
         plots.plot_losses(metrics, folder.plots / "losses.png")
-    from rdpjax.run_folder import read_generator
-
-    marginals = read_generator(folder.release).marginals
-    warnings = collapse_warnings(synthetic, dataset.schema, marginals)
+    warnings = collapse_warnings(synthetic, dataset.schema, generator.marginals)
     for warning in warnings:
         lines.say(f"  WARNING: {warning}")
     runs = folder.add_history(name, source.fingerprint)
     return {
         "run": str(folder.path),
         "source": source.origin,
-        "rows": len(synthetic),
+        "rows": config.rows,
         "epsilon": report["epsilon"],
         "epsilon_pld": report["epsilon_pld"],
         "epsilon_naive_sum": report["epsilon_naive_sum"],

@@ -58,6 +58,7 @@ class Synthesizer:
         self.ledger = Ledger()
         self.generator: Generator | None = None
         self._secret = True
+        self._declarations: dict[str, Any] = {"source": "given to fit"}
 
     def fit(
         self, frame: pd.DataFrame, *, seed: int | None = None, progress: Progress | None = None
@@ -80,6 +81,7 @@ class Synthesizer:
         ledger = Ledger(target=target_of(self.config), noise_id=roots.noise_id)
         # What a fit has read counts, even if it fails.
         self.generator, self.ledger, self._secret = None, ledger, roots.secret
+        self._declarations = {"source": "given to fit"}
         self.generator = fit(
             self.config,
             self.schema,
@@ -108,14 +110,14 @@ class Synthesizer:
             raise UserError(f"rows is {rows}; ask for 1 or more")
         return self.generator.rows(Roots.make(seed).initialisation, rows)
 
-    def report(self, declarations: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """The content of `privacy.json`."""
         return claim(
             self.schema,
             self.config,
             self.ledger,
             secret=self._secret,
-            declarations=declarations or {},
+            declarations=self._declarations,
         )
 
     def save(self, path: str | Path) -> None:
@@ -127,7 +129,7 @@ class Synthesizer:
             raise UserError(f"{target}: exists; choose another folder")
         with release_written(target) as folder:
             write_generator(folder, self.generator)
-            report = json.dumps(self.report({"source": "given to fit"}), indent=1)
+            report = json.dumps(self.report(), indent=1)
             (folder / "privacy.json").write_text(report, encoding="utf-8")
 
     @staticmethod
@@ -146,6 +148,7 @@ class Synthesizer:
         synth = Synthesizer(generator.schema, config=generator.config)
         synth.generator = generator
         synth._secret = bool(report.get("secret_noise"))
+        synth._declarations = dict(report.get("declarations", {}))
         synth.ledger = Ledger.from_dict({"version": 1, "events": report.get("events")})
         return synth
 

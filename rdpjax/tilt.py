@@ -48,7 +48,7 @@ def fit_tilt(
       codes: the pool, (rows, columns).
       shares: noisy share of every code, (columns, width).
       sweeps: passes over the columns at most.
-      cap: largest weight, in units of the mean; bounds the work of rejection.
+      cap: largest weight, in units of the mean before capping; bounds the work of rejection.
       least: fitting stops before the effective sample size falls below this share of the pool.
 
     Examples:
