@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("evaluation needs scikit-learn; pip install 'rdpjax[report]'")
     schema, real_path, synthetic_path = _inputs(given)
+    origin = None if given.run is None else _source(given.run)
     _, read, fields = _DATASETS[schema.name]
     real, synthetic = read(real_path), read(synthetic_path)
     train = None
@@ -87,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         real_train=train,
         progress=lambda line: None if given.quiet else print(line, file=sys.stderr, flush=True),
     )
-    if given.run is not None:
-        scores["source"] = _source(given.run)
+    if origin is not None:
+        scores["source"] = origin
     print(as_table(scores))
     if given.run is not None:
         _write(given.run / "internal" / "evaluation.json", scores)
@@ -123,7 +124,7 @@ def _source(run: Path) -> str:
     """What the run says that its records are: a simulated cohort must never pass for a real one."""
     report = _file(run / "release" / "privacy.json")
     try:
-        return str(json.loads(report.read_text())["source"])
+        return str(json.loads(report.read_text())["declarations"]["source"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{report}: does not say `source`; was it changed by hand?") from None
 

@@ -25,7 +25,7 @@ def run(tmp_path, texts):
     (folder / "internal").mkdir(mode=0o700)
     (folder / "release" / "synthetic.csv").write_text(texts["made"])
     (folder / "release" / "schema.toml").write_text(tomli_w.dumps(CARDIO.to_dict()))
-    (folder / "release" / "privacy.json").write_text('{"source": "simulated"}')
+    (folder / "release" / "privacy.json").write_text('{"declarations": {"source": "simulated"}}')
     (folder / "internal" / "holdout.csv").write_text(texts["held"])
     return folder
 
