@@ -45,7 +45,7 @@ def test_looking_up_a_column():
         (lambda: Numeric("x", "m", 0, 9, cell=0), "0 < resolution <= cell"),
         (lambda: Numeric("x", "m", 0, 9, cell=10), "cell <= high - low"),
         (lambda: Numeric("x", "m", 0, 9, resolution=2), "resolution <= cell"),
-        (lambda: Categorical("c", (1,)), "'c': needs two or more distinct levels"),
+        (lambda: Categorical("c", (1,)), "'c': needs 2 to 255 distinct levels"),
         (lambda: Categorical("c", (1, 1)), "distinct levels"),
         (lambda: Schema("s", (LABEL, LABEL), label="y"), "a column name stands twice"),
         (lambda: Schema("s", (LABEL,), label="w"), "has no column 'w'"),
