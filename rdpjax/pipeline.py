@@ -146,7 +146,7 @@ def fit(
     """
     progress = progress or Silence()
     cells = encode_cells(schema, frame)
-    marginals = _marginals(config, schema, cells, plans, roots, ledger, checkpoints)
+    marginals = _marginals(config, schema, cells, plans, roots, ledger)
     progress.stage(MARGINALS, 1)
     progress.advance(MARGINALS, 1, ledger.epsilon(config.delta), {})
     _check_marginals(config, schema, marginals, plans)
@@ -173,16 +173,17 @@ def _marginals(
     plans: Plans,
     roots: Roots,
     ledger: Ledger,
-    checkpoints: Path | None,
 ) -> Marginals:
+    # A public count is of the whole table; the hold-out, a public share of it, is not read.
+    public = None if config.records is None else config.records * (1 - config.holdout)
     if plans.marginals is None:
-        assert config.records is not None  # the configuration refuses anything else
-        return Marginals.uniform(schema, config.records)
+        assert public is not None  # the configuration refuses anything else
+        return Marginals.uniform(schema, public)
     event = marginals_event(schema, plans.marginals)
     key = derive(roots.noise, MARGINALS, "noise")
     noisy, deviation = measure(schema, cells, event, key, ledger.open)
-    if config.records is not None:
-        noisy[-1] = config.records
+    if public is not None:
+        noisy[-1] = public
     return marginals_from(schema, noisy, deviation)
 
 

@@ -244,7 +244,8 @@ def _finish(
     plots.plot_correlations(real, synthetic, dataset.schema, folder.plots / "correlations.png")
     if metrics := folder.read_metrics():
         plots.plot_losses(metrics, folder.plots / "losses.png")
-    warnings = collapse_warnings(synthetic, dataset.schema, generator.marginals)
+    measured = generator.marginals.deviation > 0  # without, there is no share to compare with
+    warnings = collapse_warnings(synthetic, dataset.schema, generator.marginals) if measured else []
     for warning in warnings:
         lines.say(f"  WARNING: {warning}")
     runs = folder.add_history(name, source.fingerprint)

@@ -48,7 +48,7 @@ class Synthesizer:
     def __init__(
         self, schema: Schema, budget: Budget | None = None, config: Config | None = None
     ) -> None:
-        config = config or Config(dataset=schema.name, holdout=0.0)
+        config = config or Config(dataset=schema.name)
         if schema.records is not None and config.records is None:
             config = dataclasses.replace(config, records=schema.records)
         if budget is not None:
@@ -76,6 +76,8 @@ class Synthesizer:
             budget that cannot be met.
         """
         clean = check_frame(self.schema, frame)
+        # Whoever hands over a frame has kept out what should be: all of its rows are read.
+        self.config = dataclasses.replace(self.config, holdout=0.0)
         plans = make_plans(self.config)
         roots = Roots.make(seed)
         ledger = Ledger(target=target_of(self.config), noise_id=roots.noise_id)
