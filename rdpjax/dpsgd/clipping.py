@@ -44,14 +44,8 @@ def clipped_gradients(
     keys: Shaped[Array, " batch"],
     clip_norm: float,
 ) -> Params:
-    """Each example's clipped gradient, materialised: the slow oracle of `clipped_sum`.
-
-    Arguments and guarantees as there; leaves have a leading batch axis.
-    """
-    examples = _blank(valid, examples)
-    gradients = jax.vmap(jax.grad(_float32(loss)), in_axes=(None, 0, 0))(params, examples, keys)
-    factors, sound = _factors(_norms(gradients), valid, clip_norm)
-    return _blank(sound, jax.tree.map(lambda leaf: leaf * _along(factors, leaf), gradients))
+    """Each example's clipped gradient, leaves with a leading batch axis; see `clipped_sum`."""
+    return _clipped(loss, params, examples, valid, keys, clip_norm)[0]
 
 
 def clipped_sum(
@@ -64,16 +58,11 @@ def clipped_sum(
 ) -> ClippedSum:
     """The sum over a batch of per-example gradients, each clipped to norm C.
 
-    Two passes: `vmap` of the gradient for the norms, whose outer products the compiler squares
-    and sums without storing them, then one ordinary gradient of the losses weighted by the clip
-    factors. No per-example gradient is ever held in memory.
+    Every example's gradient is formed and held. `rdpjax.dpsgd.ghost.clipped_sum` gives the same
+    without; this is its oracle, and does for any loss.
 
     Args:
-      loss: loss of one example. Must be finite, with a finite gradient, at the all-zero example,
-        and its backward pass must not cancel by more than float32 can bear: both passes compute
-        the same gradient to a relative 1e-4 (softmax, logistic and Gaussian losses on bounded
-        features do; a difference of numbers near 1e6 does not). For another loss, sum
-        `clipped_gradients`.
+      loss: loss of one example.
       params: trained parameters, a tree of float32 arrays; the norm is over all leaves together.
       examples: a tree of arrays with a leading batch axis.
       valid: False for padding.
@@ -81,7 +70,7 @@ def clipped_sum(
       clip_norm: C >= 0; inf only without privacy.
 
     Guarantees:
-      For such a loss and all examples whatever, each contributes a vector of L2 norm at most C over
+      For any loss and all examples whatever, each contributes a vector of L2 norm at most C over
       all leaves, which depends on that example, its key and `params` alone; so adding or removing
       one changes `gradient` by at most C. Products are at highest precision on every device.
       Edge cases:
@@ -96,25 +85,53 @@ def clipped_sum(
       | C = 0 | zero |
       | no rows | a zero sum |
     """
-    with jax.default_matmul_precision("highest"):
-        each = jax.value_and_grad(_float32(loss))
-        examples = _blank(valid, examples)
-        losses, gradients = jax.vmap(each, in_axes=(None, 0, 0))(params, examples, keys)
-        norms = _norms(gradients)
-        factors, sound = _factors(norms, valid, clip_norm)
-        examples = _blank(sound, examples)
-
-        def weighted(params: Params) -> jax.Array:
-            values = jax.vmap(_float32(loss), in_axes=(None, 0, 0))(params, examples, keys)
-            return jnp.where(sound, factors * values, 0).sum()
-
-        total = jax.grad(weighted)(params)
-    finite = jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+    gradients, factors, sound, losses = _clipped(loss, params, examples, valid, keys, clip_norm)
     return ClippedSum(
-        gradient=jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0), total),
+        gradient=jax.tree.map(lambda leaf: leaf.sum(axis=0), gradients),
         loss=jnp.where(sound, losses, 0).sum(),
         clipped=(sound & (factors < 1)).sum(dtype=jnp.float32),
     )
+
+
+def zero_sum(params: Params) -> ClippedSum:
+    """The sum over no examples."""
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
+    return ClippedSum(zeros, jnp.float32(0), jnp.float32(0))
+
+
+def blank(keep: Bool[Array, " batch"], tree: Examples) -> Examples:
+    """Zeros in the rows that are not kept; a select, since NaN times zero is NaN."""
+    return jax.tree.map(lambda leaf: jnp.where(_along(keep, leaf), leaf, 0), tree)
+
+
+def clip_factors(
+    norms: Float[Array, " batch"], valid: Bool[Array, " batch"], clip_norm: float
+) -> tuple[Float[Array, " batch"], Bool[Array, " batch"]]:
+    """Factors in [0, 1] that bring gradients of these norms to C, and which rows count at all."""
+    sound = valid & jnp.isfinite(norms)
+    bound = jnp.float32(clip_norm) * (1 - MARGIN)
+    factors = jnp.where(norms > bound, bound / jnp.where(norms > 0, norms, 1), 1)
+    # A norm may underflow to 0, which a bound of 0 must not let through.
+    return jnp.where(sound & (bound > 0), factors, 0), sound
+
+
+def all_finite(params: Params) -> Bool[Array, ""]:
+    """Whether every parameter is finite; if one is not, no example counts."""
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+
+def _clipped(
+    loss: Loss, params: Params, examples: Examples, valid: jax.Array, keys: jax.Array, bound: float
+) -> tuple[Params, jax.Array, jax.Array, jax.Array]:
+    with jax.default_matmul_precision("highest"):
+        each = jax.vmap(jax.value_and_grad(_float32(loss)), in_axes=(None, 0, 0))
+        losses, gradients = each(params, blank(valid, examples), keys)
+    gradients = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients)
+    # Behind the barrier they are computed once: the norm is that of the numbers that are summed.
+    gradients = jax.lax.optimization_barrier(gradients)
+    factors, sound = clip_factors(_norms(gradients), valid & all_finite(params), bound)
+    gradients = jax.tree.map(lambda leaf: leaf * _along(factors, leaf), gradients)
+    return blank(sound, gradients), factors, sound, losses
 
 
 def _float32(loss: Loss) -> Loss:
@@ -125,24 +142,9 @@ def _along(rows: Shaped[Array, " batch"], leaf: jax.Array) -> jax.Array:
     return rows.reshape(rows.shape + (1,) * (leaf.ndim - 1))
 
 
-def _blank(keep: Bool[Array, " batch"], tree: Examples) -> Examples:
-    """Zeros in the rows that are not kept; a select, since NaN times zero is NaN."""
-    return jax.tree.map(lambda leaf: jnp.where(_along(keep, leaf), leaf, 0), tree)
-
-
 def _norms(gradients: Params) -> Float[Array, " batch"]:
     squares = [
         jnp.square(leaf.astype(jnp.float32)).sum(axis=tuple(range(1, leaf.ndim)))
         for leaf in jax.tree.leaves(gradients)
     ]
     return jnp.sqrt(jnp.stack(squares).sum(axis=0))
-
-
-def _factors(
-    norms: Float[Array, " batch"], valid: Bool[Array, " batch"], clip_norm: float
-) -> tuple[Float[Array, " batch"], Bool[Array, " batch"]]:
-    """Clip factors in [0, 1], and which rows contribute at all."""
-    sound = valid & jnp.isfinite(norms)
-    bound = jnp.float32(clip_norm) * (1 - MARGIN)
-    factors = jnp.where(norms > bound, bound / jnp.where(norms > 0, norms, 1), 1)
-    return jnp.where(sound, factors, 0), sound

@@ -1,0 +1,212 @@
+"""Ghost clipping: the clipped sum without per-example gradients, for any loss written in JAX.
+
+One forward and one backward pass give, wherever a parameter meets an example, what went in and the
+signal that comes back. Lengths of the per-example gradients follow from these, then one weighted
+contraction gives the sum. There is no second backward pass, and norm and sum come from the same
+numbers. Parameters are found in the loss's own equations (`rdpjax.dpsgd.equations`): dense and
+convolutional layers by any of their spellings, biases, scales, embeddings, layers used twice, and
+gradients inside the loss (a gradient penalty) need no announcement.
+
+Bu et al. 2023, Differentially Private Optimization on Large Model at Small Cost, arXiv 2210.00038.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Shaped
+
+from rdpjax.dpsgd.clipping import (
+    ClippedSum,
+    Examples,
+    Loss,
+    Params,
+    all_finite,
+    blank,
+    clip_factors,
+    zero_sum,
+)
+from rdpjax.dpsgd.equations import Equations, Slot, equations_of
+from rdpjax.dpsgd.gradients import Formed, Gradient, Lookups, Place, Products, joined
+from rdpjax.dpsgd.uses import gradient_of, has_rule
+
+
+class Use(NamedTuple):
+    """A function of the parameters (`view`), and the per-example gradient by it.
+
+    First for one place where it meets the examples, then for all of these together.
+    """
+
+    view: Slot
+    gradient: Gradient
+    place: Place
+
+
+def clipped_sum(
+    loss: Loss,
+    params: Params,
+    examples: Examples,
+    valid: Bool[Array, " batch"],
+    keys: Shaped[Array, " batch"],
+    clip_norm: float,
+) -> ClippedSum:
+    """The sum over a batch of per-example gradients, each clipped to norm C.
+
+    Arguments, result and guarantees as `rdpjax.dpsgd.clipping.clipped_sum`, its oracle.
+
+    Guarantees:
+      Factors come from upper bounds of the norms (see `rdpjax.dpsgd.gradients`), and the sum is of
+      the very numbers that the norms were taken of (activations and signals, or the gradient by a
+      leaf where that is formed), both in float32 at highest precision, whatever precision the
+      network itself computes in. Nothing but moving numbers about comes after. A row that does
+      not count (padding, NaN, inf, overflow) is removed by a select before any product.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> loss = lambda w, x, key: (x @ w).sum()
+      >>> x, everyone = jnp.array([[3.0, 4.0], [0.3, 0.4]]), jnp.ones(2, bool)
+      >>> keys = jax.random.split(jax.random.key(0), 2)
+      >>> clipped_sum(loss, jnp.zeros((2, 1)), x, everyone, keys, 1.0).gradient.round(2)
+      Array([[0.9], [1.2]], dtype=float32)
+    """
+    if valid.shape[0] == 0:
+        return zero_sum(params)
+    with jax.default_matmul_precision("highest"):
+        one = jax.tree.map(lambda leaf: jax.typeof(leaf[0]), (examples, keys))
+        found = equations_of(loss, params, *one)
+        leaves, structure = jax.tree.flatten(params)
+        losses, uses = _uses(found, leaves, (blank(valid, examples), keys))
+        parts = _parts(found, leaves, uses)
+        # Behind the barrier they are computed once: norm and sum see the same rounded numbers.
+        gradients = jax.lax.optimization_barrier([part.gradient for part in parts])
+        squares = sum((gradient.squares() for gradient in gradients), jnp.zeros_like(losses))
+        norms = jnp.sqrt(squares)
+        factors, sound = clip_factors(norms, valid & all_finite(params), clip_norm)
+
+        summed = [
+            part.place(gradient.weighted(factors))
+            for part, gradient in zip(parts, blank(sound, gradients), strict=True)
+        ]
+        total = found.moved_back(leaves, [part.view for part in parts], summed)
+    return ClippedSum(
+        gradient=jax.tree.unflatten(structure, total),
+        loss=jnp.where(sound, losses, 0).sum(),
+        clipped=(sound & (factors < 1)).sum(dtype=jnp.float32),
+    )
+
+
+def formed_for_want_of_a_rule(loss: Loss, params: Params, example: Any, key: Any) -> list[str]:
+    """Parameters whose per-example gradients ghost clipping has to form, and in what equation.
+
+    Right all the same, but as slow as `vmap` there. Empty for networks of dense, convolutional,
+    normalising and embedding layers.
+    """
+    found = equations_of(loss, params, example, key)
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)]
+    return [
+        f"{names[leaf]} ({equation.primitive.name})"
+        for equation in found.mixed
+        for position in found.met(equation)
+        if not has_rule(equation, position)
+        for leaf in sorted(found.origins[equation.inputs[position]])
+    ]
+
+
+def _uses(
+    found: Equations, leaves: list[Any], batch: Any
+) -> tuple[Float[Array, " batch"], list[Use]]:
+    """Losses, and every use of a parameter: one forward pass and one backward pass.
+
+    Every equation in which parameters meet the examples gets a zero added to its outputs; the
+    derivatives by these zeros are the signals.
+    """
+    taps = [i for i, equation in enumerate(found.mixed) if found.met(equation)]
+    rest = jax.tree.leaves(batch)
+    size = rest[0].shape[0]
+    shared = found.constants | dict(
+        zip(found.origins, found.view_values(leaves, found.origins), strict=True)
+    )
+
+    def forward(zeros: dict[int, list[Any]], rest: list[Any]) -> tuple[Any, dict[int, list[Any]]]:
+        values = dict(zip(found.rest, [*rest, jnp.float32(0)], strict=True))
+        seen = {}
+        for i, equation in enumerate(found.mixed):
+            inputs = [shared[s] if s in shared else values[s] for s in equation.inputs]
+            outputs = equation.apply(inputs)
+            if i in zeros:
+                outputs = [
+                    out if z is None else out + z for out, z in zip(outputs, zeros[i], strict=True)
+                ]
+                seen[i] = [
+                    v for s, v in zip(equation.inputs, inputs, strict=True) if s not in shared
+                ]
+            values |= zip(equation.outputs, outputs, strict=True)
+        return values[found.loss], seen
+
+    zeros = {
+        i: [
+            jnp.zeros((size, *aval.shape), aval.dtype)
+            if jnp.issubdtype(aval.dtype, jnp.inexact)
+            else None
+            for aval in found.mixed[i].after
+        ]
+        for i in taps
+    }
+    losses, back, seen = jax.vjp(lambda zeros: jax.vmap(forward)(zeros, rest), zeros, has_aux=True)
+    (signals,) = back(jnp.ones_like(losses))
+    uses = []
+    for i in taps:
+        equation, given = found.mixed[i], iter(seen[i])
+        inputs = [
+            (shared[s], False) if s in shared else (next(given), True) for s in equation.inputs
+        ]
+        for position in found.met(equation):
+            gradient, place = gradient_of(equation, position, inputs, signals[i])
+            uses.append(Use(equation.inputs[position], gradient, place))
+    return losses, uses
+
+
+def _parts(found: Equations, leaves: list[Any], uses: list[Use]) -> list[Use]:
+    """The per-example gradient, in parts of which each belongs to one leaf and none shares it.
+
+    All uses of a leaf are combined before any norm is taken. Where it is seen in one view that only
+    moves its numbers, the gradient by the view is as good as that by the leaf. Else the gradient
+    by the leaf is formed, so that norm and sum are taken of the same rounded numbers.
+    """
+    by_view = {use.view: [same for same in uses if same.view == use.view] for use in uses}
+    seen = Counter(leaf for view in by_view for leaf in found.origins[view])
+    alone = [v for v in by_view if v in found.moved and all(seen[i] == 1 for i in found.origins[v])]
+    parts = [_combined(by_view[view]) for view in alone]
+    others = [view for view in by_view if view not in alone]
+    if others:
+        views, back = jax.vjp(lambda leaves: found.view_values(leaves, others), leaves)
+        formed = [
+            _formed(by_view[view]).gradient.astype(value.dtype)
+            for view, value in zip(others, views, strict=True)
+        ]
+        (by_leaf,) = jax.vmap(back)(formed)
+        for leaf in sorted(frozenset[int]().union(*(found.origins[view] for view in others))):
+            gradient = Formed(by_leaf[leaf].astype(jnp.float32))
+            parts.append(Use(found.leaves[leaf], gradient, Place.as_it_is(leaves[leaf].shape)))
+    return parts
+
+
+def _combined(same: list[Use]) -> Use:
+    """All uses of one view, in the best form that they share."""
+    view, gradient, place = same[0]
+    products = [u.gradient for u in same if isinstance(u.gradient, Products) and u.place == place]
+    if len(products) == len(same) and (together := joined(products)).better_unformed:
+        return Use(view, together, place)
+    if len(same) == 1 and isinstance(gradient, Lookups):
+        return same[0]
+    formed = _formed(same)
+    return Use(view, formed, Place.as_it_is(formed.gradient.shape[1:]))
+
+
+def _formed(same: list[Use]) -> Formed:
+    """All uses of one view, in the view's shape."""
+    formed = [jax.vmap(use.place)(use.gradient.formed().gradient) for use in same]
+    return Formed(sum(formed[1:], formed[0]))
