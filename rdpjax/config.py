@@ -60,6 +60,10 @@ class Config:
       label_source: whether released labels come from the labeler or from the generator.
       max_codes: most codes of a numeric column, a number from 2 to 255.
       private: whether to clip and add noise; without, the run is for comparisons only.
+      clipping: how per-example gradients are clipped: ghost without forming them, vmap by forming
+        them; auto takes ghost where every layer has a rule. The results agree.
+      precision: of parameters and activations in training; norms, sums and noise are float32.
+      microbatch: records whose gradients are taken at once; changes speed, not results.
       shares: each stage's share of the budget (of total mu squared), in (0, 1); they sum to 1.
       epsilons: instead of shares, the epsilon of each stage by itself.
       stages: settings of the stages that are trained, in order.
@@ -83,6 +87,9 @@ class Config:
             help_behavior_hint="(default: private)",
         ),
     ] = True
+    clipping: Literal["auto", "vmap", "ghost"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    microbatch: Annotated[int | None, optional("INT", "128 on a CPU, 4096 elsewhere")] = None
     shares: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
     epsilons: Annotated[
         dict[str, float], optional("[STAGE EPSILON ...]", "by shares, of the total")
@@ -105,6 +112,8 @@ class Config:
             raise UserError(
                 f"delta is {self.delta:g}; it must be below 1 / records = {1 / self.records:.3g}"
             )
+        if self.microbatch is not None and self.microbatch < 1:
+            raise UserError(f"microbatch is {self.microbatch}; it must be 1 or more")
         self._check_batch()
         self._check_stages()
 

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
-Note = Callable[[str], None]
+
+class Progress(Protocol):
+    """Who hears of a run's progress; what it hears is internal."""
+
+    def say(self, text: str) -> None: ...
+    def stage(self, name: str, steps: int) -> None: ...
+    def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None: ...
+
+
+class Silence:
+    """Hears nothing."""
+
+    def say(self, text: str) -> None: ...
+    def stage(self, name: str, steps: int) -> None: ...
+    def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None: ...
 
 
 class Lines:

@@ -7,6 +7,11 @@ get the same.
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -136,7 +141,6 @@ class ToyStage:
     sampling_rate: float = 0.1
     steps: int = 4
     clip_norm: float = 1.0
-    microbatch: int = 256
 
     def training(self, context: Any) -> Any:
         import jax
@@ -183,7 +187,6 @@ class ToyLabeler:
     sampling_rate: float = 0.1
     steps: int = 4
     clip_norm: float = 1.0
-    microbatch: int = 256
 
     def training(self, context: Any) -> Any:
         import jax
@@ -234,14 +237,14 @@ def toy_config(toy_settings: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
     To write a stage is all that it takes to bring it in: nothing but its name is made known here.
     """
     import rdpjax.config
-    from rdpjax import generator, pipeline
+    from rdpjax import generator, training
     from rdpjax.evaluation import plots
 
     classes = {"vae": ToyStage, "labeler": ToyLabeler}
     monkeypatch.setattr(rdpjax.config, "stage_classes", lambda: classes)
     monkeypatch.setattr(generator, "BLOCK", 512)
     monkeypatch.setattr(generator, "POOL", 2048)
-    monkeypatch.setattr(pipeline, "CHUNK", 2)
+    monkeypatch.setattr(training, "CHUNK", 2)
     for plot in ("plot_densities", "plot_correlations", "plot_losses"):
         monkeypatch.setattr(plots, plot, lambda *args: None)
     return toy_settings
@@ -279,3 +282,45 @@ def toy_frame() -> pd.DataFrame:
             "ill": (rng.random(3000) < 1 / (1 + np.exp(-(low - 8) / 3))).astype(int),
         }
     )
+
+
+class Ended(NamedTuple):
+    """How a process ended: its exit status, its output, and the seconds that it lived."""
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+
+
+@pytest.fixture
+def in_processes() -> Iterator[Callable[..., list[Ended]]]:
+    """`in_processes(command, flags, flags, ...)`: one process for each flags, all at once.
+
+    Each is given `--coordinator`, with a free port of the loopback, `--process-id` and
+    `--processes`. Whoever takes longer than `seconds` is killed, and the test fails.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def run(command: list[str], *flags: list[str], seconds: float = 120) -> list[Ended]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        begun = time.monotonic()
+        for index, own in enumerate(flags):
+            place = ["--coordinator", address, "--process-id", str(index)]
+            line = [*command, *place, "--processes", str(len(flags)), *own]
+            started.append(
+                subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            )
+
+        def ended(process: subprocess.Popen[str]) -> Ended:
+            out, err = process.communicate(timeout=begun + seconds - time.monotonic())
+            return Ended(process.returncode, out, err, time.monotonic() - begun)
+
+        with ThreadPoolExecutor(len(started)) as pool:
+            return list(pool.map(ended, started[-len(flags) :]))
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdpjax import pipeline
+from rdpjax import pipeline, training
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.codec import encode_cells, histogram
@@ -53,7 +53,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     def make_chunk(*args: Any) -> Any:
         return lambda state, records, keys, divisor: (state, {})
 
-    monkeypatch.setattr(pipeline, "make_chunk", make_chunk)
+    monkeypatch.setattr(training, "make_chunk", make_chunk)
     monkeypatch.setattr(Generator, "fitted", lambda self, root: self)
 
 
@@ -156,7 +156,7 @@ def test_every_access_is_on_disk_before_it_happens(
         seen.append((last()["stage"], 0, last()["number"]))
         return histogram(*args)
 
-    original = pipeline.make_chunk
+    original = training.make_chunk
 
     def make_chunk(*args: Any) -> Any:
         chunk = original(*args)
@@ -170,7 +170,7 @@ def test_every_access_is_on_disk_before_it_happens(
         return looked
 
     monkeypatch.setattr("rdpjax.stages.marginals.histogram", counted)
-    monkeypatch.setattr(pipeline, "make_chunk", make_chunk)
+    monkeypatch.setattr(training, "make_chunk", make_chunk)
     ledger = Ledger.create(path, target=target_of(toy_config), noise_id=ROOTS.noise_id)
     train(ledger=ledger)
     assert seen == [
@@ -191,7 +191,7 @@ def test_a_step_beyond_the_budget_is_not_taken(
         plans.stages["labeler"], noise_multiplier=plans.stages["labeler"].noise_multiplier * 0.8
     )
     ran: list[int] = []
-    original = pipeline.make_chunk
+    original = training.make_chunk
 
     def make_chunk(*args: Any) -> Any:
         chunk = original(*args)
@@ -202,7 +202,7 @@ def test_a_step_beyond_the_budget_is_not_taken(
 
         return counted
 
-    monkeypatch.setattr(pipeline, "make_chunk", make_chunk)
+    monkeypatch.setattr(training, "make_chunk", make_chunk)
     ledger = Ledger(target=target_of(toy_config), noise_id=ROOTS.noise_id)
     with pytest.raises(BudgetExceeded, match=r"'labeler', steps \d to \d: epsilon would be"):
         train(
@@ -253,7 +253,7 @@ def test_a_finished_stage_is_not_trained_again(
 
         return chunk
 
-    monkeypatch.setattr(pipeline, "make_chunk", never)
+    monkeypatch.setattr(training, "make_chunk", never)
     again, _ = train(checkpoints=tmp_path, ledger=ledger)
     assert same(first, again) and len(ledger.entries) == 5
 
@@ -389,7 +389,7 @@ def test_the_divisor_is_the_rate_times_the_noisy_count(
 
         return looked
 
-    monkeypatch.setattr(pipeline, "make_chunk", make_chunk)
+    monkeypatch.setattr(training, "make_chunk", make_chunk)
     train(toy_frame)
     assert divisors == pytest.approx([200.0] * 4)
 

@@ -14,13 +14,16 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PyTree, Shaped, UInt32
 
-from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params, clipped_sum
+from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params, zero_sum
+from rdpjax.dpsgd.compiled import compiled
+from rdpjax.dpsgd.execution import AXIS, Execution
 from rdpjax.dpsgd.keys import StepKeys, as_key
 from rdpjax.dpsgd.noise import add_gaussian
 from rdpjax.dpsgd.plan import Plan
-from rdpjax.dpsgd.sampling import drawn_first, inclusion
+from rdpjax.dpsgd.sampling import Draw, draw
 
 State: TypeAlias = PyTree[Any]
 Records: TypeAlias = PyTree[Shaped[Array, "records ..."]]
@@ -31,57 +34,108 @@ Chunk: TypeAlias = Callable[[State, Records, StepKeys, Float[Array, ""]], tuple[
 
 
 def drawn_sum(
-    plan: Plan, loss: Loss, params: Params, records: Records, keys: StepKeys
+    plan: Plan,
+    execution: Execution,
+    loss: Loss,
+    params: Params,
+    records: Records,
+    keys: StepKeys,
 ) -> tuple[ClippedSum, jax.Array]:
     """The clipped sum over a fresh Poisson draw, before noise, and the size of the draw.
 
     Guarantees:
       Sensitivity `plan.clip_norm` under add-or-remove-one of a record. Nothing is truncated: the
-      loop runs over as many microbatches as the draw fills. A record's key depends on the step
-      and on its own index, so neither the microbatch size nor other records change its gradient.
-      Without records, or with an empty draw, the sum is zero.
+      loop goes on until every record is decided on, over as many microbatches as the draw fills.
+      A record's key depends on the step and on its own index, so neither the microbatch size nor
+      other records change its gradient. Without records, or with an empty draw, the sum is zero.
     """
     total = jax.tree.leaves(records)[0].shape[0]
-    zero = ClippedSum(
-        jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params),
-        jnp.float32(0),
-        jnp.float32(0),
-    )
     if total == 0:
-        return zero, jnp.int32(0)
-    indices, count = drawn_first(inclusion(keys.sampling, total, plan.threshold))
-    size = min(plan.microbatch, total)
-    indices = jnp.concatenate([indices, jnp.full((size,), total, indices.dtype)])
-    step_key = as_key(keys.loss)
+        return zero_sum(params), jnp.int32(0)
 
-    def microbatch(i: jax.Array, carry: ClippedSum) -> ClippedSum:
-        rows = jax.lax.dynamic_slice_in_dim(indices, i * size, size)
-        valid = rows < total
-        examples = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="fill", fill_value=0), records)
+    def fetch(rows: jax.Array, first: jax.Array) -> Records:
+        return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="fill", fill_value=0), records)
+
+    def turn(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        part, count, following, turns = carry
+        drawn = draw(keys.sampling, total, plan.threshold, following, turns)
+        part = add_drawn(part, plan, execution, loss, params, drawn, fetch, total, keys)
+        return part, count + drawn.drawn, drawn.following, turns + 1
+
+    first = (zero_sum(params), jnp.int32(0), jnp.uint32(0), jnp.int32(0))
+    part, count, _, _ = jax.lax.while_loop(lambda carry: carry[2] < total, turn, first)
+    return across(execution, part), count
+
+
+def add_drawn(
+    part: ClippedSum,
+    plan: Plan,
+    execution: Execution,
+    loss: Loss,
+    params: Params,
+    drawn: Draw,
+    fetch: Callable[[jax.Array, jax.Array], Records],
+    total: int,
+    keys: StepKeys,
+) -> ClippedSum:
+    """`part` plus this device's share of the clipped sum over one round of a draw.
+
+    Args:
+      part: what this device has summed so far in this step.
+      plan: the clip norm.
+      execution: microbatch size and devices.
+      loss: loss of one example.
+      params: what is trained.
+      drawn: the round.
+      fetch: `fetch(rows, first)`, the records `rows`, which stand at `first` in the round.
+      total: how many records there are.
+      keys: this step's keys.
+    """
+    size = min(execution.microbatch, len(drawn.indices))
+    indices = jnp.concatenate([drawn.indices, jnp.full((size,), total, jnp.int32)])
+    step_key = as_key(keys.loss)
+    alone = execution.mesh is None
+    mine = jnp.int32(0) if alone else jax.lax.axis_index(AXIS)
+    devices = 1 if execution.mesh is None else execution.mesh.size
+
+    def microbatch(turn: jax.Array, part: ClippedSum) -> ClippedSum:
+        first = (mine + turn * devices) * size
+        rows = jax.lax.dynamic_slice_in_dim(indices, first, size)
         row_keys = jax.vmap(partial(jax.random.fold_in, step_key))(rows)
-        part = clipped_sum(loss, params, examples, valid, row_keys, plan.clip_norm)
-        both: ClippedSum = jax.tree.map(jnp.add, carry, part)
+        more = execution.clipped_sum(
+            loss, params, fetch(rows, first), rows < total, row_keys, plan.clip_norm
+        )
+        both: ClippedSum = jax.tree.map(jnp.add, part, more)
         return both
 
-    return jax.lax.fori_loop(0, (count + size - 1) // size, microbatch, zero), count
+    filled = (drawn.drawn + size - 1) // size
+    turns = (filled - mine + devices - 1) // devices
+    summed: ClippedSum = jax.lax.fori_loop(0, turns, microbatch, part)
+    return summed
+
+
+def across(execution: Execution, part: ClippedSum) -> ClippedSum:
+    """The sum over all devices of what each has summed."""
+    if execution.mesh is None:
+        return part
+    whole: ClippedSum = jax.lax.psum(part, AXIS)  # type: ignore[no-untyped-call]
+    return whole
 
 
 def private_gradient(
     plan: Plan,
-    loss: Loss,
-    params: Params,
-    records: Records,
+    part: ClippedSum,
+    count: jax.Array,
     keys: StepKeys,
     divisor: Float[Array, ""] | float,
 ) -> tuple[Params, Metrics]:
-    """One step's noisy gradient: draw, clip, sum, noise once, divide by a public number.
+    """One step's noisy gradient: noise once on the clipped sum, divided by a public number.
 
     Args:
-      plan: rate, clip norm, noise.
-      loss: loss of one example.
-      params: what is trained.
-      records: a tree of arrays whose first axis counts the records.
-      keys: this step's keys.
+      plan: clip norm and noise.
+      part: the clipped sum over the draw, over all devices.
+      count: the size of the draw.
+      keys: this step's keys; the noise is the same on every device.
       divisor: the expected batch size, public or noised before; never the realised size.
 
     Returns:
@@ -92,7 +146,6 @@ def private_gradient(
       The gradient is (clipped sum + N(0, (sigma C)**2 I)) / divisor, one subsampled Gaussian
       mechanism at (q, sigma) of the plan. An empty draw gives pure noise.
     """
-    part, count = drawn_sum(plan, loss, params, records, keys)
     deviation = plan.noise_multiplier * plan.clip_norm if plan.private else 0.0
     noisy = add_gaussian(keys.noise, part.gradient, deviation)
     gradient = jax.tree.map(lambda leaf: leaf / divisor, noisy)
@@ -100,12 +153,13 @@ def private_gradient(
     return gradient, {"loss": part.loss / seen, "clipped": part.clipped / seen, "drawn": count}
 
 
-def make_chunk(plan: Plan, objective: Objective, update: Update) -> Chunk:
+def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: Update) -> Chunk:
     """A jitted function that takes as many steps as it is given keys.
 
     The state is donated: the caller must not use the old one again. `chunk(state, records, keys,
     divisor)` returns the new state and metrics stacked over the steps (private, see
-    `private_gradient`). It is traced once for each number of steps.
+    `private_gradient`). It is traced once for each number of steps. With a mesh everything is on
+    all its devices, in and out, and every device takes every step: only sums are shared.
     """
 
     def chunk(
@@ -113,10 +167,25 @@ def make_chunk(plan: Plan, objective: Objective, update: Update) -> Chunk:
     ) -> tuple[State, Metrics]:
         def step(state: State, keys: StepKeys) -> tuple[State, Metrics]:
             params, loss = objective(state)
-            gradient, drawn = private_gradient(plan, loss, params, records, keys, divisor)
+            part, count = drawn_sum(plan, execution, loss, params, records, keys)
+            gradient, drawn = private_gradient(plan, part, count, keys, divisor)
             state, metrics = update(state, gradient, keys.update)
             return state, drawn | metrics
 
         return jax.lax.scan(step, state, keys)
 
-    return jax.jit(chunk, donate_argnums=0)
+    return compiled(on_all(execution, chunk), donate=True)
+
+
+def on_all(execution: Execution, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function on every device of the mesh, where `axis_index` and `psum` have a meaning."""
+    if execution.mesh is None:
+        return function
+    everywhere = PartitionSpec()  # type: ignore[no-untyped-call]
+    return jax.shard_map(
+        function,
+        mesh=execution.mesh,
+        in_specs=everywhere,
+        out_specs=everywhere,
+        check_vma=False,  # outputs are replicated by construction: after `psum`, the same steps
+    )

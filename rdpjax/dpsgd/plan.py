@@ -21,7 +21,6 @@ class Plan:
       noise_multiplier: standard deviation of the noise on the clipped sum, over `clip_norm`.
       clip_norm: C, the L2 sensitivity of the clipped sum under add-or-remove-one.
       steps: how many noisy steps are taken.
-      microbatch: rows whose gradients are held at once; changes speed and memory, not results.
 
     Guarantees:
       The `event` accounts for exactly the sampler (`threshold`), the noise and the sensitivity
@@ -39,15 +38,12 @@ class Plan:
     noise_multiplier: float
     clip_norm: float
     steps: int
-    microbatch: int = 64
 
     def __post_init__(self) -> None:
         if not 1 <= self.threshold <= SCALE:
             raise UserError(f"sampling rate must be in (0, 1], got {self.threshold / SCALE}")
-        if self.steps < 1 or self.microbatch < 1:
-            raise UserError(
-                f"steps and microbatch must be 1 or more, got {self.steps} and {self.microbatch}"
-            )
+        if self.steps < 1:
+            raise UserError(f"steps must be 1 or more, got {self.steps}")
         if self.noise_multiplier == 0 and math.isinf(self.clip_norm):
             return
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
@@ -62,11 +58,10 @@ class Plan:
         noise_multiplier: float,
         clip_norm: float,
         steps: int,
-        microbatch: int = 64,
     ) -> Plan:
         """A plan whose rate is `sampling_rate` rounded up to a multiple of 2**-32."""
         threshold = int(round_up_rate(sampling_rate) * SCALE)
-        return Plan(threshold, noise_multiplier, clip_norm, steps, microbatch)
+        return Plan(threshold, noise_multiplier, clip_norm, steps)
 
     @property
     def sampling_rate(self) -> float:

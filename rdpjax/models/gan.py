@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from rdpjax.models.layers import Conv1d, PositionDense
+from rdpjax.models.layers import Conv1d, Dense, PositionDense
 from rdpjax.models.vae import INPUT_SCALE
 
 Params = dict[str, Any]
@@ -64,9 +64,7 @@ class Generator:
     @property
     def _residual(self) -> nn.Module:
         zero = nn.initializers.zeros
-        return nn.Sequential(
-            [nn.Dense(self.hidden), nn.tanh, nn.Dense(self.latent, kernel_init=zero)]
-        )
+        return nn.Sequential([Dense(self.hidden), nn.tanh, Dense(self.latent, kernel_init=zero)])
 
 
 class Discriminator(nn.Module):
@@ -78,12 +76,12 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch columns order"]) -> Float[Array, "*batch"]:
         x = x * INPUT_SCALE
-        linear = nn.Dense(1, kernel_init=nn.initializers.zeros)(x.reshape(*x.shape[:-2], -1))
+        linear = Dense(1, kernel_init=nn.initializers.zeros)(x.reshape(*x.shape[:-2], -1))
         x = PositionDense(self.channels)(x)
         x = x + nn.leaky_relu(Conv1d(self.channels)(x), 0.2)
         x = x.reshape(*x.shape[:-2], -1)
-        x = nn.leaky_relu(nn.Dense(self.hidden)(x), 0.2)
-        score = nn.Dense(1, kernel_init=nn.initializers.normal(0.1))(x)
+        x = nn.leaky_relu(Dense(self.hidden)(x), 0.2)
+        score = Dense(1, kernel_init=nn.initializers.normal(0.1))(x)
         return (linear + score)[..., 0]
 
 

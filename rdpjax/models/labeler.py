@@ -5,7 +5,7 @@ from __future__ import annotations
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rdpjax.models.layers import Conv1d, PositionDense
+from rdpjax.models.layers import Conv1d, Dense, PositionDense
 from rdpjax.models.vae import INPUT_SCALE
 
 
@@ -26,9 +26,9 @@ class Labeler(nn.Module):
     def __call__(self, x: Float[Array, "*batch columns order"]) -> Float[Array, "*batch"]:
         x = x.at[..., self.label, :].set(0) * INPUT_SCALE
         zero = nn.initializers.zeros
-        linear = nn.Dense(1, kernel_init=zero)(x.reshape(*x.shape[:-2], -1))
+        linear = Dense(1, kernel_init=zero)(x.reshape(*x.shape[:-2], -1))
         x = PositionDense(self.channels)(x)
         x = x + nn.tanh(Conv1d(self.channels)(x))
         x = x.reshape(*x.shape[:-2], -1)
-        x = nn.tanh(nn.Dense(self.hidden)(x))
-        return (linear + nn.Dense(1, kernel_init=zero)(x))[..., 0]
+        x = nn.tanh(Dense(self.hidden)(x))
+        return (linear + Dense(1, kernel_init=zero)(x))[..., 0]

@@ -1,7 +1,8 @@
 """Layers that vectorise over examples: convolution as slices and one matmul, dense by position.
 
 `lax.conv` inside a scan is an order of magnitude slower on CPUs, and a vmapped one becomes a
-grouped convolution; shifted slices and a matmul have neither fault.
+grouped convolution; shifted slices and a matmul have neither fault. Every layer computes in the
+precision of its parameters.
 """
 
 from __future__ import annotations
@@ -35,10 +36,29 @@ class Conv1d(nn.Module):
         )
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         reach = self.size // 2
-        padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(reach, reach), (0, 0)])
+        padded = jnp.pad(x.astype(kernel.dtype), [(0, 0)] * (x.ndim - 2) + [(reach, reach), (0, 0)])
         windows = [padded[..., i : i + length, :] for i in range(self.size)]
         unfolded = jnp.concatenate(windows, axis=-1)
         y = unfolded @ kernel.reshape(self.size * channels, self.features)
+        return y + jnp.broadcast_to(bias, y.shape)
+
+
+class Dense(nn.Module):
+    """`flax.linen.Dense` in the precision of its parameters.
+
+    Attributes:
+      features: numbers out.
+      kernel_init: of the weights.
+    """
+
+    features: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch channels"]) -> Float[Array, "*batch features"]:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        y = x.astype(kernel.dtype) @ kernel
         return y + jnp.broadcast_to(bias, y.shape)
 
 
@@ -65,7 +85,7 @@ class PositionDense(nn.Module):
         )
         kernel = self.param("kernel", spread, (length, channels, self.features))
         bias = self.param("bias", self.bias_init, (length, self.features))
-        y = jnp.einsum("...lc,lcf->...lf", x, kernel)
+        y = jnp.einsum("...lc,lcf->...lf", x.astype(kernel.dtype), kernel)
         return y + jnp.broadcast_to(bias, y.shape)
 
 

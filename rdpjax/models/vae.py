@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from rdpjax.models.layers import Conv1d, PositionDense, code_features, one_hot
+from rdpjax.models.layers import Conv1d, Dense, PositionDense, code_features, one_hot
 
 Params = dict[str, Any]
 Latent = Float[Array, "*batch latent"]
@@ -38,8 +38,9 @@ class Encoder(nn.Module):
         x = PositionDense(self.channels)(x * INPUT_SCALE)
         x = x + nn.tanh(Conv1d(self.channels)(x))
         x = x.reshape(*x.shape[:-2], -1)
-        mean = nn.Dense(self.latent)(x)
-        log_variance = nn.Dense(self.latent, kernel_init=nn.initializers.zeros)(x)
+        mean = Dense(self.latent)(x)
+        log_variance = Dense(self.latent, kernel_init=nn.initializers.zeros)(x)
+        mean, log_variance = mean.astype(jnp.float32), log_variance.astype(jnp.float32)
         return mean, jnp.clip(log_variance, -6.0, 2.0)
 
 
@@ -57,7 +58,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: Latent) -> Float[Array, "*batch columns order"]:
         z = z * jnp.broadcast_to(fading(z.shape[-1]), z.shape)
-        x = nn.Dense(self.columns * self.channels)(z)
+        x = Dense(self.columns * self.channels)(z)
         x = x.reshape(*x.shape[:-1], self.columns, self.channels)
         x = x + nn.tanh(Conv1d(self.channels)(x))
         return PositionDense(self.order, scale=0.5)(x)

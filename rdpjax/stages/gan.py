@@ -48,7 +48,6 @@ class GanStage:
       channels: number of channels of the convolutions.
       temperature: of the relaxed draws behind the generator's gradient; no unit.
       decay: of the moving average of the parameters that is released, in [0, 1), a step.
-      microbatch: records whose gradients are taken at once; changes speed, not results.
     """
 
     sampling_rate: float = 0.04
@@ -63,7 +62,6 @@ class GanStage:
     channels: int = 8
     temperature: float = 0.7
     decay: float = 0.98
-    microbatch: int = 128
 
     def training(self, context: Context) -> Training:
         codec = context.codec

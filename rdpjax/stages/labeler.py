@@ -26,7 +26,6 @@ class LabelerStage:
       hidden: width of the dense layers, in units.
       channels: number of channels of the convolutions.
       decay: of the moving average of the parameters that is released, in [0, 1), a step.
-      microbatch: records whose gradients are taken at once; changes speed, not results.
     """
 
     sampling_rate: float = 0.04
@@ -36,7 +35,6 @@ class LabelerStage:
     hidden: int = 8
     channels: int = 4
     decay: float = 0.98
-    microbatch: int = 256
 
     def training(self, context: Context) -> Training:
         model = self.model(context)

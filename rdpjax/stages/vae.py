@@ -26,7 +26,6 @@ class VaeStage:
       channels: number of channels of the convolutions.
       warmup: share of the steps over which the KL term's weight rises from 0 to 1.
       decay: of the moving average of the parameters that is released, in [0, 1), a step.
-      microbatch: records whose gradients are taken at once; changes speed, not results.
     """
 
     sampling_rate: float = 0.04
@@ -37,7 +36,6 @@ class VaeStage:
     channels: int = 8
     warmup: float = 0.1
     decay: float = 0.98
-    microbatch: int = 128
 
     def training(self, context: Context) -> Training:
         vae = self.model(context)

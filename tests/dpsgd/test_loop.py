@@ -12,10 +12,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from rdpjax.dpsgd import loop
+from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, StepKeys, step_keys
 from rdpjax.dpsgd.loop import drawn_sum, make_chunk, private_gradient
 from rdpjax.dpsgd.noise import add_gaussian
 from rdpjax.dpsgd.plan import Plan
+from rdpjax.dpsgd.sampling import Draw, draw
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ROOTS = Roots.make(11)
@@ -35,8 +37,11 @@ def start() -> dict[str, jax.Array]:
     return {"w": jnp.linspace(-1, 1, 3), "b": jnp.float32(0.5)}
 
 
-def plan(rate: float = 0.4, noise: float = 1.0, microbatch: int = 4) -> Plan:
-    return Plan.at_rate(rate, noise_multiplier=noise, clip_norm=0.5, steps=9, microbatch=microbatch)
+def plan(rate: float = 0.4, noise: float = 1.0) -> Plan:
+    return Plan.at_rate(rate, noise_multiplier=noise, clip_norm=0.5, steps=9)
+
+
+HERE = Execution(microbatch=4)
 
 
 def update(state: Any, gradient: Any, key: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
@@ -45,8 +50,8 @@ def update(state: Any, gradient: Any, key: jax.Array) -> tuple[Any, dict[str, ja
     return steps, {"gradient": ravel_pytree(gradient)[0], "key": key}
 
 
-def new_chunk(plan: Plan) -> Any:
-    return make_chunk(plan, lambda state: (state["params"], loss), update)
+def new_chunk(plan: Plan, execution: Execution = HERE) -> Any:
+    return make_chunk(plan, execution, lambda state: (state["params"], loss), update)
 
 
 compiled = cache(new_chunk)
@@ -74,10 +79,14 @@ def near(a: Any, b: Any) -> None:
         np.testing.assert_allclose(x, y, atol=1e-5)
 
 
-@pytest.mark.parametrize("microbatch", [1, 64])
-def test_the_microbatch_changes_nothing_but_rounding(microbatch: int):
+@pytest.mark.parametrize(
+    "execution",
+    [Execution(microbatch=1), Execution(microbatch=64), Execution("vmap", microbatch=7)],
+    ids=["microbatch=1", "microbatch=64", "vmap"],
+)
+def test_the_execution_changes_nothing_but_rounding(execution: Execution):
     state, metrics = run(plan(), 0, 3)
-    other, others = run(plan(microbatch=microbatch), 0, 3)
+    other, others = run(plan(), 0, 3, make=lambda plan: new_chunk(plan, execution))
     near(state["params"], other["params"])
     np.testing.assert_array_equal(metrics["drawn"], others["drawn"])
     near(metrics["loss"], others["loss"])
@@ -112,9 +121,9 @@ def test_an_empty_draw_is_a_step_that_is_taken_and_counted():
 def test_the_gradient_is_the_noisy_sum_over_the_divisor():
     @jax.jit
     def step(divisor: jax.Array) -> Any:
-        return private_gradient(plan(), loss, start(), TABLE, keys_of(0), divisor)
+        return private_gradient(plan(), part, count, keys_of(0), divisor)
 
-    part, count = jax.jit(lambda: drawn_sum(plan(), loss, start(), TABLE, keys_of(0)))()
+    part, count = jax.jit(lambda: drawn_sum(plan(), HERE, loss, start(), TABLE, keys_of(0)))()
     gradient, metrics = step(12.0)
     expected = add_gaussian(keys_of(0).noise, part.gradient, 0.5)
     near(gradient, jax.tree.map(lambda leaf: leaf / 12.0, expected))
@@ -125,7 +134,7 @@ def test_the_gradient_is_the_noisy_sum_over_the_divisor():
 
 def test_neighbouring_draws_differ_by_one_contribution(monkeypatch: pytest.MonkeyPatch):
     """Record by record: at most C if it is drawn, nothing at all if it is not."""
-    drawn = np.asarray(loop.inclusion(keys_of(0).sampling, 30, plan().threshold))
+    drawn = drawn_mask()
     assert 0 < drawn.sum() < 30
     with_or_without = jax.jit(
         lambda mask: ravel_pytree(masked_sum(monkeypatch, mask, TABLE).gradient)[0]
@@ -140,30 +149,44 @@ def test_neighbouring_draws_differ_by_one_contribution(monkeypatch: pytest.Monke
 
 def masked_sum(patch: pytest.MonkeyPatch, mask: jax.Array, table: Any) -> Any:
     with patch.context() as inner:
-        inner.setattr(loop, "inclusion", lambda *_: mask)
-        return drawn_sum(plan(), loss, start(), table, keys_of(0))[0]
+        rows = jnp.nonzero(mask, size=30, fill_value=30)[0].astype(jnp.int32)
+        only = Draw(rows, mask.sum(dtype=jnp.int32), jnp.uint32(30))
+        inner.setattr(loop, "draw", lambda *_: only)
+        return drawn_sum(plan(), HERE, loss, start(), table, keys_of(0))[0]
+
+
+def drawn_mask() -> np.ndarray:
+    """Who is drawn in the first step."""
+    drawn = draw(keys_of(0).sampling, 30, plan().threshold)
+    assert int(drawn.following) == 30
+    return np.isin(np.arange(30), drawn.indices)
 
 
 def test_records_that_are_not_drawn_are_not_seen():
     """Whatever stands in them, NaN included: bit for bit."""
-    drawn = np.asarray(loop.inclusion(keys_of(0).sampling, 30, plan().threshold))
-    summed = jax.jit(lambda table: drawn_sum(plan(), loss, start(), table, keys_of(0)))
+    drawn = drawn_mask()
+    summed = jax.jit(lambda table: drawn_sum(plan(), HERE, loss, start(), table, keys_of(0)))
     spoilt = {"x": jnp.where(drawn[:, None], TABLE["x"], np.nan), "y": TABLE["y"]}
     same(summed(TABLE), summed(spoilt))
 
 
 def test_no_records_give_a_zero_sum():
     empty = jax.tree.map(lambda leaf: leaf[:0], TABLE)
-    part, count = drawn_sum(plan(), loss, start(), empty, keys_of(0))
+    part, count = drawn_sum(plan(), HERE, loss, start(), empty, keys_of(0))
     assert int(count) == 0
     assert not ravel_pytree(part)[0].any()
 
 
 def test_without_privacy_nothing_is_clipped_and_no_noise_is_added():
-    free = Plan.at_rate(1.0, noise_multiplier=0, clip_norm=math.inf, steps=1, microbatch=7)
+    free = Plan.at_rate(1.0, noise_multiplier=0, clip_norm=math.inf, steps=1)
     large = {"x": TABLE["x"] * 1e3, "y": TABLE["y"]}
     step = keys_of(0)
-    once = jax.jit(lambda: private_gradient(free, loss, start(), large, step, 30.0))
+
+    @jax.jit
+    def once() -> Any:
+        part, count = drawn_sum(free, Execution(microbatch=7), loss, start(), large, step)
+        return private_gradient(free, part, count, step, 30.0)
+
     gradient, metrics = once()
     row_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.wrap_key_data(step.loss), i))(
         jnp.arange(30)
@@ -186,7 +209,7 @@ def test_a_chunk_is_traced_once_for_each_number_of_steps():
         traces += 1
         return state["params"], loss
 
-    chunk = make_chunk(plan(), objective, update)
+    chunk = make_chunk(plan(), HERE, objective, update)
     state = {"params": start(), "taken": jnp.int32(0)}
     seen = []
     for first, steps in ((0, 2), (2, 2), (4, 2), (6, 1), (7, 1), (8, 2)):
@@ -207,8 +230,8 @@ def test_update_hears_of_records_through_the_noisy_gradient_alone(monkeypatch: p
     """With the sum held, other records give the same state bit for bit."""
     true = loop.drawn_sum
 
-    def held(each: Plan, loss: Any, params: Any, records: Any, keys: StepKeys) -> Any:
-        part, count = true(each, loss, params, records, keys)
+    def held(*args: Any) -> Any:
+        part, count = true(*args)
         return part._replace(gradient=jax.tree.map(jnp.ones_like, part.gradient)), count
 
     monkeypatch.setattr(loop, "drawn_sum", held)
@@ -233,6 +256,6 @@ def test_a_chunk_lowers_for_every_platform():
         step_keys(ROOTS, "toy", 0, 2),
         jnp.float32(1),
     )
-    text = jax.export.export(chunk, platforms=PLATFORMS)(*arguments).mlir_module()
+    text = jax.export.export(jax.jit(chunk), platforms=PLATFORMS)(*arguments).mlir_module()
     assert "callback" not in text
     assert "f64" not in text

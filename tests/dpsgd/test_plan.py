@@ -33,7 +33,7 @@ def test_thresholds_are_exact(rate: float, threshold: int):
 
 
 def test_the_event_says_what_the_loop_does():
-    made = Plan.at_rate(0.04, noise_multiplier=1.3, clip_norm=2.5, steps=100, microbatch=7)
+    made = Plan.at_rate(0.04, noise_multiplier=1.3, clip_norm=2.5, steps=100)
     event = made.event("vae", start=20, steps=30)
     assert event.stage == "vae"
     assert event.mechanism == "poisson_gaussian"
@@ -54,8 +54,7 @@ def test_no_privacy_is_only_had_on_purpose():
     [
         ({"threshold": 0}, "sampling rate must be in"),
         ({"threshold": SCALE + 1}, "sampling rate must be in"),
-        ({"steps": 0}, "steps and microbatch must be 1 or more, got 0"),
-        ({"microbatch": 0}, "steps and microbatch"),
+        ({"steps": 0}, "steps must be 1 or more, got 0"),
         ({"noise_multiplier": 0}, "noise multiplier must be positive, got 0"),
         ({"noise_multiplier": -1}, "noise multiplier must be positive"),
         ({"noise_multiplier": math.nan}, "noise multiplier must be positive"),

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from rdpjax.dpsgd import clipping, keys, loop, sampling
+from rdpjax.dpsgd import clipping, ghost, keys, loop, sampling
+from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.plan import Plan
 
 Patch = pytest.MonkeyPatch
@@ -32,10 +33,11 @@ def toy_loss(params: Any, record: jax.Array, key: jax.Array) -> jax.Array:
     return (w[:2] * record[:2]).sum() + b[0] * record[2] + 0.3 * b[1]
 
 
-def plan(rate: float, noise: float = 1.5, microbatch: int = 4) -> Plan:
-    return Plan.at_rate(
-        rate, noise_multiplier=noise, clip_norm=CLIP, steps=100, microbatch=microbatch
-    )
+EXECUTION = Execution(clipping="ghost", microbatch=4)
+
+
+def plan(rate: float, noise: float = 1.5) -> Plan:
+    return Plan.at_rate(rate, noise_multiplier=noise, clip_norm=CLIP, steps=100)
 
 
 def records(count: int, scale: float = 1.0) -> np.ndarray:
@@ -57,7 +59,7 @@ def noisy_gradients(plan: Plan, table: np.ndarray, steps: int, divisor: float = 
     def update(state: Any, gradient: Any, key: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
         return state, {"gradient": ravel_pytree(gradient)[0]}
 
-    chunk = loop.make_chunk(plan, lambda state: (state, toy_loss), update)
+    chunk = loop.make_chunk(plan, EXECUTION, lambda state: (state, toy_loss), update)
     state = jax.tree.map(jnp.copy, PARAMS)
     taken = keys.step_keys(ROOTS, "toy", 0, steps)
     _, metrics = chunk(state, jnp.asarray(table), taken, jnp.float32(divisor))
@@ -71,16 +73,25 @@ def drawn_sums(plan: Plan, tables: np.ndarray, steps: int) -> np.ndarray:
     @jax.jit
     @jax.vmap
     def each(step_keys: keys.StepKeys, table: jax.Array) -> jax.Array:
-        part, _ = loop.drawn_sum(plan, toy_loss, PARAMS, table, step_keys)
+        part, _ = loop.drawn_sum(plan, EXECUTION, toy_loss, PARAMS, table, step_keys)
         return ravel_pytree(part.gradient)[0]
 
     return np.asarray(each(keys.step_keys(ROOTS, "toy", 0, steps), tables))
 
 
-def masks(inclusion: Any, plan: Plan, count: int, steps: int) -> np.ndarray:
+def masks(draw: Any, plan: Plan, count: int, steps: int) -> np.ndarray:
     """Who is drawn, (steps, count)."""
-    each = jax.jit(jax.vmap(lambda key: inclusion(key, count, plan.threshold)))
-    return np.asarray(each(keys.step_keys(ROOTS, "toy", 0, steps).sampling))
+    taken = keys.step_keys(ROOTS, "toy", 0, steps).sampling
+    each = jax.jit(jax.vmap(lambda key, first, i: draw(key, count, plan.threshold, first, i)))
+    found, first = np.zeros((steps, count + 1), bool), jnp.zeros(steps, jnp.uint32)
+    for i in range(count):
+        rows = np.asarray((drawn := each(taken, first, jnp.full(steps, i))).indices)
+        alive = np.asarray(first) < count
+        found[np.arange(steps)[alive, None], rows[alive]] = True
+        first = jnp.where(alive, drawn.following, first)
+        if (np.asarray(first) == count).all():
+            break
+    return found[:, :count]
 
 
 # The properties.
@@ -125,9 +136,11 @@ def one_record_moves_the_sum_by_at_most_the_clip_norm() -> None:
 
 def the_sum_is_over_all_that_are_drawn_and_no_others() -> None:
     """Equal to a loop over the drawn records in float64."""
-    table, each = records(23, 2.0), plan(0.4, microbatch=5)
-    expected = masks(sampling.inclusion, each, 23, 4) @ oracle(table)
-    np.testing.assert_allclose(drawn_sums(each, table, 4), expected, rtol=1e-5, atol=1e-5)
+    table, each = records(23, 2.0), plan(0.4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "MOST", 6)  # several rounds a step
+        expected = masks(sampling.draw, each, 23, 4) @ oracle(table)
+        np.testing.assert_allclose(drawn_sums(each, table, 4), expected, rtol=1e-5, atol=1e-5)
 
 
 def a_record_without_a_finite_gradient_counts_nothing() -> None:
@@ -144,7 +157,7 @@ def padding_changes_nothing_bit_for_bit() -> None:
 
     @jax.jit
     def summed(rows: jax.Array) -> clipping.ClippedSum:
-        return clipping.clipped_sum(curved, params, rows, valid, row_keys, CLIP)
+        return EXECUTION.clipped_sum(curved, params, rows, valid, row_keys, CLIP)
 
     def result(fill: float) -> list[np.ndarray]:
         rows = records(8)
@@ -171,7 +184,7 @@ def the_divisor_is_the_given_number_whatever_is_drawn() -> None:
 
 def inclusion_is_bernoulli_and_independent() -> None:
     steps, count, rate = 600, 40, 0.3
-    drawn = masks(loop.inclusion, plan(rate), count, steps)
+    drawn = masks(loop.draw, plan(rate), count, steps)
     variance = rate * (1 - rate)
     chi_square = ((drawn.sum(0) - steps * rate) ** 2).sum() / (steps * variance)
     assert abs(chi_square - count) < 6 * np.sqrt(2 * count)
@@ -247,8 +260,8 @@ def noise_only_if_something_is_drawn(patch: Patch) -> None:
 
 
 def clip_at(patch: Patch, factor: float) -> None:
-    true = clipping.clipped_sum
-    patch.setattr(loop, "clipped_sum", lambda *args: true(*args[:-1], args[-1] * factor))
+    true = Execution.clipped_sum
+    patch.setattr(Execution, "clipped_sum", lambda *args: true(*args[:-1], args[-1] * factor))
 
 
 def clip_off(patch: Patch) -> None:
@@ -261,27 +274,33 @@ def clip_doubled(patch: Patch) -> None:
 
 def clip_by_leaf(patch: Patch) -> None:
     """Norms of the first leaf only, as if the others were not trained."""
-    true = clipping._norms
-    patch.setattr(clipping, "_norms", lambda tree: true(jax.tree.leaves(tree)[0]))
+    true = ghost._squares
+
+    def first(found: Any, leaves: Any, uses: Any, parts: Any) -> Any:
+        return true(found, leaves, uses, dict(list(parts.items())[:1]))
+
+    patch.setattr(ghost, "_squares", first)
 
 
 def clip_after_the_sum(patch: Patch) -> None:
-    def sum_then_clip(loss: Any, params: Any, examples: Any, valid: Any, row_keys: Any, clip: Any):
-        part = clipping.clipped_sum(loss, params, examples, valid, row_keys, 1e30)
+    true = Execution.clipped_sum
+
+    def sum_then_clip(*args: Any) -> Any:
+        part, clip = true(*args[:-1], 1e30), args[-1]
         flat, unravel = ravel_pytree(part.gradient)
         shrunk = flat * jnp.minimum(1, clip / jnp.maximum(jnp.linalg.norm(flat), 1e-9))
         return part._replace(gradient=unravel(shrunk))
 
-    patch.setattr(loop, "clipped_sum", sum_then_clip)
+    patch.setattr(Execution, "clipped_sum", sum_then_clip)
 
 
 def mask_off(patch: Patch) -> None:
-    true = clipping.clipped_sum
+    true = Execution.clipped_sum
     patch.setattr(
-        loop,
+        Execution,
         "clipped_sum",
-        lambda loss, params, rows, valid, *rest: true(
-            loss, params, rows, jnp.ones_like(valid), *rest
+        lambda self, loss, params, rows, valid, *rest: true(
+            self, loss, params, rows, jnp.ones_like(valid), *rest
         ),
     )
 
@@ -290,52 +309,75 @@ def mask_by_multiplication(patch: Patch) -> None:
     def times(keep: jax.Array, tree: Any) -> Any:
         return jax.tree.map(lambda leaf: clipping._along(keep, leaf) * leaf, tree)
 
-    patch.setattr(clipping, "_blank", times)
+    patch.setattr(ghost, "blank", times)
 
 
 def non_finite_let_through(patch: Patch) -> None:
-    true = clipping._factors
-    patch.setattr(clipping, "_factors", lambda norms, valid, c: (true(norms, valid, c)[0], valid))
+    true = clipping.clip_factors
+    patch.setattr(ghost, "clip_factors", lambda n, valid, c: (true(n, valid, c)[0], valid))
 
 
 def realised_batch_as_divisor(patch: Patch) -> None:
     true = loop.private_gradient
 
-    def divide(each: Plan, loss: Any, params: Any, rows: Any, step_keys: Any, divisor: Any) -> Any:
-        gradient, metrics = true(each, loss, params, rows, step_keys, 1.0)
+    def divide(each: Plan, part: Any, count: Any, step_keys: Any, divisor: Any) -> Any:
+        gradient, metrics = true(each, part, count, step_keys, 1.0)
         return jax.tree.map(lambda leaf: leaf / metrics["drawn"], gradient), metrics
 
     patch.setattr(loop, "private_gradient", divide)
 
 
 def draw_truncated(patch: Patch) -> None:
-    def first_four(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        indices, count = sampling.drawn_first(mask)
-        return indices, jnp.minimum(count, 4)
+    true = sampling.draw
 
-    patch.setattr(loop, "drawn_first", first_four)
+    def first_four(*args: Any) -> sampling.Draw:
+        drawn = true(*args)
+        return drawn._replace(drawn=jnp.minimum(drawn.drawn, 4))
+
+    patch.setattr(loop, "draw", first_four)
+
+
+def later_rounds_forgotten(patch: Patch) -> None:
+    true = sampling.draw
+
+    def once(key: jax.Array, count: int, *rest: Any) -> sampling.Draw:
+        return true(key, count, *rest)._replace(following=jnp.uint32(count))
+
+    patch.setattr(loop, "draw", once)
+
+
+def same_gaps_in_every_round(patch: Patch) -> None:
+    true = sampling.draw
+
+    def again(key: jax.Array, count: int, threshold: int, first: Any, turn: Any) -> sampling.Draw:
+        return true(key, count, threshold, first, 0)
+
+    patch.setattr(loop, "draw", again)
 
 
 def rate_doubled(patch: Patch) -> None:
-    true = sampling.inclusion
-    patch.setattr(loop, "inclusion", lambda key, n, threshold: true(key, n, 2 * threshold))
+    true = sampling.draw
+    patch.setattr(loop, "draw", lambda key, n, threshold, *rest: true(key, n, 2 * threshold, *rest))
 
 
 def fixed_size_batch(patch: Patch) -> None:
-    def shuffled(key: jax.Array, count: int, threshold: int) -> jax.Array:
-        order = jax.random.permutation(keys.as_key(key), count)
-        return order < round(count * threshold / 2**32)
+    def shuffled(key: jax.Array, count: int, threshold: int, *_: Any) -> sampling.Draw:
+        size = round(count * threshold / 2**32)
+        order = jax.random.permutation(keys.as_key(key), count)[:size]
+        return sampling.Draw(jnp.sort(order), jnp.int32(size), jnp.uint32(count))
 
-    patch.setattr(loop, "inclusion", shuffled)
+    patch.setattr(loop, "draw", shuffled)
 
 
 def records_in_pairs(patch: Patch) -> None:
-    true = sampling.inclusion
+    true = sampling.draw
 
-    def pairs(key: jax.Array, count: int, threshold: int) -> jax.Array:
-        return jnp.repeat(true(key, (count + 1) // 2, threshold), 2)[:count]
+    def pairs(key: jax.Array, count: int, threshold: int, *_: Any) -> sampling.Draw:
+        drawn = true(key, count // 2, threshold)
+        both = jnp.stack([2 * drawn.indices, 2 * drawn.indices + 1], axis=1).ravel()
+        return sampling.Draw(both, 2 * drawn.drawn, jnp.uint32(count))
 
-    patch.setattr(loop, "inclusion", pairs)
+    patch.setattr(loop, "draw", pairs)
 
 
 def forget(patch: Patch, **fields: Any) -> None:
@@ -372,6 +414,8 @@ PROPERTIES: dict[Callable[[], None], list[Callable[[Patch], None]]] = {
     the_sum_is_over_all_that_are_drawn_and_no_others: [
         mask_off,
         draw_truncated,
+        later_rounds_forgotten,
+        same_gaps_in_every_round,
         clip_after_the_sum,
         rate_doubled,
     ],

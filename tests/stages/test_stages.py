@@ -15,6 +15,7 @@ import pytest
 
 from rdpjax.data.codec import Codec, Marginals
 from rdpjax.data.schema import Categorical, Numeric, Schema
+from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, derive, step_keys
 from rdpjax.dpsgd.loop import make_chunk
 from rdpjax.dpsgd.plan import Plan
@@ -36,9 +37,9 @@ SCHEMA = Schema(
     label="y",
 )
 STAGES: dict[str, Any] = {
-    "vae": VaeStage(steps=20, latent=3, channels=2, microbatch=8),
-    "gan": GanStage(steps=20, fakes=16, noise=4, hidden=4, channels=2, microbatch=8),
-    "labeler": LabelerStage(steps=20, hidden=4, channels=2, microbatch=8),
+    "vae": VaeStage(steps=20, latent=3, channels=2),
+    "gan": GanStage(steps=20, fakes=16, noise=4, hidden=4, channels=2),
+    "labeler": LabelerStage(steps=20, hidden=4, channels=2),
 }
 PLATFORMS = ("cpu", "cuda", "tpu")
 ROOTS = Roots.make(1)
@@ -64,9 +65,12 @@ def chunk_of(name: str) -> Any:
         noise_multiplier=1.0,
         clip_norm=stage.clip_norm,
         steps=stage.steps,
-        microbatch=stage.microbatch,
     )
-    return jax.jit(training.init), make_chunk(plan, training.objective, training.update), training
+    return (
+        jax.jit(training.init),
+        make_chunk(plan, Execution(microbatch=8), training.objective, training.update),
+        training,
+    )
 
 
 def trained(name: str, *chunks: int) -> Any:
@@ -118,7 +122,7 @@ def test_a_chunk_lowers_for_every_platform(name: str):
         step_keys(ROOTS, name, 0, 2),
         jnp.float32(12),
     )
-    text = jax.export.export(chunk, platforms=PLATFORMS)(*arguments).mlir_module()
+    text = jax.export.export(jax.jit(chunk), platforms=PLATFORMS)(*arguments).mlir_module()
     assert "callback" not in text
     assert "f64" not in text
 

@@ -1,0 +1,85 @@
+"""How a plan is computed on this machine: changes speed and memory, never the law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from rdpjax.dpsgd import clipping, ghost
+from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params
+from rdpjax.errors import UserError
+
+Clipping: TypeAlias = Literal["vmap", "ghost"]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+
+CLIPPED_SUMS: dict[str, Callable[..., ClippedSum]] = {
+    "vmap": clipping.clipped_sum,
+    "ghost": ghost.clipped_sum,
+}
+
+AXIS = "devices"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Settings that two runs of one plan may differ in: their parameters agree to 1e-5.
+
+    Attributes:
+      clipping: `ghost` (no per-example gradients) or `vmap` (all of them, for any loss).
+      precision: of parameters and activations inside losses; norms, sums and noise are float32.
+        A loss computes in the precision of its parameters.
+      microbatch: records whose gradients are taken at once.
+      mesh: devices along one axis `AXIS` that share the microbatches; None for the default one.
+
+    Guarantees:
+      Sampling, sensitivity and noise are those of the plan under every setting. `bfloat16` changes
+      the losses that are trained on (and so the parameters, to its rounding), not their bound.
+    """
+
+    clipping: Clipping = "ghost"
+    precision: Precision = "float32"
+    microbatch: int = 128
+    mesh: Mesh | None = None
+
+    def __post_init__(self) -> None:
+        if self.clipping not in CLIPPED_SUMS:
+            raise UserError(f"clipping must be vmap or ghost, got {self.clipping!r}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise UserError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        if self.microbatch < 1:
+            raise UserError(f"microbatch must be 1 or more, got {self.microbatch}")
+
+    def clipped_sum(
+        self, loss: Loss, params: Params, examples: Any, valid: Any, keys: Any, clip_norm: float
+    ) -> ClippedSum:
+        """`rdpjax.dpsgd.clipping.clipped_sum` in the way and the precision of these settings."""
+        summed = CLIPPED_SUMS[self.clipping]
+        return summed(self._rounded(loss), params, examples, valid, keys, clip_norm)
+
+    def _rounded(self, loss: Loss) -> Loss:
+        if self.precision == "float32":
+            return loss
+        dtype = jnp.dtype(self.precision)
+
+        def rounded(params: Params, example: Any, key: jax.Array) -> jax.Array:
+            return loss(jax.tree.map(lambda leaf: leaf.astype(dtype), params), example, key)
+
+        return rounded
+
+
+def default_microbatch(platform: str) -> int:
+    """Records that fill a device: a CPU's caches, or enough to keep an accelerator busy."""
+    return 128 if platform == "cpu" else 4096
+
+
+def default_clipping(loss: Loss, params: Params, example: Any, key: Any) -> tuple[Clipping, str]:
+    """`ghost`, unless some per-example gradient would have to be formed all the same; and why."""
+    formed = ghost.formed_for_want_of_a_rule(loss, params, example, key)
+    if not formed:
+        return "ghost", "every layer has a rule"
+    return "vmap", f"ghost clipping has no rule for {', '.join(formed)}"
