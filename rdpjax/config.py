@@ -89,7 +89,7 @@ class Config:
     ] = True
     clipping: Literal["auto", "vmap", "ghost"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
-    microbatch: Annotated[int | None, optional("INT", "128 on a CPU, 4096 elsewhere")] = None
+    microbatch: Annotated[int | None, optional("INT", "by device and batch")] = None
     shares: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
     epsilons: Annotated[
         dict[str, float], optional("[STAGE EPSILON ...]", "by shares, of the total")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
+from rdpjax.dpsgd.execution import AXIS
 from rdpjax.errors import UserError
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
+MOST_CORES = 8
 
 
 def use_device(device: Device) -> str:
@@ -18,9 +26,9 @@ def use_device(device: Device) -> str:
       UserError: there is no such device here.
     """
     if device == "auto":
-        return str(jax.devices()[0].device_kind)
+        return str(jax.local_devices()[0].device_kind)
     try:
-        found = jax.devices(device)[0]
+        found = jax.local_devices(backend=device)[0]
     except RuntimeError:
         raise UserError(
             f"--device {device}: no such device here; use --device cpu, or install the "
@@ -28,3 +36,86 @@ def use_device(device: Device) -> str:
         ) from None
     jax.config.update("jax_default_device", found)
     return str(found.device_kind)
+
+
+def keep_programs() -> None:
+    """Keep compiled programs for later runs, where only this user can read them.
+
+    Their shapes hold the number of records. `$JAX_COMPILATION_CACHE_DIR` has precedence.
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir", None):
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rdpjax"
+    try:
+        home.mkdir(parents=True, mode=0o700, exist_ok=True)
+        home.chmod(0o700)
+    except OSError:
+        return  # every run compiles, then
+    jax.config.update("jax_compilation_cache_dir", str(home))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def split_processor() -> None:
+    """Make the cores of this processor devices of their own, before jax computes anything.
+
+    A step of small products does not fill several cores by itself, but its microbatches do.
+    `XLA_FLAGS` and `JAX_NUM_CPU_DEVICES` have precedence.
+    """
+    if "device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    with contextlib.suppress(RuntimeError):  # jax is at work already
+        jax.config.update("jax_num_cpu_devices", min(MOST_CORES, cores()))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
+def device_mesh(count: int | None, device: Device = "auto") -> Mesh | None:
+    """The first `count` devices of every process, in one line; None for a single device.
+
+    Args:
+      count: devices of this process, and of each other; by default all of a processor, where one
+        process is at work, else one.
+      device: their kind; `use_device` has found it here.
+
+    Raises:
+      UserError: there are fewer here.
+    """
+    backend = None if device == "auto" else device
+    here = jax.local_devices(backend=backend)
+    processes = jax.process_count()
+    if count is None:
+        count = len(here) if here[0].platform == "cpu" and processes == 1 else 1
+    if not 1 <= count <= len(here):
+        mend = (
+            "; JAX_NUM_CPU_DEVICES=N in the environment makes N of a processor"
+            if here[0].platform == "cpu"
+            else ""
+        )
+        raise UserError(f"--devices {count}: must be 1 to {len(here)}, as many as are here{mend}")
+    if count == processes == 1:
+        return None
+    every = jax.devices(backend)
+    chosen = [
+        found
+        for process in range(processes)
+        for found in [one for one in every if one.process_index == process][:count]
+    ]
+    mesh = Mesh(np.array(chosen), (AXIS,))
+    if processes > 1:
+        _connect(mesh)
+    return mesh
+
+
+def _connect(mesh: Mesh) -> None:
+    """The first sum over the mesh, now that all processes are here: they connect for 30 s only."""
+
+    def total() -> jax.Array:
+        return jax.lax.psum(jnp.int32(1), AXIS)
+
+    jax.jit(
+        jax.shard_map(total, mesh=mesh, in_specs=(), out_specs=PartitionSpec(), check_vma=False)
+    )().block_until_ready()

@@ -3,47 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rdpjax import checkpoint
 from rdpjax.config import MARGINALS, Config
-from rdpjax.data.codec import Marginals, encode_cells, marginals_from
+from rdpjax.data.array_file import open_array, write_array
+from rdpjax.data.codec import Codec, Marginals, encode_cells, marginals_from
 from rdpjax.data.schema import Categorical, Schema
-from rdpjax.dpsgd.keys import Roots, as_key, derive, step_keys
-from rdpjax.dpsgd.loop import make_chunk
+from rdpjax.dpsgd.feed import room
+from rdpjax.dpsgd.keys import Roots, derive
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, make_context
 from rdpjax.privacy.budget import Demand, calibrate, calibrate_alone
 from rdpjax.privacy.events import Event, round_up_rate
 from rdpjax.privacy.ledger import Ledger
+from rdpjax.processes.team import Team
+from rdpjax.progress import Progress, Silence
 from rdpjax.stages.marginals import marginals_event, measure
-from rdpjax.stages.stage import Artefact, Context, TrainingStage
+from rdpjax.stages.stage import Artefact
+from rdpjax.training import StageRun, compiled_ahead
 
-CHUNK = 50
 LEAST_BATCH = 8.0
-
-
-class Progress(Protocol):
-    """Who hears of a run's progress; what it hears is internal."""
-
-    def stage(self, name: str, steps: int) -> None: ...
-    def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None: ...
-
-
-class Silence:
-    """Hears nothing."""
-
-    def stage(self, name: str, steps: int) -> None: ...
-    def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None: ...
+BLOCK = 2**18
+"""Records that are encoded at once where they go to a file."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,6 @@ def make_plans(config: Config) -> Plans:
             noise_multiplier=noise[name],
             clip_norm=stage.clip_norm if config.private else math.inf,
             steps=stage.steps,
-            microbatch=stage.microbatch,
         )
         for name, stage in config.stages.items()
     }
@@ -124,6 +112,8 @@ def fit(
     ledger: Ledger,
     checkpoints: Path | None = None,
     progress: Progress | None = None,
+    mesh: Mesh | None = None,
+    team: Team | None = None,
 ) -> Generator:
     """Measure, train every stage, fit offset and tilt.
 
@@ -136,6 +126,8 @@ def fit(
       ledger: entered before each access.
       checkpoints: folder to resume from and write to; None keeps everything in memory.
       progress: hears of chunks.
+      mesh: the devices to train on, where there are several.
+      team: the processes to train with, where there are several; all call this alike.
 
     Raises:
       UserError: too few records for the plan, one class, delta not below 1 / records.
@@ -144,20 +136,35 @@ def fit(
       The generator is (epsilon, delta)-differentially private in `frame`, with the epsilon of the
       ledger's events. A resumed chunk replays its masks and its noise.
     """
-    progress = progress or Silence()
+    progress, team = progress or Silence(), team or Team()
     cells = encode_cells(schema, frame)
-    marginals = _marginals(config, schema, cells, plans, roots, ledger)
+    marginals = _marginals(config, schema, cells, plans, roots, ledger, team)
     progress.stage(MARGINALS, 1)
     progress.advance(MARGINALS, 1, ledger.epsilon(config.delta), {})
     _check_marginals(config, schema, marginals, plans)
     artefacts: dict[str, Artefact] = {}
     context = make_context(config, schema, marginals, artefacts)
-    codes = jnp.asarray(context.codec.encode(cells))
-    for name, stage in config.stages.items():
-        progress.stage(name, stage.steps)
-        run = _Run(name, stage, plans.stages[name], roots, ledger, config.delta)
-        folder = checkpoints / name if checkpoints else None
-        artefacts[name] = run.train(context, codes, marginals.records, folder, progress)
+    codes = _placed(context.codec, cells, checkpoints, mesh)
+    runs = [
+        StageRun(
+            name,
+            stage,
+            plans.stages[name],
+            config,
+            roots,
+            ledger,
+            checkpoints / name if checkpoints else None,
+            mesh,
+            team,
+        )
+        for name, stage in config.stages.items()
+    ]
+    with compiled_ahead(runs, context, codes, marginals.records):
+        for run in runs:
+            progress.stage(run.name, run.plan.steps)
+            artefacts[run.name] = run.train(context, codes, marginals.records, progress)
+    if isinstance(codes, np.memmap):
+        Path(str(codes.filename)).unlink()
     if lacking := [e.stage for e in _events(plans, schema) if e not in ledger.events]:
         raise UserError(
             f"the ledger lacks accesses of {', '.join(lacking)}, so nothing is released; it was "
@@ -173,6 +180,7 @@ def _marginals(
     plans: Plans,
     roots: Roots,
     ledger: Ledger,
+    team: Team,
 ) -> Marginals:
     # A public count is of the whole table; the hold-out, a public share of it, is not read.
     public = None if config.records is None else config.records * (1 - config.holdout)
@@ -182,9 +190,31 @@ def _marginals(
     event = marginals_event(schema, plans.marginals)
     key = derive(roots.noise, MARGINALS, "noise")
     noisy, deviation = measure(schema, cells, event, key, ledger.open)
+    noisy = team.share_arrays(noisy)
     if public is not None:
         noisy[-1] = public
     return marginals_from(schema, noisy, deviation)
+
+
+def _placed(
+    codec: Codec, cells: np.ndarray, checkpoints: Path | None, mesh: Mesh | None
+) -> jax.Array | np.ndarray:
+    """Codes where training reads them: on the device, if it has room for so many.
+
+    Else on the host: in a mapped file beside the checkpoints, or in memory if nothing is written.
+    """
+    if cells.size <= room():  # a code is a byte
+        codes = codec.encode(cells)
+        # Of another process's devices nothing can be said here: the chunk takes local arrays.
+        if mesh is None or jax.process_count() > 1:
+            return jnp.asarray(codes)
+        return jax.device_put(codes, NamedSharding(mesh, PartitionSpec()))
+    blocks = (codec.encode(cells[i : i + BLOCK]) for i in range(0, len(cells), BLOCK))
+    if checkpoints is None:
+        return np.concatenate(list(blocks))
+    path = checkpoints.parent / "codes.npy"
+    write_array(path, blocks, cells.shape, np.uint8)
+    return open_array(path)
 
 
 def _check_marginals(config: Config, schema: Schema, marginals: Marginals, plans: Plans) -> None:
@@ -212,44 +242,3 @@ def _check_marginals(config: Config, schema: Schema, marginals: Marginals, plans
                 f"label {schema.label!r}: hardly any record has level {level!r}, so there is one "
                 "class to learn; check the column"
             )
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One stage's training, chunk by chunk."""
-
-    name: str
-    stage: TrainingStage
-    plan: Plan
-    roots: Roots
-    ledger: Ledger
-    delta: float
-
-    def train(
-        self,
-        context: Context,
-        codes: jax.Array,
-        records: float,
-        folder: Path | None,
-        progress: Progress,
-    ) -> Artefact:
-        training = self.stage.training(context)
-        key = as_key(derive(self.roots.initialisation, self.name, "init"))
-        state = jax.jit(training.init)(key)
-        done = 0
-        if folder and (saved := checkpoint.steps(folder)):
-            done = saved[-1]
-            state = checkpoint.load(folder, done, state)
-        chunk = make_chunk(self.plan, training.objective, training.update)
-        divisor = jnp.float32(self.plan.sampling_rate * records)
-        while done < self.plan.steps:
-            steps = min(CHUNK, self.plan.steps - done)
-            self.ledger.open(self.plan.event(self.name, done, steps))
-            keys = step_keys(self.roots, self.name, done, steps)
-            state, metrics = chunk(state, codes, keys, divisor)
-            heard = {name: np.asarray(values) for name, values in metrics.items()}
-            done += steps
-            if folder:
-                checkpoint.save(folder, done, state)
-            progress.advance(self.name, done, self.ledger.epsilon(self.delta), heard)
-        return jax.tree.map(jnp.asarray, training.release(state))

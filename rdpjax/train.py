@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import AgeUnit, HeightUnit
-from rdpjax.device import Device, use_device
+from rdpjax.device import Device, device_mesh, keep_programs, split_processor, use_device
 from rdpjax.errors import command
 from rdpjax.flags import optional, parsed
-from rdpjax.run import Options, run
+from rdpjax.processes.joining import place_of, together
+from rdpjax.run import run
+from rdpjax.start import Options
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Flags:
       overwrite: start anew in a folder that holds a run; its ledger is archived.
       keep_noise_key: keep the secret noise key after the run, for research.
       device: where to compute; auto takes the best there is.
+      devices: how many devices share each step; of several processes, in each of them (1 if not
+        given).
+      coordinator: address of process 0, the same in every process; it listens there.
+      process_id: number of this process, from 0; process 0 alone writes the run folder.
+      processes: how many processes share the run.
       quiet: no progress on stderr.
       json: print the summary as JSON.
     """
@@ -53,6 +61,10 @@ class Flags:
     overwrite: bool = False
     keep_noise_key: bool = False
     device: Device = "auto"
+    devices: Annotated[int | None, optional("INT", "one a core of a CPU, at most 8; else 1")] = None
+    coordinator: Annotated[str | None, optional("HOST:PORT", "one process")] = None
+    process_id: Annotated[int | None, optional("INT", "one process")] = None
+    processes: Annotated[int | None, optional("INT", "one process")] = None
     quiet: bool = False
     json: bool = False
 
@@ -71,7 +83,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     )
-    use_device(flags.device)
     config = flags.settings
     options = Options(
         out=flags.out or Path("runs") / config.dataset,
@@ -84,9 +95,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         overwrite=flags.overwrite,
         keep_noise_key=flags.keep_noise_key,
     )
-    summary = run(config, options, quiet=flags.quiet)
-    print(json.dumps(summary, indent=1) if flags.json else _sentence(summary))
+    split_processor()
+    place = place_of(flags.coordinator, flags.process_id, flags.processes)
+    with together(place, _same(flags)) as team:
+        kind = use_device(flags.device)
+        keep_programs()
+        team.mesh = device_mesh(flags.devices, flags.device)
+        team.agree({"--device": kind})
+        summary = run(config, options, quiet=flags.quiet, team=team)
+        if team.leads:
+            print(json.dumps(summary, indent=1) if flags.json else _sentence(summary), flush=True)
     return 0
+
+
+def _same(flags: Flags) -> dict[str, object]:
+    """What every process of a run has to be given alike, by the names of the flags."""
+    settings = dict(_named(tomllib.loads(flags.settings.to_toml())))
+    names = ("devices", "seed", "age_unit", "height_unit")
+    return {f"--{name}": value for name, value in settings.items()} | {
+        f"--{name.replace('_', '-')}": getattr(flags, name) for name in names
+    }
+
+
+def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _named(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _start(argv: Sequence[str]) -> Config:

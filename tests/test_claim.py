@@ -21,7 +21,8 @@ from rdpjax.data.codec import encode_cells, histogram
 from rdpjax.pipeline import plan_events
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.report import replay
-from rdpjax.run import Options, run
+from rdpjax.run import run
+from rdpjax.start import Options
 
 NUMBER = re.compile(rb"(?<![\w.+-])\d+(?:\.\d+)?(?![\w.])")
 

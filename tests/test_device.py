@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import pytest
 
-from rdpjax.device import use_device
+from rdpjax.device import device_mesh, use_device
 from rdpjax.errors import UserError
 
 
@@ -34,3 +34,22 @@ def test_a_device_that_is_not_there(device, extra) -> None:
     with pytest.raises(UserError, match=f"--device {device}: no such device here.*{extra} extra"):
         use_device(device)
     assert use_device("cpu") == "cpu"
+
+
+def test_one_device_needs_no_mesh() -> None:
+    assert device_mesh(1) is None and device_mesh(1, "cpu") is None
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1000])
+def test_more_devices_than_there_are(count) -> None:
+    here = jax.local_device_count()
+    with pytest.raises(UserError, match=f"--devices {count}: must be 1 to {here}, as many as are"):
+        device_mesh(count)
+
+
+def test_the_first_devices_in_one_line() -> None:
+    if jax.local_device_count() < 2:
+        pytest.skip("one device: set JAX_NUM_CPU_DEVICES")
+    mesh = device_mesh(2)
+    assert mesh is not None and mesh.axis_names == ("devices",)
+    assert list(mesh.devices) == jax.local_devices()[:2]

@@ -19,6 +19,7 @@ from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.codec import encode_cells, histogram
 from rdpjax.data.schema import Schema
+from rdpjax.dpsgd import feed
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
@@ -240,6 +241,38 @@ def test_checkpoints_change_nothing(
     assert same(train()[0], train(checkpoints=tmp_path)[0])
 
 
+@pytest.mark.parametrize("written", [True, False], ids=["file", "memory"])
+def test_records_without_room_on_the_device_are_fed_to_it(
+    written: bool,
+    train: Callable[..., tuple[Generator, Ledger]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+
+    def make_fed_chunk(*args: Any) -> Any:
+        chunk = feed.make_fed_chunk(*args)
+
+        def watched(state: Any, records: Any, *rest: Any) -> Any:
+            seen.append(records)
+            return chunk(state, records, *rest)
+
+        return watched
+
+    held, ledger = train()
+    monkeypatch.setattr(training, "make_fed_chunk", make_fed_chunk)
+    monkeypatch.setattr(feed, "HOST_ROOM", 4 * 3000 - 1)  # bytes: a code less than there are
+    monkeypatch.setattr(pipeline, "BLOCK", 700)
+    fed, other = train(checkpoints=tmp_path / "checkpoints" if written else None)
+    assert len(seen) == 4 and {type(codes) for codes in seen} == {
+        np.memmap if written else np.ndarray
+    }
+    assert ledger.entries == other.entries
+    for a, b in zip(*(jax.tree.leaves(g.artefacts) for g in (held, fed)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    assert not (tmp_path / "codes.npy").exists(), "a copy of the records outlived the training"
+
+
 def test_a_finished_stage_is_not_trained_again(
     train: Callable[..., tuple[Generator, Ledger]],
     tmp_path: Path,
@@ -408,6 +441,9 @@ def test_progress_hears_of_every_chunk(
         def __init__(self) -> None:
             self.heard: list[tuple[str, int]] = []
             self.spent: list[float] = []
+
+        def say(self, text: str) -> None:
+            assert "ghost clipping" in text
 
         def stage(self, name: str, steps: int) -> None:
             self.heard.append((name, 0))

@@ -21,8 +21,9 @@ from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
 from rdpjax.privacy.ledger import Ledger, read_ledger
-from rdpjax.run import Options, run
+from rdpjax.run import run
 from rdpjax.run_folder import RunFolder
+from rdpjax.start import Options
 
 
 class Killed(BaseException):

@@ -19,7 +19,8 @@ from rdpjax.data.schema import Categorical, Numeric, Schema
 from rdpjax.errors import UserError
 from rdpjax.pipeline import plan_events
 from rdpjax.privacy.report import replay
-from rdpjax.run import Options, run
+from rdpjax.run import run
+from rdpjax.start import Options
 from rdpjax.synthesizer import Synthesizer, check_frame
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from rdpjax.data.layout import Layout, format_numbers
-from rdpjax.data.reading import Table, levels, numbers, read_table, words
+from rdpjax.data.reading import Table, levels, numbers, read_table, verbatim, words
 from rdpjax.data.schema import Categorical, Column, Numeric, Schema
+from rdpjax.data.strings import Strings
 from rdpjax.errors import UserError, nearest
 
 DAYS = 365.25
@@ -91,20 +92,19 @@ class CardioTable:
     """
 
     frame: pd.DataFrame
-    ids: tuple[str, ...] | None
+    ids: Strings | None
     layout: Layout
     notes: tuple[str, ...]
     table: Table
 
     @property
-    def keys(self) -> tuple[str, ...]:
+    def keys(self) -> Strings:
         """What the hold-out hashes: the identifiers, or the records' text where there are none."""
         return self.table.texts if self.ids is None else self.ids
 
     def verbatim(self, mask: np.ndarray) -> str:
         """The header and the records chosen by a bool `[records]`, as they stand in the file."""
-        chosen = (text for text, keep in zip(self.table.texts, mask, strict=True) if keep)
-        return "\n".join([self.table.header_text, *chosen, ""])
+        return verbatim(self.table.header_text, self.table.texts, mask)
 
 
 def read_cardio(
@@ -176,12 +176,12 @@ def parse_cardio(
     extra = [name for name in table.header if name not in header]
     if extra:
         notes.append(f"{table.path}: ignored, as the schema has no such column: {', '.join(extra)}")
-    if ids is not None and len(set(ids)) < len(ids):
+    if ids is not None and not ids.distinct:
         notes.append(
             f"{table.path}: an id stands in more than one row; privacy is per row, so a person "
             "with several rows is protected less than the printed epsilon says"
         )
-    return CardioTable(pd.DataFrame(values), ids, layout, tuple(notes), table)
+    return CardioTable(pd.DataFrame(values, copy=False), ids, layout, tuple(notes), table)
 
 
 def _columns(table: Table) -> dict[str, str]:

@@ -47,14 +47,15 @@ def encode_cells(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
       frame: the schema's columns, in its units; levels must be the schema's.
 
     Returns:
-      int32 array (rows, columns). A numeric that is not whole where halves are modelled is its
-      cell plus `column.cells`.
+      Array (rows, columns) of the smallest unsigned type that the schema's cells fit in. A numeric
+      that is not whole where halves are modelled is its cell plus `column.cells`.
 
     Guarantees:
       A row's cells depend on that row and the schema alone. Values outside the bounds, +-inf
       included, go to the first or last cell, NaN to the first: every row gets a valid cell.
     """
-    out = np.empty((len(frame), len(schema.columns)), np.int32)
+    largest = max(c.cells * (2 if c.bins > c.cells else 1) for c in schema.columns)
+    out = np.empty((len(frame), len(schema.columns)), np.min_scalar_type(largest))
     for j, column in enumerate(schema.columns):
         values = frame[column.name].to_numpy()
         if isinstance(column, Categorical):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from rdpjax.data import cardio
 from rdpjax.data.layout import Layout
-from rdpjax.data.reading import parse_table, read_table
+from rdpjax.data.reading import parse_table, read_table, verbatim
 from rdpjax.data.schema import Schema
 from rdpjax.data.simulate import simulate_cardio
 from rdpjax.errors import UserError, nearest
@@ -75,8 +76,8 @@ def open_cardio(
         table = read_table(found)
     records = cardio.parse_cardio(table, age_unit=age_unit, height_unit=height_unit)
     digest = hashlib.blake2b(table.header_text.encode(), digest_size=16)
-    for text in table.texts:
-        digest.update(b"\n" + text.encode())
+    for block in table.texts.blocks():
+        digest.update("\n".join(["", *block]).encode())
     return Source(
         frame=records.frame,
         keys=records.keys,
@@ -84,7 +85,8 @@ def open_cardio(
         origin="simulated" if found is None else "file",
         notes=tuple(records.notes),
         fingerprint=digest.hexdigest(),
-        verbatim=records.verbatim,
+        # Only the texts: the cells as strings would stay in memory all through the training.
+        verbatim=partial(verbatim, table.header_text, table.texts),
     )
 
 

@@ -50,12 +50,13 @@ def holdout_mask(ids: Sequence[str], fraction: float, key: bytes) -> np.ndarray:
         raise UserError(f"holdout {fraction}: must be at least 0 and below 1, such as 0.2")
     if not 16 <= len(key) <= 64:
         raise UserError(f"holdout key of {len(key)} bytes: give 16 to 64 bytes")
-    threshold = int(Fraction(fraction) * 2**64)
+    # Digests of equal length are ordered as the big-endian integers that they stand for.
+    threshold = int(Fraction(fraction) * 2**64).to_bytes(8, "big")
     keyed = hashlib.blake2b(digest_size=8, key=key, person=_PURPOSE)
 
     def held_out(identifier: str) -> bool:
         state = keyed.copy()
         state.update(identifier.encode())
-        return int.from_bytes(state.digest(), "big") < threshold
+        return state.digest() < threshold
 
     return np.fromiter((held_out(i) for i in ids), dtype=bool, count=len(ids))

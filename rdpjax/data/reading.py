@@ -2,25 +2,27 @@
 
 Nothing is repaired or guessed beyond the file format: `;` or `,`, gzip, a byte-order mark, either
 line end, quotes. Cells stay strings until `numbers` or `levels` checks them, so that a message can
-show the cell as it stands in the file.
+show the cell as it stands in the file. Records become Python objects a block at a time: a table of
+ten millions needs little more memory than the file is long.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import math
 import re
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from rdpjax.data.plain import Split, split_plain
+from rdpjax.data.records import BOM, Record, decompressed, lines_of, records_of
+from rdpjax.data.strings import BLOCK, Strings, in_blocks, pack
 from rdpjax.errors import UserError
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -47,7 +49,7 @@ class Table:
     frame: pd.DataFrame
     lines: np.ndarray
     header_text: str
-    texts: tuple[str, ...]
+    texts: Strings
 
 
 def sniff(header: str) -> str | None:
@@ -103,43 +105,46 @@ def parse_table(content: bytes, path: Path | str) -> Table:
 
     Examples:
       >>> table = parse_table(b"id;age\\r\\n7;18393\\r\\n", "two.csv")
-      >>> table.header, table.frame["age"].tolist(), table.lines.tolist(), table.texts
-      (('id', 'age'), ['18393'], [2], ('7;18393',))
+      >>> table.header, table.frame["age"].tolist(), table.lines.tolist(), table.texts[0]
+      (('id', 'age'), ['18393'], [2], '7;18393')
     """
     path = Path(path)
-    text = _decode(_decompress(content, path), path)
-    # newline="" splits at \n, \r\n and \r only; str.splitlines would also split inside a cell.
-    physical = list(io.StringIO(text, newline=""))
-    top = next((i for i, line in enumerate(physical) if line.strip()), None)
-    if top is None:
+    content = decompressed(content, path)
+    lines = lines_of(content, path)
+    top: list[str] = []
+    for line in lines:
+        top.append(line)
+        if line.strip():
+            break
+    else:
         raise UserError(f"{path}: the file is empty; it needs a header line and records")
-    separator = sniff(physical[top])
+    separator = sniff(top[-1])
     if separator is None:
-        found = next(
-            (name for mark, name in _OTHER_SEPARATORS.items() if mark in physical[top]), ""
-        )
+        found = next((name for mark, name in _OTHER_SEPARATORS.items() if mark in top[-1]), "")
         guess = f"; they seem to be separated by {found}" if found else ""
         raise UserError(
-            f"{path}: line {top + 1} is a single field without ';' or ','{guess}; "
+            f"{path}: line {len(top)} is a single field without ';' or ','{guess}; "
             "save the table with ';' or ',' between fields"
         )
-    rows, starts, texts = _split(physical, separator, path)
-    header = _header(rows[0], path, int(starts[0]))
-    if len(rows) == 1:
+    records = records_of(chain(top, lines), separator, path)
+    first = next(records)
+    header = _header(first.fields, path, first.line)
+    body = content.startswith(BOM) * len(BOM) + sum(len(line.encode()) for line in top)
+    split = split_plain(content, body, separator, len(header))
+    if split is not None:
+        starts = first.line + 1 + np.arange(len(split.texts))
+    else:
+        starts, split = _split(_of_width(len(header), records, separator, path), len(header))
+    if not starts.size:
         raise UserError(f"{path}: only a header, no record; check the export")
-    for row, start in zip(rows, starts, strict=True):
-        if len(row) != len(header):
-            fields = "1 field" if len(row) == 1 else f"{len(row)} fields"
-            raise UserError(
-                f"{path}: line {start} has {fields} where the header has {len(header)}; "
-                f"mend the line (the separator is {separator!r})"
-            )
-    columns = zip(*rows[1:], strict=True)
     frame = pd.DataFrame(
-        {name: pd.array(column, dtype="str") for name, column in zip(header, columns, strict=True)}
+        {
+            name: pd.array(column, dtype="str")
+            for name, column in zip(header, split.columns, strict=True)
+        }
     )
-    lines = np.asarray(starts[1:], dtype=np.int64)
-    return Table(path, separator, header, frame, lines, texts[0], tuple(texts[1:]))
+    texts = Strings(split.texts.iterchunks())
+    return Table(path, separator, header, frame, starts, first.text, texts)
 
 
 def numbers(table: Table, name: str) -> np.ndarray:
@@ -197,16 +202,29 @@ def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
     return np.asarray(values, dtype=object if words_allowed else np.int64)[codes]
 
 
-def words(table: Table, name: str) -> tuple[str, ...]:
+def words(table: Table, name: str) -> Strings:
     """A column as stripped, non-empty strings; UserError names the first empty cell."""
+    column = table.frame[name]
+    blocks = []
+    for start in range(0, len(column), BLOCK):
+        cells = [cell.strip() for cell in column[start : start + BLOCK].tolist()]
+        if not all(cells):
+            line = table.lines[start + cells.index("")]
+            raise UserError(f"{table.path}: line {line}, column {name!r}: empty; fill it in")
+        blocks.append(pack(cells))
+    return Strings(blocks)
 
-    def word(cell: str) -> str:
-        if not cell:
-            raise ValueError("empty; fill it in")
-        return cell
 
-    values, codes = _convert(table, name, word)
-    return tuple(values[code] for code in codes)
+def verbatim(header_text: str, texts: Strings, mask: np.ndarray) -> str:
+    """A file of the header and the records chosen by a bool `[records]`, as they stood in theirs.
+
+    Examples:
+      >>> table = parse_table(b"x;y\\n1;2\\n3; 4\\n", "t.csv")
+      >>> verbatim(table.header_text, table.texts, np.array([False, True]))
+      'x;y\\n3; 4\\n'
+    """
+    pieces = ["\n".join([*block, ""]) for block in texts.blocks(mask)]
+    return "".join([header_text, "\n", *pieces])
 
 
 def _convert(
@@ -240,50 +258,33 @@ def _number(cell: str) -> float:
     raise ValueError(f"{cell[:40]!r} is no finite number; correct the cell or remove the line")
 
 
-def _decompress(content: bytes, path: Path) -> bytes:
-    if content[:2] == b"PK":
-        raise UserError(f"{path}: is a zip archive or an Excel file; unpack it or export it as CSV")
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error):
-        raise UserError(f"{path}: the gzip file is cut off or damaged; fetch it again") from None
+def _split(records: Iterable[Record], width: int) -> tuple[np.ndarray, Split]:
+    """The line number of each record, and their fields in packed columns."""
+    columns: list[list[pa.Array]] = [[] for _ in range(width)]
+    starts, texts = [np.empty(0, np.int64)], []
+    for block in in_blocks(records):
+        rows, numbers_of_lines, texts_of_rows = zip(*block, strict=True)
+        for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+            column.append(pack(cells))
+        starts.append(np.array(numbers_of_lines, dtype=np.int64))
+        texts.append(pack(texts_of_rows))
+    strings = pa.large_string()
+    packed = [pa.chunked_array(column, strings) for column in columns]
+    return np.concatenate(starts), Split(packed, pa.chunked_array(texts, strings))
 
 
-def _decode(content: bytes, path: Path) -> str:
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path}: is encoded as UTF-16; save it as UTF-8")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}: line {line} holds the byte 0x{content[error.start]:02x}, which is no UTF-8; "
-            "save the table as UTF-8"
-        ) from None
-
-
-def _split(
-    physical: list[str], separator: str, path: Path
-) -> tuple[list[list[str]], list[int], list[str]]:
-    """Records as fields, the 1-based line at which each starts, and each one's text."""
-    reader = csv.reader(physical, delimiter=separator, skipinitialspace=True, strict=True)
-    rows: list[list[str]] = []
-    starts: list[int] = []
-    texts: list[str] = []
-    end = 0
-    try:
-        for row in reader:
-            start, end = end, reader.line_num
-            text = physical[start] if end == start + 1 else "".join(physical[start:end])
-            if text.strip():
-                rows.append(row)
-                starts.append(start + 1)
-                texts.append(text.rstrip("\r\n"))
-    except csv.Error as error:
-        raise UserError(f"{path}: line {end + 1}: {error}; check the quotes") from None
-    return rows, starts, texts
+def _of_width(
+    width: int, records: Iterable[Record], separator: str, path: Path
+) -> Iterator[Record]:
+    """The records as they come; UserError at the first with another number of fields."""
+    for record in records:
+        if len(record.fields) != width:
+            fields = "1 field" if len(record.fields) == 1 else f"{len(record.fields)} fields"
+            raise UserError(
+                f"{path}: line {record.line} has {fields} where the header has {width}; "
+                f"mend the line (the separator is {separator!r})"
+            )
+        yield record
 
 
 def _header(row: list[str], path: Path, line: int) -> tuple[str, ...]:

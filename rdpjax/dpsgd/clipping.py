@@ -67,7 +67,7 @@ def clipped_sum(
       examples: a tree of arrays with a leading batch axis.
       valid: False for padding.
       keys: one typed key per example.
-      clip_norm: C >= 0; inf only without privacy.
+      clip_norm: C, 0 or from 1e-15 (below, float32 squares vanish); inf only without privacy.
 
     Guarantees:
       For any loss and all examples whatever, each contributes a vector of L2 norm at most C over
@@ -128,7 +128,7 @@ def _clipped(
         losses, gradients = each(params, blank(valid, examples), keys)
     gradients = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients)
     # Behind the barrier they are computed once: the norm is that of the numbers that are summed.
-    gradients = jax.lax.optimization_barrier(gradients)
+    gradients = jax.lax.optimization_barrier(gradients)  # type: ignore[no-untyped-call]
     factors, sound = clip_factors(_norms(gradients), valid & all_finite(params), bound)
     gradients = jax.tree.map(lambda leaf: leaf * _along(factors, leaf), gradients)
     return blank(sound, gradients), factors, sound, losses

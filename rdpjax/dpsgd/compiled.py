@@ -11,36 +11,56 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import Sharding
 
 
-def compiled(function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
-    """`jax.jit(function)` whose closed-over arrays are arguments.
+class Compiled:
+    """`jax.jit` of a function whose closed-over arrays are arguments.
 
     Args:
       function: of positional trees of arrays; traced once for each structure, shape and type.
       donate: whether the first argument's memory is used for the result.
-    """
-    traced: dict[Any, tuple[Callable[..., Any], list[Any]]] = {}
+      sharding: where arguments and results lie; by default wherever they are.
 
-    def call(*args: Any) -> Any:
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> shift = jnp.arange(3.0)
+      >>> Compiled(lambda x: x + shift)(jnp.ones(3)).tolist()
+      [1.0, 2.0, 3.0]
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        donate: bool = False,
+        sharding: Sharding | None = None,
+    ) -> None:
+        self._function = function
+        self._options: dict[str, Any] = {"donate_argnums": (1,) if donate else ()}
+        if sharding is not None:
+            self._options |= {"in_shardings": sharding, "out_shardings": sharding}
+        self._traced: dict[Any, tuple[Callable[..., Any], list[Any]]] = {}
+
+    def __call__(self, *args: Any) -> Any:
         leaves, structure = jax.tree.flatten(args)
         kind = (structure, *(jax.typeof(leaf) for leaf in leaves))
-        if kind not in traced:
-            traced[kind] = _hoisted(function, args, donate)
-        run, closed_over = traced[kind]
+        if kind not in self._traced:
+            self._traced[kind] = self._hoisted(args)
+        run, closed_over = self._traced[kind]
         return run(closed_over, *args)
 
-    return call
+    def prepare(self, *args: Any) -> None:
+        """Compile for arguments of these shapes and types, into the persistent cache."""
+        run, closed_over = self._hoisted(args)
+        run.lower(closed_over, *args).compile()
 
+    def _hoisted(self, args: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+        closed, shapes = jax.make_jaxpr(self._function, return_shape=True)(*args)
+        structure = jax.tree.structure(shapes)
 
-def _hoisted(
-    function: Callable[..., Any], args: tuple[Any, ...], donate: bool
-) -> tuple[Callable[..., Any], list[Any]]:
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-    structure = jax.tree.structure(shapes)
+        def run(closed_over: list[Any], *args: Any) -> Any:
+            flat = jax.core.eval_jaxpr(closed.jaxpr, closed_over, *jax.tree.leaves(args))
+            return jax.tree.unflatten(structure, flat)
 
-    def run(closed_over: list[Any], *args: Any) -> Any:
-        flat = jax.core.eval_jaxpr(closed.jaxpr, closed_over, *jax.tree.leaves(args))
-        return jax.tree.unflatten(structure, flat)
-
-    return jax.jit(run, donate_argnums=(1,) if donate else ()), list(closed.consts)
+        return jax.jit(run, **self._options), list(closed.consts)

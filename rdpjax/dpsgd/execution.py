@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -72,9 +73,15 @@ class Execution:
         return rounded
 
 
-def default_microbatch(platform: str) -> int:
-    """Records that fill a device: a CPU's caches, or enough to keep an accelerator busy."""
-    return 128 if platform == "cpu" else 4096
+def default_microbatch(platform: str, expected: float) -> int:
+    """Records of a microbatch, for so many expected in a device's share of a batch.
+
+    On a CPU what its caches hold, and few enough that the last microbatch wastes little; on an
+    accelerator nearly always the whole share.
+    """
+    if platform == "cpu":
+        return int(2 ** math.floor(math.log2(min(max(expected / 4, 16), 128))))
+    return min(4096, 256 * math.ceil((expected + 4 * math.sqrt(expected)) / 256))
 
 
 def default_clipping(loss: Loss, params: Params, example: Any, key: Any) -> tuple[Clipping, str]:

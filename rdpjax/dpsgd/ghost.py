@@ -31,7 +31,10 @@ from rdpjax.dpsgd.clipping import (
 )
 from rdpjax.dpsgd.equations import Equations, Slot, equations_of
 from rdpjax.dpsgd.gradients import Formed, Gradient, Lookups, Place, Products, joined
-from rdpjax.dpsgd.uses import gradient_of, has_rule
+from rdpjax.dpsgd.uses import FACTORED, gradient_of, has_rule
+
+HUGE = 1e30
+"""Finite, but not squared."""
 
 
 class Use(NamedTuple):
@@ -81,14 +84,15 @@ def clipped_sum(
         losses, uses = _uses(found, leaves, (blank(valid, examples), keys))
         parts = _parts(found, leaves, uses)
         # Behind the barrier they are computed once: norm and sum see the same rounded numbers.
-        gradients = jax.lax.optimization_barrier([part.gradient for part in parts])
+        gradients = [part.gradient for part in parts]
+        gradients = jax.lax.optimization_barrier(gradients)  # type: ignore[no-untyped-call]
         squares = sum((gradient.squares() for gradient in gradients), jnp.zeros_like(losses))
         norms = jnp.sqrt(squares)
         factors, sound = clip_factors(norms, valid & all_finite(params), clip_norm)
 
         summed = [
             part.place(gradient.weighted(factors))
-            for part, gradient in zip(parts, blank(sound, gradients), strict=True)
+            for part, gradient in zip(parts, gradients, strict=True)
         ]
         total = found.moved_back(leaves, [part.view for part in parts], summed)
     return ClippedSum(
@@ -104,7 +108,10 @@ def formed_for_want_of_a_rule(loss: Loss, params: Params, example: Any, key: Any
     Right all the same, but as slow as `vmap` there. Empty for networks of dense, convolutional,
     normalising and embedding layers.
     """
-    found = equations_of(loss, params, example, key)
+    kept: list[Equations] = []
+    # Inside a trace nothing is computed, constants of the loss included.
+    jax.eval_shape(lambda p, e, k: kept.append(equations_of(loss, p, e, k)), params, example, key)
+    (found,) = kept
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)]
     return [
         f"{names[leaf]} ({equation.primitive.name})"
@@ -113,6 +120,23 @@ def formed_for_want_of_a_rule(loss: Loss, params: Params, example: Any, key: Any
         if not has_rule(equation, position)
         for leaf in sorted(found.origins[equation.inputs[position]])
     ]
+
+
+@jax.custom_jvp
+def finite(activations: jax.Array) -> jax.Array:
+    """Activations with `HUGE` for what is not finite, whose square then is not.
+
+    So their row is dropped by its norm, and yet they may meet factors of zero in the weighted sum:
+    no pass over all activations is needed to remove a few rows. Derivatives pass unchanged.
+    """
+    if not jnp.issubdtype(activations.dtype, jnp.inexact):
+        return activations
+    return jnp.where(jnp.isfinite(activations), activations, HUGE)
+
+
+@finite.defjvp
+def _finite_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    return finite(*primals), tangents[0]
 
 
 def _uses(
@@ -135,6 +159,8 @@ def _uses(
         seen = {}
         for i, equation in enumerate(found.mixed):
             inputs = [shared[s] if s in shared else values[s] for s in equation.inputs]
+            if i in zeros and equation.primitive.name in FACTORED:
+                inputs = [finite(value) for value in inputs]
             outputs = equation.apply(inputs)
             if i in zeros:
                 outputs = [

@@ -9,7 +9,8 @@ Goodfellow 2015, arXiv 1510.01799; Li et al. 2022, arXiv 2110.05679; Bu et al. 2
 Every `squares()` is an upper bound of the squared L2 norms that is tight to a relative 1e-5 for
 norms in 1e-15 to 1e15: what rounding or underflow could take away is added, so that a clip factor
 from it is never too large. Overflow and NaN anywhere in a form show as a non-finite square.
-`weighted(factors)` is the sum over the batch; a form that is not finite must be blanked before.
+`weighted(factors)` is the sum over the batch; rows with a factor of zero count nothing, whatever
+their signals or formed gradients hold, but activations must be finite.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Formed(NamedTuple):
         return _squares(self.gradient, self.gradient.ndim - 1)
 
     def weighted(self, factors: Rows) -> Float[Array, "..."]:
-        return jnp.tensordot(factors, self.gradient, axes=1)
+        return jnp.tensordot(factors, _blank(factors, self.gradient), axes=1)
 
     def formed(self) -> Formed:
         return self
@@ -68,17 +69,23 @@ class Products(NamedTuple):
 
     def squares(self) -> Rows:
         """By Gram matrices over positions; with one position, a product of two squares."""
-        inner, outer = _squares(self.activations, 1), _squares(self.signals, 1)
         if self.activations.shape[2] == 1:
-            return (inner * outer).sum(axis=(1, 2))
+            return (_squares(self.activations, 1) * _squares(self.signals, 1)).sum(axis=(1, 2))
         grams = [jnp.einsum("bntp,bnsp->bnts", x, x) for x in self]
         value = (grams[0] * grams[1]).sum(axis=(1, 2, 3))
+        inner, outer = (
+            jnp.diagonal(gram, axis1=2, axis2=3) + x.shape[3] * TINY
+            for gram, x in zip(grams, self, strict=True)
+        )
         # Products of different positions may cancel, and what is left may be all rounding.
         largest = jnp.square((jnp.sqrt(inner) * jnp.sqrt(outer)).sum(axis=2)).sum(axis=1)
-        return jnp.maximum(value, 0) + ROUNDING * largest
+        # Products of numbers below 1e-19 are lost, whatever large ones they would have met.
+        inputs, outputs = (jnp.square(jnp.sqrt(x).sum(axis=2)).sum(axis=1) for x in (inner, outer))
+        lost = TINY * (self.activations.shape[3] * outputs + self.signals.shape[3] * inputs)
+        return jnp.maximum(value, 0) + ROUNDING * largest + lost
 
     def weighted(self, factors: Rows) -> Float[Array, "groups inputs outputs"]:
-        signals = factors[:, None, None, None] * self.signals
+        signals = _blank(factors, factors[:, None, None, None] * self.signals)
         return jnp.einsum("bntp,bntd->npd", self.activations, signals)
 
     def formed(self) -> Formed:
@@ -116,12 +123,15 @@ class Lookups:
     def squares(self) -> Rows:
         signals = jnp.where(self._inside, self.signals, 0)
         same = (self.rows[:, :, None] == self.rows[:, None, :]).astype(jnp.float32)
-        value = (same * jnp.einsum("btd,bsd->bts", signals, signals)).sum(axis=(1, 2))
-        lengths = jnp.sqrt(_squares(signals, 1))
-        return jnp.maximum(value, 0) + ROUNDING * jnp.square(lengths.sum(axis=1))
+        # Every position gets its row's whole gradient, and a row of k positions comes k times.
+        whole = _squares(jnp.einsum("bts,bsd->btd", same, signals), 1) / same.sum(axis=2)
+        # The weighted sum adds position by position, and may round what cancels in the whole.
+        rounding = ROUNDING * jnp.sqrt(_squares(signals, 1)).sum(axis=1)
+        return whole.sum(axis=1) + jnp.square(rounding)
 
     def weighted(self, factors: Rows) -> Float[Array, "table outputs"]:
-        signals = factors[:, None, None] * jnp.where(self._inside, self.signals, 0)
+        signals = jnp.where(self._inside, factors[:, None, None] * self.signals, 0)
+        signals = _blank(factors, signals)
         zero = jnp.zeros((self.table, signals.shape[-1]), jnp.float32)
         flat = signals.reshape(-1, signals.shape[-1])
         return zero.at[self.rows.reshape(-1)].add(flat, mode="drop")
@@ -171,7 +181,13 @@ def joined(parts: Sequence[Products]) -> Products:
     )
 
 
+def _blank(factors: Rows, values: jax.Array) -> jax.Array:
+    """Zeros in the rows with a factor of zero; a select, since NaN times zero is NaN."""
+    return jnp.where(factors.reshape(-1, *[1] * (values.ndim - 1)) > 0, values, 0)
+
+
 def _squares(values: jax.Array, axes: int) -> jax.Array:
     """Sums of squares over the last axes, no less than the true ones even where squares vanish."""
     size = math.prod(values.shape[values.ndim - axes :])
-    return jnp.square(values).sum(axis=tuple(range(-axes, 0))) + size * TINY
+    rows = jnp.square(values).reshape(*values.shape[: values.ndim - axes], size)
+    return rows @ jnp.ones(size) + size * TINY  # a sum along the last axis is slow on CPUs

@@ -14,11 +14,12 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.flatten_util import ravel_pytree
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree, Shaped, UInt32
 
 from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params, zero_sum
-from rdpjax.dpsgd.compiled import compiled
+from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.execution import AXIS, Execution
 from rdpjax.dpsgd.keys import StepKeys, as_key
 from rdpjax.dpsgd.noise import add_gaussian
@@ -118,7 +119,8 @@ def across(execution: Execution, part: ClippedSum) -> ClippedSum:
     """The sum over all devices of what each has summed."""
     if execution.mesh is None:
         return part
-    whole: ClippedSum = jax.lax.psum(part, AXIS)  # type: ignore[no-untyped-call]
+    flat, unravel = ravel_pytree(part)  # devices meet once, and not at every leaf
+    whole: ClippedSum = unravel(jax.lax.psum(flat, AXIS))  # type: ignore[no-untyped-call]
     return whole
 
 
@@ -153,7 +155,7 @@ def private_gradient(
     return gradient, {"loss": part.loss / seen, "clipped": part.clipped / seen, "drawn": count}
 
 
-def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: Update) -> Chunk:
+def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: Update) -> Compiled:
     """A jitted function that takes as many steps as it is given keys.
 
     The state is donated: the caller must not use the old one again. `chunk(state, records, keys,
@@ -174,18 +176,20 @@ def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: U
 
         return jax.lax.scan(step, state, keys)
 
-    return compiled(on_all(execution, chunk), donate=True)
+    return on_all(execution, chunk, donate=True)
 
 
-def on_all(execution: Execution, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function on every device of the mesh, where `axis_index` and `psum` have a meaning."""
-    if execution.mesh is None:
-        return function
+def on_all(execution: Execution, function: Callable[..., Any], *, donate: bool = False) -> Compiled:
+    """The function compiled, on every device of the mesh, where `psum` has a meaning."""
+    mesh = execution.mesh
+    if mesh is None:
+        return Compiled(function, donate=donate)
     everywhere = PartitionSpec()  # type: ignore[no-untyped-call]
-    return jax.shard_map(
+    shared = jax.shard_map(
         function,
-        mesh=execution.mesh,
+        mesh=mesh,
         in_specs=everywhere,
         out_specs=everywhere,
         check_vma=False,  # outputs are replicated by construction: after `psum`, the same steps
     )
+    return Compiled(shared, donate=donate, sharding=NamedSharding(mesh, everywhere))

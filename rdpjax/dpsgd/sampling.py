@@ -82,10 +82,8 @@ def draw(
     """
     size = capacity(records, threshold)
     gaps = _gaps(jax.random.fold_in(as_key(key), turn), size, threshold, records)
-    # Sums end at records + 1, past the last record, and so cannot wrap around.
-    end = jnp.uint32(records + 1)
-    walked = jax.lax.associative_scan(lambda a, b: jnp.minimum(a + b, end), gaps + 1)
-    places = jnp.minimum(jnp.uint32(following) + walked - 1, jnp.uint32(records))
+    # Both are below 2**31, so that their sum does not wrap around.
+    places = jnp.minimum(jnp.uint32(following) + _walked(gaps + 1) - 1, jnp.uint32(records))
     return Draw(
         indices=places.astype(jnp.int32),
         drawn=(places < records).sum(dtype=jnp.int32),
@@ -106,6 +104,26 @@ def digit_probabilities(threshold: int) -> np.ndarray:
         digits.append([(chance >> 32 * (WORDS - 1 - word)) & (2**32 - 1) for word in range(WORDS)])
         staying = (staying * staying) >> scale
     return np.array(digits, np.uint32).reshape(-1, WORDS)
+
+
+def _walked(steps: UInt32[Array, " count"]) -> UInt32[Array, " count"]:
+    """Running sums of numbers up to 2**31 - 1, which stay at 2**31 - 1 once they reach it."""
+    low, high = _running(steps & 0xFFFF), _running(steps >> 16)  # MOST of these stay below 2**32
+    high += low >> 16
+    return jnp.where(high < 2**15, (high << 16) | (low & 0xFFFF), jnp.uint32(2**31 - 1))
+
+
+def _running(numbers: UInt32[Array, " count"]) -> UInt32[Array, " count"]:
+    """Running sums in a few large operations, where a scan takes many small ones."""
+    count = numbers.shape[0]
+    side = math.isqrt(count - 1) + 1
+    square = jnp.pad(numbers, (0, side * side - count)).reshape(side, side)
+    earlier = jnp.asarray(np.tri(side, dtype=np.uint32))
+    within = (square[:, None, :] * earlier[None]).sum(axis=2, dtype=jnp.uint32)
+    before = ((earlier - np.eye(side, dtype=np.uint32)) * within[None, :, -1]).sum(
+        axis=1, dtype=jnp.uint32
+    )
+    return (within + before[:, None]).reshape(-1)[:count]
 
 
 def _gaps(key: jax.Array, count: int, threshold: int, most: int) -> UInt32[Array, " count"]:

@@ -22,6 +22,9 @@ from rdpjax.dpsgd.gradients import Formed, Gradient, Lookups, Place, Products
 Inputs: TypeAlias = Sequence[tuple[jax.Array, bool]]
 """Values of an equation's inputs, and whether each has a batch axis in front."""
 
+FACTORED = {"dot_general", "conv_general_dilated"}
+"""Equations whose gradients are kept as activations and signals."""
+
 ELEMENTWISE = {"add", "sub", "mul", "div", "max", "min", "select_n", "add_any"}
 
 
@@ -50,6 +53,8 @@ def has_rule(equation: Equation, position: int) -> bool:
         return position == 1 and _plain(equation)
     if name == "gather":
         return position == 0 and _picks_rows(equation)
+    if name == "dynamic_slice":
+        return position == 0 and _picks_a_row(equation)
     return name in ELEMENTWISE
 
 
@@ -151,10 +156,22 @@ def _gather(
     return Lookups(rows, _wide(g), table[0]), Place.as_it_is(table)
 
 
+def _dynamic_slice(
+    equation: Equation, position: int, inputs: Inputs, signal: jax.Array
+) -> tuple[Gradient, Place] | None:
+    if position != 0 or not _picks_a_row(equation):
+        return None
+    table = equation.before[0].shape
+    row = _batched(inputs[1], signal.shape[0])
+    rows = jnp.clip(row, 0, table[0] - 1)[:, None]  # a slice is moved to where it fits
+    return Lookups(rows, _wide(signal).reshape(len(rows), 1, -1), table[0]), Place.as_it_is(table)
+
+
 RULES: dict[str, Callable[..., tuple[Gradient, Place] | None]] = {
     "dot_general": _dot_general,
     "conv_general_dilated": _conv,
     "gather": _gather,
+    "dynamic_slice": _dynamic_slice,
 }
 
 
@@ -172,6 +189,11 @@ def _picks_rows(equation: Equation) -> bool:
         and not numbers.operand_batching_dims
         and tuple(equation.params["slice_sizes"]) == (1, *shape[1:])
     )
+
+
+def _picks_a_row(equation: Equation) -> bool:
+    """Whether a slice of dynamic start is one whole row: `table[index]`."""
+    return tuple(equation.params["slice_sizes"]) == (1, *equation.before[0].shape[1:])
 
 
 def _batched(given: tuple[jax.Array, bool], batch: int) -> jax.Array:

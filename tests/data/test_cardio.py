@@ -70,7 +70,7 @@ def test_reads_the_kaggle_form():
     assert table.frame["ap_lo"].tolist() == [80, -80]
     assert table.frame["age"].tolist() == [18393, 20228]
     assert isinstance(table.frame.index, pd.RangeIndex)
-    assert table.ids == table.keys == ("0", "4")
+    assert list(table.ids) == list(table.keys) == ["0", "4"]
     assert table.layout == KAGGLE_LAYOUT
     assert table.notes == ()
 
@@ -86,7 +86,7 @@ def test_reads_the_other_mirror_with_commas_other_names_other_units_and_other_or
     row = table.frame.iloc[0]
     assert (row["ap_hi"], row["ap_lo"], row["height"]) == (110, 80, 113)
     assert row["age"] == 50.5 * DAYS
-    assert table.ids is None and table.keys == (text.splitlines()[1],)
+    assert table.ids is None and list(table.keys) == [text.splitlines()[1]]
     assert table.layout.separator == ","
     assert table.layout.header[:3] == ("cardio", "dbp", "sbp")
     assert table.layout.renamed == (("dbp", "ap_lo"), ("sbp", "ap_hi"))
@@ -190,7 +190,7 @@ def test_what_is_written_reads_back(records: list[dict], layout: Layout):
     assert table.layout == layout
     pd.testing.assert_frame_equal(table.frame, frame, check_dtype=False)
     if layout.identifier:
-        assert table.ids == tuple(str(7 + i) for i in range(len(frame)))
+        assert list(table.ids) == [str(7 + i) for i in range(len(frame))]
     assert not table.notes
 
 

@@ -105,6 +105,24 @@ def test_values_on_the_grid_come_back_exactly_where_each_cell_is_a_group(schema:
             assert (back[column.name] == frame[column.name]).all(), column.name
 
 
+@pytest.mark.parametrize(("cells", "dtype"), [(128, np.uint8), (255, np.uint8), (256, np.uint16)])
+def test_cells_take_as_few_bytes_as_they_can(cells: int, dtype: type):
+    schema = Schema("n", (Numeric("x", "", 0, cells - 1), Categorical("y", (0, 1))), label="y")
+    frame = pd.DataFrame({"x": [0.0, cells - 1], "y": [0, 1]})
+    found = encode_cells(schema, frame)
+    assert found.dtype == dtype and found[:, 0].tolist() == [0, cells - 1]
+    assert histogram(schema, found)[[0, cells - 1, -1]].tolist() == [1, 1, 2]
+    codec = Codec.make(schema, Marginals.uniform(schema, 1000), max_codes=8)
+    assert codec.encode(found).tolist() == [[0, 0], [7, 1]]
+
+
+def test_halves_fit_in_as_well():
+    halves = Numeric("x", "kg", 0, 199, resolution=0.5, within="halves")
+    schema = Schema("n", (halves, Categorical("y", (0, 1))), label="y")
+    found = encode_cells(schema, pd.DataFrame({"x": [198.5], "y": [0]}))
+    assert found.dtype == np.uint16 and found[0, 0] == 198 + 200
+
+
 @pytest.mark.parametrize("column", NUMERICS, ids=lambda c: c.name)
 def test_every_value_on_the_grid_can_be_drawn(column: Numeric):
     """Exhaustively: each cell's values are its own, and together they are all there are."""

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdpjax.data.reading import levels, numbers, parse_table, read_table, sniff, words
+from rdpjax.data.reading import levels, numbers, parse_table, read_table, sniff, verbatim, words
+from rdpjax.data.strings import BLOCK
 from rdpjax.errors import UserError
 
 GOOD = b"id;age;gluc\n0;18393;1\n1;20228;3\n"
@@ -49,7 +50,7 @@ def test_every_file_form_reads_the_same(tmp_path: Path, content: bytes):
     assert table.header == ("id", "age", "gluc")
     assert numbers(table, "age").tolist() == [18393, 20228]
     assert levels(table, "gluc", (1, 2, 3)).tolist() == [1, 3]
-    assert words(table, "id") == ("0", "1")
+    assert list(words(table, "id")) == ["0", "1"]
     assert table.path == path
 
 
@@ -57,8 +58,37 @@ def test_lines_and_texts_are_those_of_the_file():
     table = parse_table(b'\na;b\r\n\r\n1;"x\ny"\r\n2;z\r\n', "t.csv")
     assert table.lines.tolist() == [4, 6]
     assert table.header_text == "a;b"
-    assert table.texts == ('1;"x\ny"', "2;z")
+    assert list(table.texts) == ['1;"x\ny"', "2;z"]
     assert table.frame["b"].tolist() == ["x\ny", "z"]
+
+
+def test_a_table_of_several_blocks_is_one_table():
+    count = 2 * BLOCK + 3
+    rows = [f"{i};{i % 7}" for i in range(count)]
+    table = parse_table("\n".join(["x;y", *rows]).encode(), "t.csv")
+    assert list(table.texts) == rows
+    assert table.lines.tolist() == list(range(2, count + 2))
+    assert numbers(table, "x").tolist() == list(range(count))
+    assert levels(table, "y", range(7)).tolist() == [i % 7 for i in range(count)]
+    assert list(words(table, "x")) == [str(i) for i in range(count)]
+    mask = np.arange(count) % BLOCK == 1
+    chosen = [row for row, keep in zip(rows, mask, strict=True) if keep]
+    assert verbatim(table.header_text, table.texts, mask).splitlines() == ["x;y", *chosen]
+
+
+def test_what_is_wrong_far_down_is_named_by_its_line():
+    rows = ["1;2"] * (BLOCK + 3)
+    for bad, message in (("1", "has 1 field"), (";2", "empty"), ('"1;2', "unexpected end of data")):
+        content = "\n".join(["x;y", *rows, bad]).encode()
+        with pytest.raises(UserError, match=f"^t.csv: line {BLOCK + 5}.*{message}"):
+            words(parse_table(content, "t.csv"), "x")
+
+
+def test_the_first_of_two_mistakes_is_named():
+    with pytest.raises(UserError, match="line 2 has 1 field"):
+        parse_table(b'a;b\n1\n1;"2\n', "t.csv")
+    with pytest.raises(UserError, match="line 2 holds the byte 0xff"):
+        parse_table(b"\xef\xbb\xbfa;b\n1;\xff\n1\n", "t.csv")
 
 
 def test_columns_without_a_name_are_called_by_their_position():

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from rdpjax.dpsgd import clipping, ghost, keys, loop, sampling
+from rdpjax.dpsgd import clipping, ghost, gradients, keys, loop, sampling
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.plan import Plan
 
@@ -274,12 +274,17 @@ def clip_doubled(patch: Patch) -> None:
 
 def clip_by_leaf(patch: Patch) -> None:
     """Norms of the first leaf only, as if the others were not trained."""
-    true = ghost._squares
+    true = ghost._parts
 
-    def first(found: Any, leaves: Any, uses: Any, parts: Any) -> Any:
-        return true(found, leaves, uses, dict(list(parts.items())[:1]))
+    class Unmeasured(gradients.Formed):
+        def squares(self) -> jax.Array:
+            return jnp.zeros(len(self.gradient))
 
-    patch.setattr(ghost, "_squares", first)
+    def first(*args: Any) -> list[ghost.Use]:
+        part, *others = true(*args)
+        return [part, *(o._replace(gradient=Unmeasured(*o.gradient)) for o in others)]
+
+    patch.setattr(ghost, "_parts", first)
 
 
 def clip_after_the_sum(patch: Patch) -> None:
@@ -306,15 +311,14 @@ def mask_off(patch: Patch) -> None:
 
 
 def mask_by_multiplication(patch: Patch) -> None:
-    def times(keep: jax.Array, tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: clipping._along(keep, leaf) * leaf, tree)
-
-    patch.setattr(ghost, "blank", times)
+    patch.setattr(gradients, "_blank", lambda factors, values: values)  # times a factor of zero
 
 
 def non_finite_let_through(patch: Patch) -> None:
-    true = clipping.clip_factors
-    patch.setattr(ghost, "clip_factors", lambda n, valid, c: (true(n, valid, c)[0], valid))
+    def factors(norms: jax.Array, valid: jax.Array, clip: float) -> tuple[jax.Array, jax.Array]:
+        return jnp.where(valid, jnp.where(norms > clip, clip / norms, 1), 0), valid
+
+    patch.setattr(ghost, "clip_factors", factors)
 
 
 def realised_batch_as_divisor(patch: Patch) -> None:
@@ -375,6 +379,7 @@ def records_in_pairs(patch: Patch) -> None:
     def pairs(key: jax.Array, count: int, threshold: int, *_: Any) -> sampling.Draw:
         drawn = true(key, count // 2, threshold)
         both = jnp.stack([2 * drawn.indices, 2 * drawn.indices + 1], axis=1).ravel()
+        both = jnp.minimum(both, count)
         return sampling.Draw(both, 2 * drawn.drawn, jnp.uint32(count))
 
     patch.setattr(loop, "draw", pairs)
@@ -423,7 +428,7 @@ PROPERTIES: dict[Callable[[], None], list[Callable[[Patch], None]]] = {
         mask_by_multiplication,
         non_finite_let_through,
     ],
-    padding_changes_nothing_bit_for_bit: [mask_by_multiplication],
+    padding_changes_nothing_bit_for_bit: [mask_off],
     the_divisor_is_the_given_number_whatever_is_drawn: [realised_batch_as_divisor],
     inclusion_is_bernoulli_and_independent: [
         rate_doubled,

@@ -1,0 +1,83 @@
+"""Records without quotes: split by Arrow, some seven times as fast as one by one.
+
+Only where the two ways cannot differ. Whatever is unusual, a mistake among it, is left to the slow
+way, which knows what to say about it.
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+
+from rdpjax.data.records import BOM
+
+_AT_ONCE = 1 << 22  # bytes
+_NOWHERE = "\x01"  # a separator that stands in no text file: the whole line is one field
+
+
+class Split(NamedTuple):
+    """Records as columns of strings.
+
+    Attributes:
+      columns: a chunked array of strings for each field.
+      texts: each record's line, without its end.
+    """
+
+    columns: list[pa.ChunkedArray]
+    texts: pa.ChunkedArray
+
+
+def split_plain(content: bytes, start: int, separator: str, width: int) -> Split | None:
+    """Split what follows a header into fields; None where that takes more than a separator.
+
+    Args:
+      content: a file, UTF-8.
+      start: where the first record begins.
+      separator: `;` or `,`.
+      width: how many fields a record has.
+
+    Guarantees:
+      A result is what `records_of` gives, and each record is one line, directly after the one
+      before. None is always an allowed answer.
+
+    Examples:
+      >>> found = split_plain(b"x;y\\n1;2\\n3;4\\n", 4, ";", 2)
+      >>> [column.to_pylist() for column in found.columns], found.texts.to_pylist()
+      ([['1', '3'], ['2', '4']], ['1;2', '3;4'])
+      >>> split_plain(b'x;y\\n1;"2"\\n', 4, ";", 2) is split_plain(b"x;y\\n1\\n", 4, ";", 2) is None
+      True
+    """
+    # The other way leaves out blanks that lead a field, Arrow a byte-order mark that leads a file.
+    special = (b'"', b"\n ", separator.encode() + b" ", BOM)
+    if content[start : start + 1] == b" " or any(content.find(b, start) >= 0 for b in special):
+        return None
+    if content.count(b"\r") != content.count(b"\r\n"):
+        return None
+    try:
+        columns = _read(content, start, separator, width)
+        (texts,) = _read(content, start, _NOWHERE, 1)
+    except pa.ArrowInvalid:  # no records, another number of fields, a control sign
+        return None
+    lengths = pa.compute.min_max(pa.compute.binary_length(texts)).as_py()
+    usual = lengths["min"] > 0 and lengths["max"] <= csv.field_size_limit()
+    return Split(columns, texts) if usual else None
+
+
+def _read(content: bytes, start: int, separator: str, width: int) -> list[pa.ChunkedArray]:
+    names = [str(i) for i in range(width)]
+    strings = dict.fromkeys(names, pa.large_string())
+    table = pyarrow.csv.read_csv(
+        pa.BufferReader(pa.py_buffer(content).slice(start)),
+        read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=_AT_ONCE),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=separator, quote_char=False, double_quote=False, ignore_empty_lines=False
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=strings, strings_can_be_null=False, check_utf8=False
+        ),
+    )
+    return list(table.columns)

@@ -1,0 +1,175 @@
+"""Chunks of DP-SGD steps on records that stay on the host: only drawn ones go to the device.
+
+The law is that of `rdpjax.dpsgd.loop`: the same draws from the same keys, the same sums, one noise.
+A step's records are drawn on the device and gathered on the host, from memory or from a mapped
+file, by a thread that works one round ahead of the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rdpjax.dpsgd.clipping import ClippedSum, zero_sum
+from rdpjax.dpsgd.execution import Execution
+from rdpjax.dpsgd.keys import StepKeys
+from rdpjax.dpsgd.loop import (
+    Chunk,
+    Metrics,
+    Objective,
+    Records,
+    State,
+    Update,
+    across,
+    add_drawn,
+    on_all,
+    private_gradient,
+)
+from rdpjax.dpsgd.plan import Plan
+from rdpjax.dpsgd.sampling import Draw, draw
+
+HOST_ROOM = 4 * 2**30
+"""Bytes of records that a CPU, whose memory is the host's, keeps in an array of its own."""
+
+
+def room(device: jax.Device | None = None) -> int:
+    """Bytes of records that a device (the default one) keeps; of more, it is fed what is drawn.
+
+    A quarter of an accelerator's memory, as far as it says how much it has: the rest is for the
+    model and a microbatch.
+    """
+    (device,) = [device] if device else jnp.zeros(()).devices()
+    known = None if device.platform == "cpu" else device.memory_stats()
+    return int(known["bytes_limit"]) // 4 if known else HOST_ROOM
+
+
+class _Round(NamedTuple):
+    """One round of a step's draw, with its records.
+
+    Attributes:
+      step: the step's number in the chunk.
+      last: whether the step's draw ends with it.
+      drawn: the indices.
+      batch: the records of those indices in the first rows, then padding.
+    """
+
+    step: int
+    last: bool
+    drawn: Draw
+    batch: Records
+
+
+def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, update: Update) -> Chunk:
+    """As `rdpjax.dpsgd.loop.make_chunk`, for a tree of host arrays of one or more records.
+
+    Guarantees:
+      The same mechanism as `make_chunk`, and from the same keys the same steps: on one device, and
+      where a step's draw takes one round, the same sums in the same order, else in another order.
+      The device holds the records of no more than a few rounds.
+    """
+
+    def add(
+        state: State, part: ClippedSum, drawn: Draw, batch: Records, total: Any, keys: StepKeys
+    ) -> ClippedSum:
+        params, loss = objective(state)
+        size = _microbatch(execution, drawn)
+
+        def fetch(rows: jax.Array, first: jax.Array) -> Records:
+            cut = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=size)
+            return jax.tree.map(cut, batch)
+
+        zero = zero_sum(params)
+        more = add_drawn(zero, plan, execution, loss, params, drawn, fetch, total, keys)
+        both: ClippedSum = jax.tree.map(jnp.add, part, across(execution, more))
+        return both
+
+    def end(
+        state: State,
+        part: ClippedSum,
+        count: jax.Array,
+        drawn: Draw,
+        batch: Records,
+        total: Any,
+        keys: StepKeys,
+        divisor: jax.Array,
+    ) -> tuple[State, Metrics]:
+        part = add(state, part, drawn, batch, total, keys)
+        gradient, seen = private_gradient(plan, part, count, keys, divisor)
+        state, metrics = update(state, gradient, keys.update)
+        return state, seen | metrics
+
+    add_round = on_all(execution, add)
+    end_step = on_all(execution, end, donate=True)
+
+    def chunk(
+        state: State, records: Records, keys: StepKeys, divisor: jax.Array
+    ) -> tuple[State, Metrics]:
+        columns = [np.asarray(column) for column in keys]
+        total = np.int32(len(jax.tree.leaves(records)[0]))
+        shapes = jax.eval_shape(lambda state: zero_sum(objective(state)[0]), state)
+        zero = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        part, count, taken = zero, 0, list[Metrics]()
+        rounds = _rounds(plan, execution, records, np.asarray(keys.sampling))
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(next, rounds, None)
+            while (found := coming.result()) is not None:
+                coming = ahead.submit(next, rounds, None)
+                read = found.drawn, found.batch, total, StepKeys(*(c[found.step] for c in columns))
+                count += int(found.drawn.drawn)
+                if not found.last:
+                    part = add_round(state, part, *read)
+                    continue
+                state, metrics = end_step(state, part, np.int32(count), *read, divisor)
+                part, count = zero, 0
+                taken.append(metrics)
+                np.asarray(taken[-2:][0]["drawn"])  # waits: the host runs one step ahead, no more
+        stacked: Metrics = jax.tree.map(lambda *steps: np.stack(steps), *jax.device_get(taken))
+        return state, stacked
+
+    return chunk
+
+
+def _rounds(
+    plan: Plan, execution: Execution, records: Records, keys: np.ndarray
+) -> Iterator[_Round]:
+    """All rounds of the steps with these sampling keys, uint32 `[steps, 2]`, in order."""
+    total = len(jax.tree.leaves(records)[0])
+    step, turn, following = 0, 0, 0
+    coming = _draw(keys[0], total, plan.threshold, np.uint32(0), np.int32(0))
+    while step < len(keys):
+        drawn, now = jax.device_get(coming), step
+        last = int(drawn.following) == total
+        step, turn, following = (now + 1, 0, 0) if last else (now, turn + 1, drawn.following)
+        if step < len(keys):
+            # Before this round's records are handed over: on the device, where things are done in
+            # turn, the next draw is then not behind the work on them.
+            coming = _draw(keys[step], total, plan.threshold, np.uint32(following), np.int32(turn))
+        batch = _gathered(records, drawn, _microbatch(execution, drawn))
+        # A mesh may reach over processes, each with the batch: then it is copied with the call.
+        yield _Round(now, last, drawn, jax.device_put(batch) if execution.mesh is None else batch)
+
+
+_draw = jax.jit(draw, static_argnums=(1, 2))
+
+
+def _microbatch(execution: Execution, drawn: Draw) -> int:
+    """Rows that `add_drawn` takes at once."""
+    return min(execution.microbatch, len(drawn.indices))
+
+
+def _gathered(records: Records, drawn: Draw, padding: int) -> Records:
+    """The drawn records in order, then rows of zeros: `padding` more than there are indices."""
+    count = int(drawn.drawn)
+
+    def gather(leaf: np.ndarray) -> np.ndarray:
+        batch = np.zeros((len(drawn.indices) + padding, *leaf.shape[1:]), leaf.dtype)
+        np.take(leaf, drawn.indices[:count], axis=0, out=batch[:count], mode="clip")
+        return batch
+
+    return jax.tree.map(gather, records)

@@ -1,0 +1,1 @@
+"""Several processes in one run: they join, agree, share, and end together."""

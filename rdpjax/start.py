@@ -1,0 +1,112 @@
+"""How a run begins or goes on: what it is given, where, and with whose keys."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rdpjax.config import Config
+from rdpjax.data.cardio import AgeUnit, HeightUnit
+from rdpjax.data.datasets import Source
+from rdpjax.dpsgd.keys import Roots
+from rdpjax.errors import UserError
+from rdpjax.processes.team import Team
+from rdpjax.progress import Lines
+from rdpjax.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run needs beside its configuration.
+
+    Attributes:
+      out: the run's folder.
+      data: the records' file; None looks in the usual places, then simulates.
+      environ: environment variables (`RDPJAX_DATA`).
+      age_unit: of the age column.
+      height_unit: of the height column.
+      seed: for a reproducible run whose noise is not secret.
+      resume: go on with an interrupted run.
+      overwrite: start anew in a folder that holds a run.
+      keep_noise_key: keep the noise root after the run, for research.
+    """
+
+    out: Path
+    data: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    age_unit: AgeUnit = "auto"
+    height_unit: HeightUnit = "auto"
+    seed: int | None = None
+    resume: bool = False
+    overwrite: bool = False
+    keep_noise_key: bool = False
+
+
+def check_folder(folder: RunFolder, options: Options) -> None:
+    """UserError unless a run can begin, or go on, in this folder."""
+    if options.resume and options.overwrite:
+        raise UserError("give --resume or --overwrite, not both")
+    if options.resume and not folder.exists:
+        raise UserError(f"{folder.path}: no run to resume there; drop --resume")
+    if folder.exists and not (options.resume or options.overwrite):
+        raise UserError(f"{folder.path}: holds a run; give --resume, --overwrite or another --out")
+    folder.check_writable()
+
+
+def start_run(
+    folder: RunFolder, config: Config, source: Source, options: Options, team: Team, lines: Lines
+) -> tuple[str, Roots]:
+    """Name and keys of the run in every process: process 0 makes or reads them."""
+    if not team.leads:
+        told = team.share()
+        return told["run"], Roots(*map(bytes.fromhex, told["keys"]), secret=told["secret"])
+    facts = {
+        "fingerprint": source.fingerprint,
+        "age_unit": options.age_unit,
+        "height_unit": options.height_unit,
+        "devices": team.mesh.size if team.mesh else 1,
+    }
+    if options.resume:
+        name, roots = _resumed(folder, config, facts, options, lines)
+    else:
+        if folder.exists:
+            folder.archive()
+        folder.create()
+        name, roots = secrets.token_hex(8), Roots.make(options.seed)
+        folder.write_start(config, {"run": name, **facts}, roots)
+    *keys, secret = astuple(roots)
+    team.share({"run": name, "keys": [key.hex() for key in keys], "secret": secret})
+    return name, roots
+
+
+def _resumed(
+    folder: RunFolder, config: Config, facts: Mapping[str, Any], options: Options, lines: Lines
+) -> tuple[str, Roots]:
+    """Name and keys of an interrupted run; what would read other records is refused.
+
+    The same noise on other records would give these away by a subtraction.
+    """
+    before, known, roots = folder.read_start()
+    if before != Config.from_toml(config.to_toml()):
+        raise UserError(
+            f"{folder.path}: its configuration differs from this one; use the run's own flags"
+        )
+    if known.get("fingerprint") != facts["fingerprint"]:
+        raise UserError(f"{folder.path}: the data changed since the run began; start a new one")
+    if options.seed is not None and Roots.make(options.seed).sampling != roots.sampling:
+        raise UserError(f"{folder.path}: --seed differs from the run's own; drop it")
+    for unit in ("age_unit", "height_unit"):
+        if known.get(unit) != facts[unit]:
+            raise UserError(
+                f"{folder.path}: {unit} was {known.get(unit)} when the run began; "
+                "use the run's own flags"
+            )
+    if known.get("devices", 1) != facts["devices"]:
+        lines.say(
+            f"  note: {facts['devices']} devices where the run began with "
+            f"{known.get('devices', 1)}: the same draws and noise, parameters to 1e-5"
+        )
+    return str(known.get("run")), roots

@@ -1,0 +1,188 @@
+"""One stage's training, chunk by chunk, resumable at every chunk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from rdpjax import checkpoint
+from rdpjax.config import Config
+from rdpjax.dpsgd.compiled import Compiled
+from rdpjax.dpsgd.execution import Execution, default_clipping, default_microbatch
+from rdpjax.dpsgd.feed import make_fed_chunk
+from rdpjax.dpsgd.keys import Roots, as_key, derive, step_keys
+from rdpjax.dpsgd.loop import make_chunk
+from rdpjax.dpsgd.plan import Plan
+from rdpjax.privacy.ledger import Ledger
+from rdpjax.processes.team import Team
+from rdpjax.progress import Progress
+from rdpjax.stages.stage import Artefact, Context, Training, TrainingStage
+
+CHUNK = 50
+"""Steps between two checkpoints: in between the host hears nothing."""
+
+RECORD = "execution.json"
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What one stage's training needs, beside what it reads.
+
+    Attributes:
+      name: of the stage.
+      stage: its settings.
+      plan: its DP-SGD plan.
+      config: the run's settings.
+      roots: secret keys of this run.
+      ledger: entered before each chunk.
+      folder: to resume from and write to; None keeps everything in memory.
+      mesh: the devices, where there are several.
+      team: the processes; what process 0 found on disk and chose holds for all of them.
+    """
+
+    name: str
+    stage: TrainingStage
+    plan: Plan
+    config: Config
+    roots: Roots
+    ledger: Ledger
+    folder: Path | None = None
+    mesh: Mesh | None = None
+    team: Team = field(default_factory=Team)
+
+    def train(
+        self, context: Context, codes: jax.Array | np.ndarray, records: float, progress: Progress
+    ) -> Artefact:
+        """Train under `context` on private `codes`, whose number is about `records`.
+
+        Codes that are not on the device are fed to it, draw by draw.
+        """
+        training = self.stage.training(context)
+        key = as_key(derive(self.roots.initialisation, self.name, "init"))
+        state, done = Compiled(training.init)(key), 0
+        expected = self.plan.sampling_rate * records
+        choice = self._choice(training, state, codes, expected) if self.team.leads else None
+        chosen, why = self.team.share(choice)
+        execution = Execution(**chosen, mesh=self.mesh)
+        progress.say(f"  {self.name:<10} {execution.clipping} clipping: {why}")
+        if self.folder and (saved := checkpoint.steps(self.folder)):
+            done = saved[-1]
+            state = checkpoint.load(self.folder, done, state)
+        done, state = self.team.share(done), self.team.share_arrays(state)
+        make = make_chunk if isinstance(codes, jax.Array) else make_fed_chunk
+        chunk = make(self.plan, execution, training.objective, training.update)
+        divisor = jnp.float32(expected)
+        while done < self.plan.steps:
+            steps = min(CHUNK, self.plan.steps - done)
+            self.ledger.open(self.plan.event(self.name, done, steps))
+            keys = step_keys(self.roots, self.name, done, steps)
+            state, metrics = chunk(state, codes, keys, divisor)
+            heard = {name: np.asarray(values) for name, values in metrics.items()}
+            done += steps
+            if self.folder:
+                checkpoint.save(self.folder, done, state)
+            progress.advance(self.name, done, self.ledger.epsilon(self.config.delta), heard)
+        # What follows is computed by each process alone, on its own default device.
+        return jax.tree.map(jnp.asarray, training.release(jax.device_get(state)))
+
+    def compile_ahead(
+        self, context: Context, codes: jax.Array, records: float, *, compiles: bool
+    ) -> Artefact:
+        """Compile what `train` will run, into the persistent cache; touches no record.
+
+        Args:
+          context: with artefacts of the right shapes for the stages before.
+          codes: only their shape matters.
+          records: about how many they are.
+          compiles: False where `train` is compiling the same already.
+
+        Returns:
+          An artefact of the right shapes, for the stages after this one.
+        """
+        training = self.stage.training(context)
+        key = as_key(derive(self.roots.initialisation, self.name, "init"))
+        state = jax.eval_shape(training.init, key)
+        if compiles and not (self.folder and checkpoint.steps(self.folder)):
+            expected = self.plan.sampling_rate * records
+            chosen, _ = self._settings(training, state, codes, expected)
+            execution = Execution(**chosen, mesh=self.mesh)
+            chunk = make_chunk(self.plan, execution, training.objective, training.update)
+            keys = step_keys(self.roots, self.name, 0, min(CHUNK, self.plan.steps))
+            shape = jax.ShapeDtypeStruct(codes.shape, codes.dtype)
+            chunk.prepare(state, shape, keys, jnp.float32(1))
+            Compiled(training.init).prepare(key)
+        released = jax.eval_shape(lambda key: training.release(training.init(key)), key)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), released)
+
+    def _choice(
+        self, training: Training, state: Any, codes: jax.Array | np.ndarray, expected: float
+    ) -> tuple[dict[str, Any], str]:
+        """How to compute here, and why so; chosen once: a resumed run computes as it began."""
+        record = self.folder / RECORD if self.folder else None
+        if record and record.exists():
+            return json.loads(record.read_text(encoding="utf-8")), "as the run began"
+        chosen, why = self._settings(training, state, codes, expected)
+        if record:
+            record.parent.mkdir(parents=True, exist_ok=True)
+            part = record.with_suffix(".part")
+            part.write_text(json.dumps(chosen) + "\n", encoding="utf-8")
+            part.rename(record)
+        return chosen, why
+
+    def _settings(
+        self, training: Training, state: Any, codes: jax.Array | np.ndarray, expected: float
+    ) -> tuple[dict[str, Any], str]:
+        clipping, why = self.config.clipping, "as asked for"
+        if clipping == "auto":
+            params, loss = training.objective(state)
+            example = jax.ShapeDtypeStruct(codes.shape[1:], codes.dtype)
+            clipping, why = default_clipping(loss, params, example, jax.random.key(0))
+        share = expected / (self.mesh.size if self.mesh else 1)
+        microbatch = self.config.microbatch or default_microbatch(jax.default_backend(), share)
+        precision = self.config.precision
+        return {"clipping": clipping, "precision": precision, "microbatch": microbatch}, why
+
+
+@contextmanager
+def compiled_ahead(
+    runs: Sequence[StageRun], context: Context, codes: jax.Array | np.ndarray, records: float
+) -> Iterator[None]:
+    """While a stage trains, the programs of those after it are compiled in the background.
+
+    They come to training through the persistent compilation cache; without one nothing is done.
+    What goes wrong here goes wrong again, with its own message, where the stage is trained.
+    """
+    caches = getattr(jax.config, "jax_compilation_cache_dir", None)
+    if not caches or not isinstance(codes, jax.Array) or jax.process_count() > 1:
+        yield
+        return
+    stop = threading.Event()
+
+    def work() -> None:
+        artefacts = dict(context.artefacts)
+        known = dataclasses.replace(context, artefacts=artefacts)
+        for i, run in enumerate(runs):
+            if stop.is_set():
+                return
+            with contextlib.suppress(Exception):
+                artefacts[run.name] = run.compile_ahead(known, codes, records, compiles=i > 0)
+
+    worker = threading.Thread(target=work, name="compile ahead")
+    worker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        worker.join()
