@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "configs").glob("*.toml"))
 
 CHANGED = Config(
+    microbatch=64,
     epsilon=1.5,
     delta=1e-6,
     records=70_000,

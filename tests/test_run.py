@@ -108,7 +108,7 @@ def test_a_run_killed_anywhere_resumes_to_the_same_bits(
         shutil.rmtree(out)
 
 
-TRAIN = [sys.executable, "-m", "rdpjax.train", "--quiet", "--seed", "3"]
+TRAIN = [sys.executable, "-m", "rdpjax.train", "--quiet", "--seed", "3", "--devices", "1"]
 
 
 def killed_in_process(command: list[str], ledger: Path, lines: int) -> None:

@@ -72,8 +72,9 @@ def clipped_sum(
       >>> loss = lambda w, x, key: (x @ w).sum()
       >>> x, everyone = jnp.array([[3.0, 4.0], [0.3, 0.4]]), jnp.ones(2, bool)
       >>> keys = jax.random.split(jax.random.key(0), 2)
-      >>> clipped_sum(loss, jnp.zeros((2, 1)), x, everyone, keys, 1.0).gradient.round(2)
-      Array([[0.9], [1.2]], dtype=float32)
+      >>> summed = clipped_sum(loss, jnp.zeros((2, 1)), x, everyone, keys, 1.0)
+      >>> [f"{value:.2f}" for value in summed.gradient[:, 0]], int(summed.clipped)
+      (['0.90', '1.20'], 1)
     """
     if valid.shape[0] == 0:
         return zero_sum(params)

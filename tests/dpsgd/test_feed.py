@@ -115,15 +115,15 @@ def test_chunks_continue_and_a_mapped_file_is_like_memory(tmp_path: Path):
 
 def test_it_works_one_round_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch):
     taken, gathered, ahead = 0, 0, []
-    gather, compiled = feed._gathered, feed.compiled
+    gather, on_all = feed._gathered, feed.on_all
 
     def counted_gather(*args: Any) -> Any:
         nonlocal gathered
         gathered += 1
         return gather(*args)
 
-    def counted_steps(function: Any, **settings: Any) -> Any:
-        step = compiled(function, **settings)
+    def counted_steps(execution: Any, function: Any, **settings: Any) -> Any:
+        step = on_all(execution, function, **settings)
 
         def call(*args: Any) -> Any:
             nonlocal taken
@@ -134,7 +134,7 @@ def test_it_works_one_round_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch):
         return call
 
     monkeypatch.setattr(feed, "_gathered", counted_gather)
-    monkeypatch.setattr(feed, "compiled", counted_steps)
+    monkeypatch.setattr(feed, "on_all", counted_steps)
     run(make_fed_chunk(plan(), HERE, objective, update), steps=6)
     assert taken == gathered == 6 and max(ahead) <= 2
 

@@ -259,3 +259,4 @@ def test_a_chunk_lowers_for_every_platform():
     text = jax.export.export(jax.jit(chunk), platforms=PLATFORMS)(*arguments).mlir_module()
     assert "callback" not in text
     assert "f64" not in text
+    assert "custom_call" not in text  # of one platform only, each of them

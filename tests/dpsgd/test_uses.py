@@ -223,6 +223,7 @@ CASES: dict[str, Case] = {
 }
 
 WITHOUT_A_RULE = {
+    "examples in a tree": ["['w'] (dynamic_slice)"],
     "conv in feature groups": [" (conv_general_dilated)"],
     "embedding by position": [" (gather)"],
     "recurrence": ["['h'] (scan)", "['x'] (scan)"],

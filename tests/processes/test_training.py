@@ -67,7 +67,9 @@ def test_two_processes_train_as_one_and_as_one_after_a_death(
     assert "with --resume" in lines(left.err)[0]
     assert (out / "internal/checkpoints/vae/2.npz").exists() and not (out / "release").exists()
     again = subprocess.run(
-        [*TRAIN, *flags, "--out", str(out), "--resume"], capture_output=True, text=True
+        [*TRAIN, *flags, "--out", str(out), "--resume", "--devices", "1"],
+        capture_output=True,
+        text=True,
     )
     assert again.returncode == 0, again.stderr
     said = " ".join(again.stderr.split())

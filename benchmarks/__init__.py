@@ -1,0 +1,1 @@
+"""rdpjax against its peers, in one run: `python -m benchmarks.throughput`."""
