@@ -104,6 +104,10 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
         state, metrics = update(state, gradient, keys.update)
         return state, seen | metrics
 
+    def settled(result: Any) -> Any:
+        # Programs of several CPU devices that queue up may wait for each other for ever.
+        return result if execution.mesh is None else jax.block_until_ready(result)
+
     add_round = on_all(execution, add)
     end_step = on_all(execution, end, donate=True)
 
@@ -123,9 +127,10 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
                 read = found.drawn, found.batch, total, StepKeys(*(c[found.step] for c in columns))
                 count += int(found.drawn.drawn)
                 if not found.last:
-                    part = add_round(state, part, *read)
+                    part = settled(add_round(state, part, *read))
                     continue
-                state, metrics = end_step(state, part, np.int32(count), *read, divisor)
+                done = end_step(state, part, np.int32(count), *read, divisor)
+                state, metrics = settled(done)
                 part, count = zero, 0
                 taken.append(metrics)
                 np.asarray(taken[-2:][0]["drawn"])  # waits: the host runs one step ahead, no more
