@@ -106,7 +106,9 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
 
     def settled(result: Any) -> Any:
         # Programs of several CPU devices that queue up may wait for each other for ever.
-        return result if execution.mesh is None else jax.block_until_ready(result)
+        if execution.mesh is not None:
+            jax.block_until_ready(result)  # type: ignore[no-untyped-call]
+        return result
 
     add_round = on_all(execution, add)
     end_step = on_all(execution, end, donate=True)
