@@ -23,7 +23,7 @@ from rdpjax.dpsgd.keys import as_key
 WORDS = 4
 """Words of 32 bits in a digit's probability."""
 
-MOST = 2**15
+MOST = 2**13
 """Most gaps drawn at once: memory does not grow with the batch."""
 
 MOST_RECORDS = 2**31 - 2
