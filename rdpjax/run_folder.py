@@ -4,6 +4,7 @@
       release/     synthetic.csv privacy.json schema.toml generator/{config.toml, arrays.npz}
       internal/    (mode 0700) config.toml run.json keys.json ledger.jsonl metrics.jsonl
                    checkpoints/ holdout.csv history.jsonl plots/ archive/
+                   codes.npy (while a table too large for the device is trained on)
 
 `release/` is written beside and renamed: it is there whole or not at all.
 """

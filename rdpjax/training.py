@@ -144,11 +144,12 @@ class StageRun:
     def _settings(
         self, training: Training, state: Any, codes: jax.Array | np.ndarray, expected: float
     ) -> tuple[dict[str, Any], str]:
-        clipping, why = self.config.clipping, "as asked for"
-        if clipping == "auto":
-            params, loss = training.objective(state)
-            example = jax.ShapeDtypeStruct(codes.shape[1:], codes.dtype)
-            clipping, why = default_clipping(loss, params, example, jax.random.key(0))
+        params, loss = training.objective(state)
+        example = jax.ShapeDtypeStruct(codes.shape[1:], codes.dtype)
+        clipping: str
+        clipping, why = default_clipping(loss, params, example, jax.random.key(0))
+        if self.config.clipping not in ("auto", clipping):
+            clipping, why = self.config.clipping, f"as asked for, though {why}"
         share = expected / (self.mesh.size if self.mesh else 1)
         microbatch = self.config.microbatch or default_microbatch(jax.default_backend(), share)
         precision = self.config.precision

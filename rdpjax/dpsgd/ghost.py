@@ -30,11 +30,8 @@ from rdpjax.dpsgd.clipping import (
     zero_sum,
 )
 from rdpjax.dpsgd.equations import Equations, Slot, equations_of
-from rdpjax.dpsgd.gradients import Formed, Gradient, Lookups, Place, Products, joined
+from rdpjax.dpsgd.gradients import HUGE, Formed, Gradient, Lookups, Place, Products, joined
 from rdpjax.dpsgd.uses import FACTORED, gradient_of, has_rule
-
-HUGE = 1e30
-"""Finite, but not squared."""
 
 
 class Use(NamedTuple):
@@ -161,7 +158,10 @@ def _uses(
         for i, equation in enumerate(found.mixed):
             inputs = [shared[s] if s in shared else values[s] for s in equation.inputs]
             if i in zeros and equation.primitive.name in FACTORED:
-                inputs = [finite(value) for value in inputs]
+                inputs = [
+                    value if s in shared else finite(value)
+                    for s, value in zip(equation.inputs, inputs, strict=True)
+                ]
             outputs = equation.apply(inputs)
             if i in zeros:
                 outputs = [

@@ -34,11 +34,14 @@ TINY = float(np.finfo(np.float32).tiny)
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
 """Relative error allowed to a Gram form, in units of its largest possible value."""
 
+HUGE = 1e30
+"""Stands in activations for what is not finite: finite itself, but its square is not."""
 
 GRAM = 16
 """Multiplications in Gram matrices that take as long as one number formed; measured on CPUs."""
 
 MOST_POSITIONS = 16
+"""Positions up to which what is allowed for rounding stays below a relative 1e-5 of the norm."""
 
 
 class Formed(NamedTuple):
@@ -90,7 +93,9 @@ class Products(NamedTuple):
 
     def formed(self) -> Formed:
         """`(batch, groups, inputs, outputs)`."""
-        return Formed(jnp.einsum("bntp,bntd->bnpd", self.activations, self.signals))
+        # Beside a tiny signal even `HUGE` would make a gradient that can be squared.
+        broken = jnp.where(jnp.abs(self.activations) < HUGE, self.activations, jnp.nan)
+        return Formed(jnp.einsum("bntp,bntd->bnpd", broken, self.signals))
 
     @property
     def better_unformed(self) -> bool:

@@ -99,7 +99,7 @@ def compiled(problem: Callable[[], Problem]) -> tuple[Any, ...]:
 
 
 def contributions(problem: Callable[[], Problem], params: Any, bound: float) -> np.ndarray:
-    """What each row adds to `clipped_sum`, by its two passes: the sum with that row alone."""
+    """What each row adds to `clipped_sum`: the sum with that row alone."""
     _, _, rows, summed, _ = compiled(problem)
     alone = np.eye(ROWS, dtype=bool)
     return np.stack([flat(summed(params, rows, only, bound).gradient) for only in alone])

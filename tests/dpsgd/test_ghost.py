@@ -346,3 +346,22 @@ def test_a_factor_whose_square_underflows_hides_no_long_gradient(name: str, boun
         for i in range(ROWS):
             ours, _ = linear(name)(params.astype(np.float32), rows, alone(i), bound, scale)
             assert np.linalg.norm(flat(ours.gradient)) <= bound
+
+
+@pytest.mark.parametrize("unformed", [True, False], ids=["Gram", "formed"])
+def test_a_broken_activation_beside_a_tiny_signal_drops_the_row(
+    unformed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its product could be squared: the activation itself has to show."""
+    better = property(lambda self: unformed)
+    monkeypatch.setattr(Products, "better_unformed", better)
+    x = jnp.ones((3, 2, 3)).at[1, 0, 0].set(jnp.inf).at[2, 1, 2].set(jnp.nan)
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def loss(w: jax.Array, x: jax.Array, key: jax.Array) -> jax.Array:
+        return 1e-25 * (x @ w).sum()
+
+    whole = ghost.clipped_sum(loss, jnp.ones((3, 2)), x, jnp.ones(3, bool), keys, 1.0)
+    first = ghost.clipped_sum(loss, jnp.ones((3, 2)), x[:1], jnp.ones(1, bool), keys[:1], 1.0)
+    np.testing.assert_array_equal(whole.gradient, first.gradient)
+    assert (np.asarray(first.gradient) > 0).all()
