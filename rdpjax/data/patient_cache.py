@@ -1,0 +1,67 @@
+"""Patients once read, kept as one array file: the second reading takes a moment.
+
+The file holds private records as plainly as the source does: it is for its owner alone, and belongs
+to the internal side of a run. A source that has changed in any byte has another key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from rdpjax.data.patients import Patients
+from rdpjax.data.sepsis import COLUMNS, LONGEST
+
+VERSION = 1
+"""Of what a file's content becomes: raise it whenever that changes."""
+
+_ARRAYS = ("values", "starts", "first", "onset", "statics")
+
+
+def cache_file(folder: Path, key: bytes) -> Path:
+    """Where patients from a source of the given content hash are kept."""
+    whole = hashlib.blake2b(key, digest_size=16)
+    whole.update(repr((VERSION, COLUMNS, LONGEST)).encode())
+    return folder / f"patients-{whole.hexdigest()}.npz"
+
+
+def read_cached(path: Path) -> tuple[Patients, tuple[str, ...], str] | None:
+    """Patients, notes and fingerprint from a cache file; None if it is absent or damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            # Its check sums find a damage anywhere in it.
+            patients = Patients(
+                **{name: arrays[name] for name in _ARRAYS}, ids=tuple(arrays["ids"].tolist())
+            )
+            return patients, tuple(arrays["notes"].tolist()), str(arrays["fingerprint"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def write_cached(path: Path, patients: Patients, notes: tuple[str, ...], fingerprint: str) -> None:
+    """Keep patients in a cache file, written beside it and renamed, for its owner alone.
+
+    Where the disk refuses, nothing is kept and nothing is left behind: every run reads the source.
+    """
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        path.parent.chmod(0o700)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".patients-")  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(
+                    file,
+                    **{name: getattr(patients, name) for name in _ARRAYS},
+                    ids=np.array(patients.ids),
+                    notes=np.array(notes, dtype=str),
+                    fingerprint=np.array(fingerprint),
+                )
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)

@@ -1,0 +1,219 @@
+"""From `.psv` files, one a patient, to `Patients`; and the chosen ones as files again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from rdpjax.data.patient_cache import cache_file, read_cached, write_cached
+from rdpjax.data.patients import Patients
+from rdpjax.data.psv import Stay
+from rdpjax.data.psv_block import parse_block
+from rdpjax.data.psv_source import Member, Source, open_source
+from rdpjax.errors import UserError
+
+BLOCK_BYTES = 2**21
+"""Bytes of files that are parsed together: few enough to keep memory small."""
+
+
+@dataclass(frozen=True)
+class PatientTable:
+    """Private patients as they were found.
+
+    Attributes:
+      patients: in the order of their ids, each the name of a file without `.psv`.
+      notes: what the curator should hear; may come from the data.
+      skipped: how many bad files were left out.
+      fingerprint: hash of all ids and contents, the same for a folder and an archive of it;
+        internal.
+      path: the folder or archive; None for a simulated cohort.
+      source: reads the files again.
+    """
+
+    patients: Patients
+    notes: tuple[str, ...]
+    skipped: int
+    fingerprint: str
+    path: Path | None
+    source: Source = field(repr=False)
+
+    def copy_files(self, chosen: Collection[str] | np.ndarray, folder: Path) -> int:
+        """Write the chosen patients' files, byte for byte, as `folder/<id>.psv`.
+
+        Args:
+          chosen: ids, or a bool mask `[patients]`.
+          folder: is made if absent.
+
+        Returns:
+          How many there were.
+
+        Raises:
+          UserError: the source has changed meanwhile: a chosen patient is no longer in it.
+          ValueError: an id that is none of the patients'.
+        """
+        if isinstance(chosen, np.ndarray) and chosen.dtype == bool:
+            wanted = {self.patients.ids[i] for i in np.flatnonzero(chosen).tolist()}
+        else:
+            wanted = {str(id) for id in chosen}
+        if unknown := wanted.difference(self.patients.ids):
+            raise ValueError(f"no patient {min(unknown)!r}")
+        folder.mkdir(parents=True, exist_ok=True)
+        left = set(wanted)
+        for member in self.source.members() if wanted else ():
+            if member.id in left:
+                (folder / f"{member.id}.psv").write_bytes(member.content)
+                left.remove(member.id)
+                if not left:
+                    break
+        if left:
+            raise UserError(
+                f"{self.path}: has changed meanwhile, patient {min(left)!r} is gone; start anew"
+            )
+        return len(wanted)
+
+
+def read_patients(
+    path: Path | str,
+    *,
+    recursive: bool = True,
+    skip_bad: bool = False,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    jobs: int | None = None,
+) -> PatientTable:
+    """Read a folder or an archive of `.psv` files.
+
+    Args:
+      path: a folder, `.tar.gz`, `.tar` or `.zip`.
+      recursive: look into a folder's folders too.
+      skip_bad: go on without files that `parse_psv` objects to.
+      cache: a private folder where the result is kept, found again by the content of the source. A
+        table with bad files is not kept.
+      progress: is told now and then how much of the source is read, and its size.
+      jobs: threads that parse; by default what suits the machine.
+
+    Returns:
+      The patients, sorted by id.
+
+    Raises:
+      UserError: what `open_source`, `Source.members` and `parse_psv` object to.
+    """
+    source = open_source(Path(path), recursive=recursive)
+    if cache is None:
+        return read_source(source, skip_bad=skip_bad, progress=progress, jobs=jobs)
+    kept = cache_file(cache, _content_hash(source))
+    found = read_cached(kept)
+    if found is not None:
+        return PatientTable(found[0], found[1], 0, found[2], source.path, source)
+    table = read_source(source, skip_bad=skip_bad, progress=progress, jobs=jobs)
+    if not table.skipped:
+        write_cached(kept, table.patients, table.notes, table.fingerprint)
+    return table
+
+
+def read_source(
+    source: Source,
+    *,
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    jobs: int | None = None,
+) -> PatientTable:
+    """Read the patients of a source; arguments, result and errors as for `read_patients`."""
+    stays: dict[str, Stay] = {}
+    digests: dict[str, bytes] = {}
+    bad: list[UserError] = []
+    notes: Counter[str] = Counter()
+    first: dict[str, str] = {}
+
+    def take(members: list[Member], parsed: list[Stay | UserError]) -> None:
+        for member, stay in zip(members, parsed, strict=True):
+            digests[member.id] = _digest(member.content)
+            if isinstance(stay, UserError):
+                if not skip_bad:
+                    raise UserError(f"{source.place}{stay}; --skip-bad goes on without it")
+                bad.append(stay)
+                continue
+            stays[member.id] = stay
+            for note in stay.notes:
+                notes[note] += 1
+                first.setdefault(note, member.name)
+        if progress is not None:
+            progress(members[-1].position, source.size)
+
+    pending: deque[tuple[list[Member], Future[list[Stay | UserError]]]] = deque()
+    pool = ThreadPoolExecutor(jobs, "psv")
+    try:
+        for members in _blocks(source):
+            files = [(member.name, member.content) for member in members]
+            pending.append((members, pool.submit(parse_block, files)))
+            if len(pending) > 4:  # unparsed files must not pile up
+                members, future = pending.popleft()
+                take(members, future.result())
+        for members, future in pending:
+            take(members, future.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if not stays:
+        raise UserError(f"{source.place}{bad[0]}; no file of {len(bad)} can be read")
+    told = [
+        f"{note} ({count} {'file' if count == 1 else 'files'}, such as {first[note]})"
+        for note, count in notes.items()
+    ]
+    if bad:
+        left_out = "1 bad file is" if len(bad) == 1 else f"{len(bad)} bad files are"
+        told.append(f"{left_out} left out, such as {bad[0]}")
+    fingerprint = _combined(digests).hex()
+    return PatientTable(_joined(stays), tuple(told), len(bad), fingerprint, source.path, source)
+
+
+def _blocks(source: Source) -> Iterator[list[Member]]:
+    """The files of a source, several at a time."""
+    block: list[Member] = []
+    size = 0
+    for member in source.members():
+        block.append(member)
+        size += len(member.content)
+        if size >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def _joined(stays: dict[str, Stay]) -> Patients:
+    """The stays in the order of their ids, one after another."""
+    ids = tuple(sorted(stays))
+    ordered = [stays[id] for id in ids]
+    return Patients(
+        values=np.concatenate([stay.values for stay in ordered]),
+        starts=np.cumsum([0, *(len(stay.values) for stay in ordered)]),
+        first=np.array([stay.first for stay in ordered], np.int32),
+        onset=np.array([stay.onset for stay in ordered], np.int32),
+        statics=np.stack([stay.statics for stay in ordered]),
+        ids=ids,
+    )
+
+
+def _content_hash(source: Source) -> bytes:
+    """Hash of an archive's bytes, or of all files of a folder."""
+    if source.path is not None and source.path.is_file():
+        with source.path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").digest()
+    return _combined({member.id: _digest(member.content) for member in source.members()})
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _combined(digests: dict[str, bytes]) -> bytes:
+    whole = hashlib.blake2b(digest_size=16)
+    for id in sorted(digests):
+        whole.update(f"{id}\n".encode() + digests[id])
+    return whole.digest()

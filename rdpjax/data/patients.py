@@ -1,0 +1,92 @@
+"""Patients in memory: stays of different lengths, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Patients:
+    """Hourly readings of many patients, on one grid of whole hours each.
+
+    Attributes:
+      values: float32 `[rows, variables]`, clinical units, NaN where nothing was measured; a row
+        is an hour, a patient's rows are consecutive and none is left out.
+      starts: int64 `[patients + 1]`: patient i has the rows `starts[i]:starts[i + 1]`, 1 or more.
+      first: int32 `[patients]`: the hour in intensive care (`ICULOS`) of the first row, 1 or more.
+      onset: int32 `[patients]`: how many rows stand before the label turns positive; -1 if it
+        never does. From there on it is positive.
+      statics: float32 `[patients, statics]`, NaN where missing.
+      ids: one identifier a patient.
+
+    Examples:
+      >>> two = Patients(np.zeros((5, 1), np.float32), np.array([0, 2, 5]), np.array([1, 1]),
+      ...                np.array([-1, 1]), np.zeros((2, 1), np.float32), ("a", "b"))
+      >>> len(two), two.stays.tolist(), two.labels.tolist()
+      (2, [2, 3], [0, 0, 0, 1, 1])
+      >>> two.take(np.array([1])).hours.tolist()
+      [1, 2, 3]
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    first: np.ndarray
+    onset: np.ndarray
+    statics: np.ndarray
+    ids: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def stays(self) -> np.ndarray:
+        """Length of each stay in hours, int64 `[patients]`."""
+        return np.diff(self.starts)
+
+    @property
+    def row(self) -> np.ndarray:
+        """Number of each row within its stay, from 0, int64 `[rows]`."""
+        return np.arange(len(self.values)) - np.repeat(self.starts[:-1], self.stays)
+
+    @property
+    def hours(self) -> np.ndarray:
+        """Hour in intensive care of each row (`ICULOS`), int64 `[rows]`."""
+        return self.row + np.repeat(self.first, self.stays)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """0 or 1 for each row, int8 `[rows]`."""
+        onset = np.repeat(self.onset, self.stays)
+        return ((onset >= 0) & (self.row >= onset)).astype(np.int8)
+
+    def blocks(self, size: int = 2048) -> Iterator[Patients]:
+        """The patients in order, at most `size` at a time, without a copy."""
+        for a in range(0, len(self), size):
+            b = min(a + size, len(self))
+            rows = slice(self.starts[a], self.starts[b])
+            yield Patients(
+                self.values[rows],
+                self.starts[a : b + 1] - self.starts[a],
+                self.first[a:b],
+                self.onset[a:b],
+                self.statics[a:b],
+                self.ids[a:b],
+            )
+
+    def take(self, chosen: np.ndarray) -> Patients:
+        """The patients of the given indices (or bool mask), in that order."""
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        stays = self.stays[chosen]
+        starts = np.concatenate([[0], np.cumsum(stays)])
+        rows = np.arange(starts[-1]) + np.repeat(self.starts[:-1][chosen] - starts[:-1], stays)
+        return Patients(
+            self.values[rows],
+            starts,
+            self.first[chosen],
+            self.onset[chosen],
+            self.statics[chosen],
+            tuple(self.ids[i] for i in chosen.tolist()),
+        )

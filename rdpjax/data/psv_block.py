@@ -1,0 +1,146 @@
+"""Read many patients' files at once: plain ones all together, the others one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from rdpjax.data.psv import MOST_BYTES, Header, parse_header, parse_psv
+from rdpjax.data.psv_stay import HOUR, HOURLY, LABEL, STATIC, Stay, static_fits
+from rdpjax.data.records import BOM
+from rdpjax.data.sepsis import COLUMNS, LONGEST, MISSING, SEPARATOR, STATICS
+from rdpjax.errors import UserError
+
+_PLAIN = b"0123456789.-eENan|\n"
+
+
+def parse_block(files: Sequence[tuple[str, bytes]]) -> list[Stay | UserError]:
+    """Read files, each a name for messages and its bytes.
+
+    Files of one header that hold nothing but numbers and `NaN` are converted as one table. Whatever
+    that table cannot be told from the file (gaps, repeats, faults of any kind) goes to `parse_psv`.
+
+    Returns:
+      For each file what `parse_psv` gives, or the error that it raises.
+
+    Examples:
+      >>> good, bad = parse_block([("a", b"ICULOS|SepsisLabel\\n2|0\\n3|1\\n"), ("b", b"")])
+      >>> good.first, good.onset, str(bad)[:20]
+      (2, 1, 'b: the file is empty')
+    """
+    found: list[Stay | UserError | None] = [None] * len(files)
+    alike: dict[bytes, list[tuple[int, bytes]]] = {}
+    for i, (_, content) in enumerate(files):
+        head, body = _split(content)
+        if body:
+            alike.setdefault(head, []).append((i, body))
+    for head, members in alike.items():
+        stays = _parse_alike(head, [body for _, body in members])
+        for (i, _), stay in zip(members, stays, strict=True):
+            found[i] = stay
+    return [
+        _carefully(content, name) if stay is None else stay
+        for stay, (name, content) in zip(found, files, strict=True)
+    ]
+
+
+def _split(content: bytes) -> tuple[bytes, bytes]:
+    """Header and body of a plain file; an empty body for any other."""
+    if len(content) > MOST_BYTES:
+        return b"", b""
+    content = content.removeprefix(BOM).replace(b"\r\n", b"\n").rstrip(b"\n")
+    head, _, body = content.partition(b"\n")
+    odd = (
+        body.translate(None, _PLAIN)
+        or body[:1] == b"\n"
+        or b"\n\n" in body
+        or b"-n" in body.lower()
+    )
+    return (b"", b"") if odd or not body else (head, body + b"\n")
+
+
+def _parse_alike(head: bytes, bodies: list[bytes]) -> list[Stay | None]:
+    """The stays of bodies under one header; None where a closer look is needed."""
+    unknown: list[Stay | None] = [None] * len(bodies)
+    try:
+        header = parse_header(head.decode())
+        rows = _numbers(b"".join(bodies), header)
+    except (ValueError, pa.ArrowInvalid):
+        return unknown
+    stays = np.array([body.count(b"\n") for body in bodies])
+    if len(rows) != stays.sum():
+        return unknown
+    starts = np.concatenate([[0], np.cumsum(stays)[:-1]])
+    least = np.fmin.reduceat(rows[:, STATIC], starts)
+    greatest = np.fmax.reduceat(rows[:, STATIC], starts)
+    with np.errstate(over="ignore"):  # and looked for at once
+        values = rows[:, HOURLY].astype(np.float32)
+        statics = least.astype(np.float32)
+    hours, labels = rows[:, HOUR], rows[:, LABEL]
+    first, last = hours[starts], hours[starts + stays - 1]
+    inner = np.ones(len(rows), bool)
+    inner[starts] = False
+    rising = np.diff(hours, prepend=0) == 1
+    falling = np.diff(labels, prepend=0) < 0
+    plain = (
+        ~np.logical_or.reduceat(np.isinf(values).any(1), starts)
+        & ~np.isinf(statics).any(1)
+        & ~np.logical_or.reduceat(~((labels == 0) | (labels == 1)) | (inner & falling), starts)
+        & np.logical_and.reduceat(rising | ~inner, starts)
+        & (first % 1 == 0)
+        & (first >= 1)
+        & (last <= LONGEST)
+        & ((least == greatest) | np.isnan(least)).all(1)
+        & _fit(least)
+    )
+    ill = np.add.reduceat(labels, starts)
+    return [
+        Stay(
+            values[start : start + stay],
+            int(first[i]),
+            int(stay - ill[i]) if ill[i] else -1,
+            statics[i],
+            header.notes,
+        )
+        if plain[i]
+        else None
+        for i, (start, stay) in enumerate(zip(starts.tolist(), stays.tolist(), strict=True))
+    ]
+
+
+def _numbers(body: bytes, header: Header) -> np.ndarray:
+    """The cells as float64 `[rows, 41]`, NaN where missing or absent."""
+    names = [str(i) for i in range(len(header.names))]
+    present = [str(at) for at in header.positions if at is not None]
+    table = pyarrow.csv.read_csv(
+        pa.BufferReader(body),
+        # The files of other blocks are read at the same time: no threads within this one.
+        pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(body) + 1),
+        pyarrow.csv.ParseOptions(delimiter=SEPARATOR, quote_char=False),
+        pyarrow.csv.ConvertOptions(
+            include_columns=present,
+            column_types={name: pa.float64() for name in present},
+            null_values=["", MISSING, "nan"],
+        ),
+    )
+    rows = np.full((table.num_rows, len(COLUMNS)), np.nan)
+    for column, at in enumerate(header.positions):
+        if at is not None:
+            rows[:, column] = table[str(at)].to_numpy()
+    return rows
+
+
+def _fit(statics: np.ndarray) -> np.ndarray:
+    """Whether each row of static values may stand in a file."""
+    columns = zip(STATICS, statics.T, strict=True)
+    return np.all([static_fits(name, column) for name, column in columns], axis=0)
+
+
+def _carefully(content: bytes, name: str) -> Stay | UserError:
+    try:
+        return parse_psv(content, name)
+    except UserError as error:
+        return error

@@ -1,0 +1,190 @@
+"""Where patients' `.psv` files lie: a folder, or an archive that is read without being unpacked.
+
+Nothing is written to disk and no member's path is ever used as one: its last part names the
+patient, nothing more.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from typing import BinaryIO, NamedTuple
+
+from rdpjax.data.psv import MOST_BYTES
+from rdpjax.errors import UserError
+
+_ID = re.compile(r"\w[\w.-]*")
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # gzip, bzip2, xz
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+
+
+class Member(NamedTuple):
+    """One file: its name for messages, its patient, its bytes, and how far the source is read."""
+
+    name: str
+    id: str
+    content: bytes
+    position: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set of patients' files, read anew whenever it is asked for.
+
+    Attributes:
+      path: the folder or archive; None for files that are made, not read.
+      place: what precedes a file's name in messages.
+      size: what `position` of the last file comes near to, for a progress bar.
+      files: reads them, in any order.
+    """
+
+    path: Path | None
+    place: str
+    size: int
+    files: Callable[[], Iterator[Member]]
+
+    def members(self) -> Iterator[Member]:
+        """The files, one by one; a file longer than `MOST_BYTES` is cut one byte above that.
+
+        Raises:
+          UserError: no such file at all, two of one patient, a name that is no patient's, a damaged
+            or locked archive.
+        """
+        names: dict[str, str] = {}
+        for member in self.files():
+            if not _ID.fullmatch(member.id):
+                raise UserError(
+                    f"{self.place}{member.name}: names no patient; use letters, digits, '_' and '-'"
+                )
+            if member.id in names:
+                raise UserError(
+                    f"{self.place}{member.name}: patient {member.id!r} has another file, "
+                    f"{names[member.id]}; keep one of them"
+                )
+            names[member.id] = member.name
+            yield member
+        if not names:
+            raise UserError(
+                f"{self.path}: no .psv file in it; name the folder or archive that has them"
+            )
+
+
+def open_source(path: Path, *, recursive: bool = True) -> Source:
+    """Find out what `path` is, by its bytes rather than by its name.
+
+    Args:
+      path: a folder, or a `.tar`, `.tar.gz` (also bz2, xz) or `.zip`.
+      recursive: look into a folder's folders too. Of an archive, all members are read anyway.
+
+    Raises:
+      UserError: no such path, one that cannot be read, a folder with files only where they are not
+        looked for, or a file that is no such archive.
+    """
+    try:
+        if path.is_dir():
+            found = sorted(path.rglob("*") if recursive else path.iterdir())
+            files = [file for file in found if _is_psv(file.relative_to(path)) and file.is_file()]
+            if not files and not recursive and any(map(_is_psv, path.rglob("*"))):
+                raise UserError(
+                    f"{path}: its .psv files lie in folders of it; give --recursive, or name one"
+                )
+            size = sum(file.stat().st_size for file in files)
+            return Source(path, f"{path}/", size, lambda: _in_folder(path, files))
+        with path.open("rb") as file:
+            start = file.read(512)
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such folder or archive; check the path") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check its rights") from None
+    reader: Callable[[BinaryIO], Iterator[Member]]
+    if start[:4] in (b"PK\3\4", b"PK\5\6"):
+        reader = _in_zip
+    elif start.startswith(_PACKED) or start[257:262] == b"ustar":
+        reader = _in_tar
+    else:
+        raise UserError(
+            f"{path}: is neither a folder nor a .tar.gz, .tar or .zip; name the folder of .psv "
+            "files or an archive of it"
+        )
+    return Source(path, f"{path}: ", size, lambda: _in_archive(path, reader))
+
+
+def _is_psv(name: PurePath) -> bool:
+    # A Mac leaves a hidden companion beside each file of an archive.
+    return name.suffix.lower() == ".psv" and not re.search(r"(^|/)\.[^./]", name.as_posix())
+
+
+def _in_folder(folder: Path, files: list[Path]) -> Iterator[Member]:
+    position = 0
+    for file in files:
+        try:
+            with file.open("rb") as opened:
+                content = opened.read(MOST_BYTES + 1)
+        except OSError as error:
+            raise UserError(
+                f"{file}: cannot be read ({error.strerror}); check its rights"
+            ) from None
+        position += len(content)
+        yield Member(str(file.relative_to(folder)), file.stem, content, position)
+
+
+def _in_archive(path: Path, reader: Callable[[BinaryIO], Iterator[Member]]) -> Iterator[Member]:
+    try:
+        with path.open("rb") as file:
+            yield from reader(file)
+    except _DAMAGE:
+        raise UserError(
+            f"{path}: the archive is cut off or damaged, or holds no files; fetch it again"
+        ) from None
+
+
+def _in_tar(file: BinaryIO) -> Iterator[Member]:
+    with tarfile.open(fileobj=file, mode="r:*") as archive:
+        for info in archive:
+            name = PurePosixPath(info.name)
+            if _is_psv(name) and info.isfile():
+                opened = archive.extractfile(info)
+                assert opened is not None  # it is a file
+                content = opened.read(MOST_BYTES + 1)
+                yield Member(_shown(info.name), name.stem, content, file.tell())
+        # tarfile takes a damaged header, or the end of a cut file, for the end of the archive; the
+        # check sum of a compressed file is looked at only behind its last byte.
+        rest = archive.fileobj
+        assert rest is not None
+        rest.seek(archive.offset)
+        if rest.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError
+        while rest.read(2**20):
+            pass
+
+
+def _in_zip(file: BinaryIO) -> Iterator[Member]:
+    with zipfile.ZipFile(file) as archive:
+        position = 0
+        for info in archive.infolist():
+            name = PurePosixPath(info.filename)
+            position += info.compress_size
+            if not _is_psv(name) or info.is_dir():
+                continue
+            if info.flag_bits & 1:
+                raise UserError(f"{file.name}: the archive has a password; unpack it first")
+            try:
+                with archive.open(info) as opened:
+                    content = opened.read(MOST_BYTES + 1)
+            except NotImplementedError:
+                raise UserError(
+                    f"{file.name}: {_shown(info.filename)} is packed in a way that is not known "
+                    "here; pack it as .tar.gz"
+                ) from None
+            yield Member(_shown(info.filename), name.stem, content, position)
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else repr(name)
