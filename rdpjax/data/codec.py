@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rdpjax.data.runs import run_features
 from rdpjax.data.schema import Categorical, Numeric, Schema
 
 
@@ -83,18 +84,19 @@ def histogram(schema: Schema, cells: np.ndarray) -> np.ndarray:
       float64 vector of length `sum(column.bins) + 1`; its last entry is the number of rows.
 
     Guarantees:
-      A row adds exactly one 1 per column and one 1 to the count: L2 norm sqrt(columns + 1),
-      whatever its values. No rows give zeros.
+      A row adds each column's weight (1 unless the schema says otherwise) to one bin of the column
+      and 1 to the count: L2 norm `sensitivity(schema)`, whatever its values. No rows give zeros.
     """
     parts = []
     for j, column in enumerate(schema.columns):
-        parts.append(np.bincount(np.minimum(cells[:, j], column.bins - 1), minlength=column.bins))
+        bins = np.minimum(cells[:, j], column.bins - 1)
+        parts.append(column.weight * np.bincount(bins, minlength=column.bins))
     return np.concatenate([*parts, [len(cells)]]).astype(float)
 
 
 def sensitivity(schema: Schema) -> float:
     """The most that one record can move `histogram`, in L2 norm."""
-    return float(np.sqrt(len(schema.columns) + 1))
+    return float(np.sqrt(1 + sum(column.weight**2 for column in schema.columns)))
 
 
 def project(counts: np.ndarray, total: float) -> np.ndarray:
@@ -125,7 +127,7 @@ def marginals_from(schema: Schema, noisy: np.ndarray, deviation: float) -> Margi
     records = max(float(noisy[-1]), float(schema.minimum_records))
     shares, halves, start = [], [], 0
     for column in schema.columns:
-        counts = noisy[start : start + column.bins]
+        counts = noisy[start : start + column.bins] / column.weight
         start += column.bins
         if isinstance(column, Numeric) and column.within == "halves":
             halves.append(float(np.clip(counts[-1] / records, 0, 1)))
@@ -198,6 +200,12 @@ class Codec:
         """The widest column's number of codes: the networks' feature axis."""
         return max(self.widths)
 
+    @property
+    def given(self) -> int | None:
+        """Position of the column that networks are conditioned on, if there is one."""
+        given = self.schema.given
+        return None if given is None else self.schema.position(given)
+
     def code_shares(self) -> np.ndarray:
         """Noisy share of every code, (columns, width); 0 beyond a column's own width."""
         table = np.zeros((len(self.groups), self.width))
@@ -210,20 +218,28 @@ class Codec:
 
         Feature k of a code is sqrt(2) cos(pi k u) / k with u the middle of the code's interval of
         the noisy distribution function. A network on them learns smooth dependence from few
-        parameters; the jagged part of a column (heaping) is in its marginal already.
+        parameters; the jagged part of a column (heaping) is in its marginal already. Levels in
+        runs have those of `rdpjax.data.runs` instead.
 
         Args:
-          order: how many features, k = 1 to `order`.
+          order: how many features of a code: k = 1 to `order`, or the first of its run features.
 
         Returns:
-          float32 (columns, width, order); 0 beyond a column's own width.
+          float32 (columns, width, order); 0 beyond a column's own width, and where a column has
+          fewer features.
         """
         shares = self.code_shares()
         ranks = np.cumsum(shares, axis=1) - shares / 2
         k = np.arange(1, order + 1)
         waves = np.sqrt(2) * np.cos(np.pi * k * ranks[..., None]) / k
         exists = np.arange(self.width) < np.asarray(self.widths)[:, None]
-        return np.where(exists[..., None], waves, 0.0).astype(np.float32)
+        features = np.where(exists[..., None], waves, 0.0).astype(np.float32)
+        for j, column in enumerate(self.schema.columns):
+            if isinstance(column, Categorical) and column.runs:
+                table = run_features(column, shares[j, : column.cells])[:, :order]
+                features[j] = 0
+                features[j, : column.cells, : table.shape[1]] = table
+        return features
 
     def encode(self, cells: np.ndarray) -> np.ndarray:
         """Codes of cells, uint8, both (rows, columns)."""

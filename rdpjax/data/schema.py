@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from rdpjax.errors import UserError, nearest
 
 Within = Literal["start", "uniform", "halves"]
@@ -65,19 +67,53 @@ class Numeric:
         """Histogram bins: the cells, and one for "not whole" where halves are modelled."""
         return self.cells + (self.within == "halves")
 
+    @property
+    def weight(self) -> float:
+        """Of its histogram, as `Categorical.weight`."""
+        return 1.0
+
 
 @dataclass(frozen=True)
 class Categorical:
-    """A column with a public list of levels, in the order of the data dictionary."""
+    """A column with a public list of levels, in the order of the data dictionary.
+
+    Attributes:
+      name: the column's name.
+      levels: what a value can be.
+      source: where the levels come from.
+      runs: lengths of the consecutive runs of ordered levels that the levels fall into: (1, 10) is
+        a level apart, then ten ordered ones. Empty where nothing is known about order.
+      scale: each level's place on a scale that the runs share (hours, say), so that levels of
+        different runs can be the same place; empty for 0, 1, 2, ... within each run.
+      weight: how many times as precisely as others its histogram is measured: it counts as much
+        against the sensitivity.
+    """
 
     name: str
     levels: tuple[int | str, ...]
     source: str = ""
+    runs: tuple[int, ...] = ()
+    scale: tuple[float, ...] = ()
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(self.levels))
-        if not 2 <= len(self.levels) <= 255 or len(set(self.levels)) != len(self.levels):
-            raise UserError(f"schema column {self.name!r}: needs 2 to 255 distinct levels")
+        for name in ("levels", "runs", "scale"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        where, count = f"schema column {self.name!r}", len(self.levels)
+        if not 2 <= count <= 255 or len(set(self.levels)) != count:
+            raise UserError(f"{where}: needs 2 to 255 distinct levels")
+        whole = all(type(length) is int and length >= 1 for length in self.runs)
+        if self.runs and not (whole and sum(self.runs) == count):
+            raise UserError(
+                f"{where}: runs must be 1 or more each and add up to the {count} levels"
+            )
+        if self.scale and not self.runs:
+            raise UserError(f"{where}: a scale needs runs; give runs = [{count}] for a single one")
+        finite = all(isinstance(v, int | float) and math.isfinite(v) for v in self.scale)
+        if self.scale and not (finite and len(self.scale) == count):
+            raise UserError(f"{where}: scale needs one finite number for each of {count} levels")
+        if not 0 < self.weight <= 100:
+            raise UserError(f"{where}: weight must lie above 0 and not above 100")
 
     @property
     def cells(self) -> int:
@@ -98,11 +134,15 @@ class Schema:
     Attributes:
       name: name of the data set.
       columns: modelled columns, in the order of the networks' positions.
-      label: name of the column that the labeler predicts; a `Categorical` with two levels.
+      label: name of the column that holds the label; a `Categorical`, with two levels unless
+        `positive` is given.
       less: pairs (a, b): generated rows should have a < b. Real rows are never dropped for it.
       unit_of_privacy: what one record is, in words ("one row = one person").
       records: the number of records, if public; None keeps it private.
       minimum_records: a public floor for the noisy record count.
+      given: name of the `Categorical` that generators draw first, from its noisy share, and that
+        networks are conditioned on; None for no such column.
+      positive: levels of the label that mean "positive"; empty for its second one.
 
     Examples:
       >>> s = Schema("toy", (Numeric("x", "m", 0, 9), Categorical("y", (0, 1))), label="y")
@@ -119,6 +159,8 @@ class Schema:
     unit_of_privacy: str = "one row = one person"
     records: int | None = None
     minimum_records: int = 500
+    given: str | None = None
+    positive: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(self.columns))
@@ -127,13 +169,38 @@ class Schema:
             raise UserError(f"schema {self.name!r}: a column name stands twice")
         if self.minimum_records < 1:
             raise UserError(f"schema {self.name!r}: minimum_records must be 1 or more")
-        label = self.column(self.label)
-        if not isinstance(label, Categorical) or label.cells != 2:
-            raise UserError(f"schema {self.name!r}: label {self.label!r} needs exactly two levels")
+        object.__setattr__(self, "positive", tuple(self.positive))
+        self._check_label()
+        if self.given is not None and not isinstance(self.column(self.given), Categorical):
+            raise UserError(f"schema {self.name!r}: given {self.given!r} must be a categorical")
         for pair in self.less:
             for name in pair:
                 if not isinstance(self.column(name), Numeric):
                     raise UserError(f"schema {self.name!r}: rule on {name!r}, which is no number")
+
+    def _check_label(self) -> None:
+        where, label = f"schema {self.name!r}: label {self.label!r}", self.column(self.label)
+        if not isinstance(label, Categorical) or (label.cells != 2 and not self.positive):
+            raise UserError(f"{where} needs exactly two levels, or say which are positive")
+        for level in self.positive:
+            if level not in label.levels:
+                raise UserError(f"{where} has no level {level!r}; see positive")
+        if len(set(self.positive)) == label.cells:
+            raise UserError(f"{where}: every level is positive; leave one out")
+
+    @property
+    def is_positive(self) -> np.ndarray:
+        """Which of the label's levels mean "positive", bool (levels,).
+
+        Examples:
+          >>> y = Categorical("y", ("well", "ill", "dead"))
+          >>> Schema("s", (y,), label="y", positive=("ill", "dead")).is_positive.tolist()
+          [False, True, True]
+        """
+        label = self.column(self.label)
+        assert isinstance(label, Categorical)  # as checked above
+        positive = self.positive or label.levels[1:]
+        return np.array([level in positive for level in label.levels])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -151,17 +218,18 @@ class Schema:
         return self.columns[self.position(name)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for TOML; None is left out, as TOML has none."""
+        """Plain values for TOML; what is None or not known is left out."""
         head = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "columns"
         }
         head["less"] = [list(pair) for pair in self.less]
+        head["positive"] = list(self.positive) or None
         columns = []
         for column in self.columns:
             kind = "numeric" if isinstance(column, Numeric) else "categorical"
             fields = dataclasses.asdict(column)
-            if isinstance(column, Categorical):
-                fields["levels"] = list(column.levels)
+            lists = {k: list(v) for k, v in fields.items() if isinstance(v, tuple)}
+            fields = {k: v for k, v in (fields | lists).items() if v != []}
             columns.append({"kind": kind, **fields})
         return {k: v for k, v in head.items() if v is not None} | {"columns": columns}
 

@@ -1,0 +1,304 @@
+"""From a row of the patient table to a patient: hours filled in from noisy profiles.
+
+The second level of the codec, without a network. The row says how often a variable is measured
+and at what mean level; which hours they are follows the panel's noisy rates, and a reading is the
+level plus a residual that persists from hour to hour. Everything is post-processing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from rdpjax.data.hour_profiles import MONITORED, PANEL_OF, PANELS, Profiles
+from rdpjax.data.hour_values import ADMISSION_EDGES, Values, value_weights
+from rdpjax.data.patient_table import (
+    ADMISSIONS,
+    AGES,
+    COUNTS,
+    LENGTHS,
+    LEVELS,
+    OFFSETS,
+    STATUSES,
+    TAILS,
+    stay_levels,
+)
+from rdpjax.data.patients import Patients
+from rdpjax.data.sepsis import LONGEST, VARIABLES
+
+CELLS = 2**18
+"""Patients times hours that are filled in at once."""
+KNOTS = 512
+"""Places at which the distribution function of generated scores is kept."""
+_EDGES = np.array([-2.6, *LEVELS[1:], 2.6])
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How codes become patients.
+
+    Attributes:
+      hours: how many hours of a record are modelled.
+      values: noisy histograms.
+      profiles: noisy times, spreads and persistence.
+      knots: quantiles of the generated scores of each variable, `[34, KNOTS]`; None before they
+        are fitted.
+    """
+
+    hours: int
+    values: Values
+    profiles: Profiles
+    knots: np.ndarray | None = None
+
+    def fitted(self, codes: np.ndarray, rng: np.random.Generator) -> Filling:
+        """With the quantiles of scores generated from `codes`; post-processing.
+
+        Readings weigh as they do in the histograms that their ranks are read off.
+        """
+        found: list[list[np.ndarray]] = [[] for _ in VARIABLES]
+        weights: list[list[np.ndarray]] = [[] for _ in VARIABLES]
+        for part in self.parts(codes):
+            stays, _ = self._stays(part, rng)
+            scores = self._scores(part, stays, rng)
+            weight = value_weights((~np.isnan(scores)).sum(axis=1), self.hours)
+            for j in range(len(VARIABLES)):
+                patient, row = np.nonzero(~np.isnan(scores[:, :, j]))
+                found[j].append(scores[patient, row, j])
+                weights[j].append(weight[patient, j])
+        knots = [
+            _quantiles(np.concatenate(scores), np.concatenate(weight))
+            for scores, weight in zip(found, weights, strict=True)
+        ]
+        return replace(self, knots=np.array(knots))
+
+    def parts(self, codes: np.ndarray) -> Iterator[np.ndarray]:
+        """Rows, few at a time where hours are many: arrays of hours are what takes room."""
+        size = max(1, CELLS // self.hours)
+        for start in range(0, len(codes), size):
+            yield codes[start : start + size]
+
+    def patients(self, codes: np.ndarray, rng: np.random.Generator) -> Patients:
+        """Patients of rows of the table.
+
+        Args:
+          codes: `[patients, 75]`, levels of `patient_schema(hours)`.
+          rng: consumed the same way for the same codes.
+
+        Returns:
+          Patients with ids `0`, `1`, ...; hours after the modelled ones hold NaN.
+        """
+        if self.knots is None:
+            raise ValueError("fit the quantiles of the scores first")
+        stays, onset = self._stays(codes, rng)
+        scores = self._scores(codes, stays, rng)
+        jitter = rng.random(scores.shape, np.float32)
+        starts = np.concatenate([[0], np.cumsum(stays)])
+        values = np.full((starts[-1], len(VARIABLES)), np.nan, np.float32)
+        patient, row = np.nonzero(np.arange(self.hours) < stays[:, None])
+        target = starts[patient] + row
+        for j in range(len(VARIABLES)):
+            values[target, j] = self._readings(j, scores[patient, row, j], jitter[patient, row, j])
+        offset = _within(OFFSETS, LONGEST + 1, codes[:, 6], rng.random(len(codes)))
+        return Patients(
+            values,
+            starts,
+            np.minimum(offset, LONGEST + 1 - stays).astype(np.int32),
+            onset.astype(np.int32),
+            self._statics(codes, rng),
+            tuple(map(str, range(len(codes)))),
+        )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything in arrays, for `from_arrays`."""
+        assert self.knots is not None
+        values = {
+            f"values/{v.name}": s for v, s in zip(VARIABLES, self.values.variables, strict=True)
+        }
+        return values | {
+            "hours": np.array(self.hours),
+            "knots": self.knots,
+            "lengths": self.values.lengths,
+            "ages": self.values.ages,
+            "admissions": self.values.admissions,
+            "odds": self.profiles.odds,
+            "within": self.profiles.within,
+            "lag": self.profiles.lag,
+            "correlation": self.profiles.correlation,
+        }
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, np.ndarray]) -> Filling:
+        """The inverse of `to_arrays`; KeyError where one is missing."""
+        variables = tuple(arrays[f"values/{variable.name}"] for variable in VARIABLES)
+        return Filling(
+            int(arrays["hours"]),
+            Values(variables, arrays["lengths"], arrays["ages"], arrays["admissions"]),
+            Profiles(arrays["odds"], arrays["within"], arrays["lag"], arrays["correlation"]),
+            arrays["knots"],
+        )
+
+    # -- length of stay and onset ---------------------------------------------------------------
+
+    def _stays(self, codes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Length of stay and row of onset (-1 for never), consistent with the column `stay`."""
+        levels = stay_levels(self.hours)
+        status = np.array([STATUSES.index(s) for s, _ in levels])[codes[:, 0]]
+        place = np.array([i for _, i in levels])[codes[:, 0]]
+        first = np.array(LENGTHS)[place]
+        end = np.array([*LENGTHS[1:], LONGEST + 1])[place]
+        first = np.where(status == 1, np.maximum(first, self.hours + 1), first)
+        edges = np.concatenate([[0.0], np.cumsum(self.values.lengths + 1e-9)])
+        low, high = edges[first - 1], edges[end - 1]
+        drawn = np.searchsorted(edges, low + rng.random(len(codes)) * (high - low), "right")
+        stays = np.clip(drawn, first, end - 1)
+        # A positive patient whose row says "no sepsis" here has one drawn among the other tails.
+        code = np.where(codes[:, 1] > 0, codes[:, 1] - 1, rng.integers(0, len(TAILS), len(codes)))
+        tail = np.minimum(_within(TAILS, LONGEST + 1, code, rng.random(len(codes))), stays)
+        onset = stays - tail
+        onset = np.where(status == 2, np.minimum(onset, self.hours - 1), onset)
+        onset = np.where(status == 1, np.maximum(onset, self.hours), onset)
+        return stays, np.where(status == 0, -1, onset)
+
+    def _statics(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Age, gender, units and hours before admission, float32 `[patients, 5]`."""
+        n = len(codes)
+        out = np.full((n, 5), np.nan, np.float32)
+        edges = np.concatenate([[0.0], np.cumsum(self.values.ages + 1e-9)])
+        bins = np.array([*AGES, len(self.values.ages)])
+        place = np.maximum(codes[:, 2].astype(int) - 1, 0)
+        low, high = edges[bins[place]], edges[bins[place + 1]]
+        age = np.searchsorted(edges, low + rng.random(n) * (high - low), "right") - 1
+        age = np.clip(age, bins[place], bins[place + 1] - 1)
+        out[:, 0] = np.where(codes[:, 2] > 0, np.where(age >= 90, 100, age), np.nan)
+        out[:, 1] = np.where(codes[:, 3] > 0, codes[:, 3] - 1.0, np.nan)
+        out[:, 2] = np.where(codes[:, 4] > 0, codes[:, 4] == 1, np.nan)
+        out[:, 3] = np.where(codes[:, 4] > 0, codes[:, 4] == 2, np.nan)
+        out[:, 4] = np.where(codes[:, 5] > 0, 0.0 - self._before(codes[:, 5], rng), np.nan)
+        return out
+
+    def _before(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Hours in hospital before intensive care, drawn from the noisy histogram in a bin."""
+        edges = np.concatenate([[0.0], np.cumsum(self.values.admissions + 1e-9)])
+        ends = np.searchsorted(ADMISSION_EDGES, [*ADMISSIONS, ADMISSION_EDGES[-1]], "left")
+        place = np.maximum(codes.astype(int) - 1, 0)
+        low, high = edges[ends[place]], edges[ends[place + 1]]
+        cell = np.searchsorted(edges, low + rng.random(len(codes)) * (high - low), "right") - 1
+        cell = np.clip(cell, ends[place], ends[place + 1] - 1)
+        # In hundredths of an hour, from the first in the cell to the last.
+        a = np.ceil(ADMISSION_EDGES[cell] * 100 - 1e-6)
+        b = np.ceil(ADMISSION_EDGES[cell + 1] * 100 - 1e-6)
+        return (a + np.floor(rng.random(len(codes)) * (b - a))) / 100
+
+    # -- readings -------------------------------------------------------------------------------
+
+    def _scores(self, codes: np.ndarray, stays: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Normal scores of all readings, float32 `[patients, hours, 34]`, NaN where none is."""
+        lengths = np.minimum(stays, self.hours)
+        counts = self._counts(codes, lengths, rng)
+        taken = self._taken(counts, lengths, rng)
+        level = self._levels(codes, rng)
+        residuals = self._residuals(len(codes), rng)
+        number = np.maximum(counts, 1)[:, None]
+        kept = np.where(taken, residuals, 0)
+        kept -= kept.sum(axis=1, keepdims=True, dtype=np.float32) / number
+        # Taking out the mean of n took out a share of the variance, most of it if they persist.
+        scores = level[:, None] + kept
+        return np.where(taken, scores, np.nan).astype(np.float32)
+
+    def _counts(
+        self, codes: np.ndarray, lengths: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Measured hours of each variable, int `[patients, 34]`, none above the length."""
+        out = np.zeros((len(codes), len(VARIABLES)), np.int64)
+        bins = [first for first in COUNTS if first <= self.hours]
+        for j, variable in enumerate(VARIABLES):
+            code = codes[:, 7 + 2 * j].astype(int)
+            dense = variable.panel == "monitor"
+            place = np.maximum(code - 1, 0) + (0 if dense else 1)
+            place = np.minimum(place, len(bins) - 1)
+            # A bin that reaches past the end of the stay is cut there.
+            last = np.minimum(np.array([*bins[1:], self.hours + 1])[place] - 1, lengths)
+            first = np.minimum(np.array(bins)[place], last)
+            number = first + np.floor(rng.random(len(codes)) * (last - first + 1)).astype(int)
+            number = lengths - number if dense else number
+            out[:, j] = np.where(code > 0, np.clip(number, 1, lengths), 0)
+        return out
+
+    def _taken(
+        self, counts: np.ndarray, lengths: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Which hours are measured, bool `[patients, hours, 34]`: the first in a random order.
+
+        Variables of a panel share the order, which follows the panel's odds (Gumbel's trick): with
+        so many hours to choose, what is chosen nearly always or hardly ever is so here.
+        """
+        n = len(counts)
+        there = np.arange(self.hours) < lengths[:, None]
+        gumbel = -np.log(rng.standard_exponential((n, self.hours, len(PANELS)), np.float32))
+        order = gumbel + np.log(self.profiles.odds[:, : self.hours].T).astype(np.float32)
+        order = np.where(there[..., None], order, -np.inf)
+        rank = np.argsort(np.argsort(-order, axis=1), axis=1)
+        taken: np.ndarray = rank[:, :, PANEL_OF] < counts[:, None]
+        return taken
+
+    def _levels(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Mean normal score of each variable, `[patients, 34]`, anywhere in its bin."""
+        code = codes[:, 8::2].astype(int)
+        # Measured by one column, never by the other: any level will do.
+        spare = rng.integers(0, len(LEVELS), code.shape)
+        place = np.where(code > 0, code - 1, spare)
+        low, high = _EDGES[place], _EDGES[place + 1]
+        return low + rng.random(code.shape) * (high - low)
+
+    def _residuals(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Autoregressive residuals, float32 `[patients, hours, 34]`."""
+        noise = rng.standard_normal((n, self.hours, len(VARIABLES)), np.float32)
+        monitored = np.array(MONITORED)
+        noise[:, :, monitored] = noise[:, :, monitored] @ self._root.T.astype(np.float32)
+        lag = self.profiles.lag.astype(np.float32)
+        fresh = np.sqrt(1 - lag**2)
+        for t in range(1, self.hours):
+            noise[:, t] = lag * noise[:, t - 1] + fresh * noise[:, t]
+        return noise * np.sqrt(self.profiles.within).astype(np.float32)
+
+    @cached_property
+    def _root(self) -> np.ndarray:
+        return np.linalg.cholesky(self.profiles.correlation)
+
+    def _readings(self, j: int, scores: np.ndarray, jitter: np.ndarray) -> np.ndarray:
+        """Values of scores: by rank among the generated scores, from the noisy histogram."""
+        assert self.knots is not None
+        variable, share = VARIABLES[j], self.values.variables[j] + 1e-12
+        seen = ~np.isnan(scores)
+        rank = np.interp(scores[seen], self.knots[j], np.linspace(1e-9, 1 - 1e-9, KNOTS))
+        edges = np.concatenate([[0.0], np.cumsum(share) / share.sum()])
+        cell = np.clip(np.searchsorted(edges, rank, "right") - 1, 0, len(share) - 1)
+        start = np.rint(variable.edges / variable.step + 0.5).astype(int)
+        steps = start[cell] + np.floor(jitter[seen] * (start[cell + 1] - start[cell]))
+        out = np.full(scores.shape, np.nan, np.float32)
+        out[seen] = np.clip(steps * variable.step, variable.low, variable.high)
+        return out
+
+
+def _within(
+    firsts: tuple[int, ...], end: int, place: np.ndarray, uniforms: np.ndarray
+) -> np.ndarray:
+    """Whole numbers anywhere in the bins `place`."""
+    bins = np.array([*firsts, end])
+    drawn: np.ndarray = bins[place] + np.floor(uniforms * (bins[place + 1] - bins[place]))
+    return drawn.astype(int)
+
+
+def _quantiles(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`KNOTS` weighted quantiles of the scores; normal ones where scores are few."""
+    if len(scores) < KNOTS:
+        return np.linspace(-2.6, 2.6, KNOTS)
+    order = np.argsort(scores)
+    ranks = np.cumsum(weights[order])
+    quantiles: np.ndarray = np.interp(
+        np.linspace(0, 1, KNOTS), ranks / ranks[-1], scores[order].astype(float)
+    )
+    return quantiles + np.arange(KNOTS) * 1e-9  # increasing, for np.interp

@@ -1,0 +1,244 @@
+"""From records to the table: what is asked of them, in which order, and what one can change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from rdpjax import pipeline
+from rdpjax.config import MARGINALS, Config, load_config
+from rdpjax.data import forms
+from rdpjax.data.codec import Codec, Marginals, histogram, sensitivity
+from rdpjax.data.filling import Filling
+from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm, TableForm
+from rdpjax.data.hour_profiles import BOUND
+from rdpjax.data.hour_values import values_sensitivity
+from rdpjax.data.patients import Patients
+from rdpjax.data.schema import Schema
+from rdpjax.dpsgd import clipping, ghost
+from rdpjax.dpsgd.keys import Roots
+from rdpjax.errors import UserError
+from rdpjax.generator import make_context
+from rdpjax.pipeline import fit, make_plans, target_of
+from rdpjax.privacy.events import Event
+from rdpjax.privacy.ledger import Ledger
+
+Odd = Callable[[str, int, int], Patients]
+Join = Callable[[Sequence[Patients]], Patients]
+
+KINDS = ("constant", "alternating", "random", "sparse", "empty", "borders", "wild", "simulated")
+NAMES = (*PATIENT_ACCESSES, MARGINALS)
+
+
+class Stop(Exception):
+    """The run has come as far as the test wants."""
+
+
+@cache
+def config() -> Config:
+    return load_config("sepsis.toml")
+
+
+def run(patients: Patients, ledger: Ledger | None = None) -> None:
+    settings = config()
+    fit(
+        settings,
+        PatientForm(settings.max_hours, settings.label),
+        patients,
+        plans=make_plans(settings),
+        roots=Roots.make(1),
+        ledger=ledger or Ledger(target=target_of(settings)),
+    )
+
+
+# -- what is asked, and in which order ------------------------------------------------------------
+
+
+def test_a_table_is_its_records(toy_schema: Schema, toy_frame: pd.DataFrame) -> None:
+    form = TableForm(toy_schema)
+
+    def never(name: str, vector: Any) -> Any:
+        raise AssertionError("a table needs nothing measured")
+
+    assert form.accesses == {} and form.measure(toy_frame, never) is None
+    cells = form.cells(toy_frame, None)
+    assert cells.shape == (len(toy_frame), len(toy_schema.columns))
+
+
+def test_a_form_is_refused_when_it_is_made() -> None:
+    with pytest.raises(UserError, match="max_hours is 0"):
+        PatientForm(0)
+
+
+def test_what_is_declared_is_what_is_measured(crowd: Patients, hours: int) -> None:
+    form, asked = PatientForm(hours), []
+
+    def access(name: str, vector: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+        asked.append(name)
+        return vector(), 0.0
+
+    filling = form.measure(crowd, access)
+    assert asked == list(form.accesses) == ["values", "profiles"]
+    assert form.accesses == {"values": values_sensitivity(), "profiles": BOUND}
+    assert isinstance(filling, Filling) and filling.knots is None
+    assert (form.cells(crowd, filling) < [c.cells for c in form.schema.columns]).all()
+
+
+def test_nothing_is_known_of_patients_but_the_noisy_vectors(crowd: Patients) -> None:
+    """Whatever the patients are, the same noisy vectors give the same filling."""
+    rng = np.random.default_rng(0)
+    noise: dict[str, np.ndarray] = {}
+
+    def access(name: str, vector: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+        size = vector().shape
+        return noise.setdefault(name, rng.normal(0, 30, size)), 30.0
+
+    first, second = (
+        PatientForm(24).measure(some, access) for some in (crowd, crowd.take(np.array([3, 1])))
+    )
+    assert first is not None and second is not None
+    for a, b in zip(first.values.variables, second.values.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name in ("odds", "within", "lag", "correlation"):
+        np.testing.assert_array_equal(getattr(first.profiles, name), getattr(second.profiles, name))
+
+
+def test_every_entry_is_made_before_its_vector_is_summed(
+    cohort: Patients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, seen = Ledger(target=target_of(config())), []
+
+    def watched(function: Callable[..., np.ndarray], stop: bool = False) -> Any:
+        def called(*args: Any) -> np.ndarray:
+            seen.append([event.stage for event in ledger.events])
+            if stop:
+                raise Stop
+            return function(*args)
+
+        return called
+
+    monkeypatch.setattr(forms, "values_vector", watched(forms.values_vector))
+    monkeypatch.setattr(forms, "profiles_vector", watched(forms.profiles_vector))
+    monkeypatch.setattr(pipeline, "histogram", watched(histogram, stop=True))
+    with pytest.raises(Stop):
+        run(cohort, ledger)
+    assert seen == [["values"], ["values", "profiles"], [*NAMES]]
+    bounds = [event.clip_norm for event in ledger.events]
+    assert bounds == [values_sensitivity(), BOUND, sensitivity(PatientForm(24).schema)]
+    assert all(event.noise_multiplier > 0 for event in ledger.events)
+
+
+def keys_of(patients: Patients, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The key of each measurement's noise, in order."""
+    found: list[bytes] = []
+    measure = pipeline.measure
+
+    def watched(vector: Any, event: Event, key: Any, open_entry: Any) -> Any:
+        found.append(np.asarray(key).tobytes())
+        if event.stage == MARGINALS:
+            raise Stop
+        return measure(vector, event, key, open_entry)
+
+    monkeypatch.setattr(pipeline, "measure", watched)
+    with pytest.raises(Stop):
+        run(patients)
+    return found
+
+
+def test_every_measurement_has_a_key_of_its_own(
+    cohort: Patients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(set(keys_of(cohort, monkeypatch))) == len(NAMES)
+
+
+def test_one_key_for_all_is_seen(cohort: Patients, monkeypatch: pytest.MonkeyPatch) -> None:
+    derive = pipeline.derive
+    monkeypatch.setattr(pipeline, "derive", lambda root, *rest: derive(root, "one", "noise"))
+    assert len(set(keys_of(cohort, monkeypatch))) == 1
+
+
+# -- one patient, through all of it ---------------------------------------------------------------
+
+
+@cache
+def network() -> tuple[Any, Any, float]:
+    """Loss and parameters of the autoregressive stage, away from its start, and its C."""
+    settings, schema = config(), PatientForm(24).schema
+    context = make_context(settings, schema, Marginals.uniform(schema, 1000.0), {})
+    stage = settings.stages["autoregressive"]
+    training = stage.training(context)
+    params, loss = training.objective(jax.jit(training.init)(jax.random.key(0)))
+    leaves, form = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [
+        leaf + jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    return loss, jax.tree.unflatten(form, moved), stage.clip_norm
+
+
+@cache
+def summed(clip: Any, rows: int) -> Any:
+    loss, _, bound = network()
+    keys = jax.random.split(jax.random.key(2), rows)
+    return jax.jit(
+        lambda params, codes, valid: clip(loss, params, codes, valid, keys, bound).gradient
+    )
+
+
+ROWS = 8
+
+
+def clipped_sum(codes: np.ndarray, clip: Any = clipping.clipped_sum) -> np.ndarray:
+    """The sum of clipped gradients over patients, flat, float64; padded to one shape."""
+    valid = np.arange(ROWS) < len(codes)
+    padded = np.zeros((ROWS, codes.shape[1]), np.uint8)
+    padded[: len(codes)] = codes
+    gradient = summed(clip, ROWS)(network()[1], jnp.asarray(padded), jnp.asarray(valid))
+    return np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(gradient)])
+
+
+@pytest.mark.parametrize("clip", [clipping.clipped_sum, ghost.clipped_sum], ids=["vmap", "ghost"])
+def test_a_patient_moves_every_sum_by_no_more_than_declared_however_long_the_stay(
+    odd: Odd, join: Join, cohort: Patients, clip: Any
+) -> None:
+    """One file more, or the same patient's with a stay ten times as long: noise hides either."""
+    form, others = PatientForm(24), cohort.take(np.arange(ROWS - 1))
+    filling = form.measure(cohort, lambda name, vector: (vector(), 0.0))
+    bound, norms = network()[2], []
+    before = clipped_sum(form.cells(others, filling), clip)
+    counted = histogram(form.schema, form.cells(others, filling))
+    patients = [odd(kind, 33, i) for i, kind in enumerate(KINDS)]
+    patients += [odd(kind, 330, i) for i, kind in enumerate(KINDS)]
+    for one in patients:
+        codes = form.cells(join([others, one]), filling)
+        np.testing.assert_array_equal(codes[:-1], form.cells(others, filling))
+        moved = histogram(form.schema, codes) - counted
+        assert np.linalg.norm(moved) <= sensitivity(form.schema)
+        norms.append(float(np.linalg.norm(clipped_sum(codes, clip) - before)))
+    assert max(norms) <= bound, "rounding of the two sums included"
+    assert max(norms) > 0.9 * bound, "clipping is what holds them: the test is no idle one"
+
+
+def test_without_clipping_the_check_fails(odd: Odd, cohort: Patients, join: Join) -> None:
+    loss, params, bound = network()
+    form = PatientForm(24)
+    filling = form.measure(cohort, lambda name, vector: (vector(), 0.0))
+    (codes,) = form.cells(odd("alternating", 330, 0), filling)
+    gradient = jax.jit(jax.grad(loss))(params, jnp.asarray(codes), jax.random.key(0))
+    norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
+    assert norm > bound
+
+
+def test_held_to_the_codec_the_table_is_what_networks_read(cohort: Patients) -> None:
+    form = PatientForm(24)
+    filling = form.measure(cohort, lambda name, vector: (vector(), 0.0))
+    cells = form.cells(cohort, filling)
+    codec = Codec.make(form.schema, Marginals.uniform(form.schema, 1000.0))
+    np.testing.assert_array_equal(codec.encode(cells), cells)
