@@ -19,6 +19,7 @@ import pandas as pd
 
 from rdpjax.config import Config
 from rdpjax.data.codec import Codec, Marginals
+from rdpjax.data.filling import Filling
 from rdpjax.data.schema import Numeric, Schema
 from rdpjax.dpsgd.keys import as_key, derive
 from rdpjax.models.vae import log_prior
@@ -27,6 +28,7 @@ from rdpjax.tilt import Tilt, fit_tilt
 
 BLOCK = 8192
 POOL = 150_000
+FILLED = 16_384  # patients that the distribution of generated readings is read off
 FEATURES = 8  # cosines of a code's rank that networks see
 DRAWS = 4  # the first draw, and at most three more of a row that breaks a rule
 
@@ -42,6 +44,7 @@ class Generator:
       artefacts: what each stage released.
       offset: added to the labeler's logits, so that the label's share is the noisy one.
       tilt: multipliers; None before they are fitted.
+      filling: how a row of the table becomes a patient; None where it is a record itself.
     """
 
     config: Config
@@ -50,65 +53,95 @@ class Generator:
     artefacts: Mapping[str, Any]
     offset: float = 0.0
     tilt: Tilt | None = None
+    filling: Filling | None = None
 
     @cached_property
     def context(self) -> Context:
         return make_context(self.config, self.schema, self.marginals, self.artefacts)
 
     def fitted(self, root: bytes) -> Generator:
-        """With label offset and tilt fitted on a pool of generated records; post-processing."""
+        """With all that is fitted on a pool of generated records; post-processing."""
         blocks = [self._candidates(root, "pool", i) for i in range(-(-POOL // BLOCK))]
         codes = np.concatenate([codes for codes, _, _ in blocks])
         ready = self
         if self.config.label_source == "labeler":
             logits = np.concatenate([self._label_logits(codes) for codes, _, _ in blocks])
             offset = _offset(logits, self.context.label_share)
-            uniforms = _uniforms(root, "pool-labels", 0, logits.shape)
-            codes[:, self._label] = uniforms < _sigmoid(logits + offset)
             ready = replace(self, offset=offset)
-        return replace(ready, tilt=fit_tilt(codes, self.context.codec.code_shares()))
+            uniforms = _uniforms(root, "pool-labels", 0, logits.shape)
+            codes[:, self._label] = ready._labels(logits, uniforms)
+        tilt = self._tilt(codes)
+        ready = replace(ready, tilt=tilt)
+        if self.filling is None:
+            return ready
+        uniforms = np.concatenate([spare for _, _, spare in blocks])[:, 1]
+        sample = codes[tilt.accept(codes, uniforms)][:FILLED]
+        filling = self.filling.fitted(sample, _random(root, "pool-filling", 0))
+        return replace(ready, filling=filling)
 
-    def rows(self, root: bytes, count: int) -> Iterator[pd.DataFrame]:
-        """Canonical frames that together hold `count` records, in the order of their blocks."""
+    def _tilt(self, codes: np.ndarray) -> Tilt:
+        """Towards the noisy shares; where a column is given, no closer than their noise."""
+        codec = self.context.codec
+        if codec.given is None:
+            return fit_tilt(codes, codec.code_shares())
+        noise = self.marginals.deviation / self.marginals.records
+        slack = np.array([noise / column.weight for column in self.schema.columns])
+        return fit_tilt(codes, codec.code_shares(), slack=slack, last=codec.given)
+
+    def rows(self, root: bytes, count: int) -> Iterator[Any]:
+        """Records, `count` in all, in the order of their blocks: frames, or patients."""
+        if self.filling is None:
+            yield from self.tables(root, count)
+            return
         block = 0
         while count > 0:
-            frame = self._block(root, block).iloc[:count]
-            count -= len(frame)
+            codes = self._block(root, block).astype(np.uint8)  # every column is categorical
+            # Filled in whole, then cut: what a patient is must not depend on how many are wanted.
+            for i, part in enumerate(self.filling.parts(codes)):
+                patients = self.filling.patients(part, _random(root, "filling", (block << 16) | i))
+                yield patients.take(np.arange(min(count, len(patients))))
+                count -= min(count, len(patients))
+                if count == 0:
+                    return
             block += 1
-            if len(frame):
-                yield frame
 
-    def _block(self, root: bytes, block: int) -> pd.DataFrame:
+    def tables(self, root: bytes, count: int) -> Iterator[pd.DataFrame]:
+        """Canonical frames that together hold `count` rows of the table."""
+        for values in self._accepted(root, count):
+            yield self.context.codec.frame(values)
+
+    def _accepted(self, root: bytes, count: int) -> Iterator[np.ndarray]:
+        """Values (rows, columns) of the candidates that are kept, block by block."""
+        block = 0
+        while count > 0:
+            values = self._block(root, block)[:count]
+            count -= len(values)
+            block += 1
+            if len(values):
+                yield values
+
+    def _block(self, root: bytes, block: int) -> np.ndarray:
         codes, values, uniforms = self._candidates(root, "rows", block)
         if self.config.label_source == "labeler":
-            chance = _sigmoid(self._label_logits(codes) + self.offset)
-            codes[:, self._label] = uniforms[:, 0] < chance
-        values[:, self._label] = codes[:, self._label]
-        if self.tilt is not None:
-            values = values[self.tilt.accept(codes, uniforms[:, 1])]
-        return self.context.codec.frame(values)
+            codes[:, self._label] = self._labels(self._label_logits(codes), uniforms[:, 0])
+            values[:, self._label] = codes[:, self._label]
+        return values if self.tilt is None else values[self.tilt.accept(codes, uniforms[:, 1])]
 
     def _candidates(
         self, root: bytes, purpose: str, block: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Codes (BLOCK, columns), their values, and two spare uniforms a row."""
-        draws, labels = self._draw(as_key(derive(root, "sample", purpose, block)))
-        draws = np.asarray(draws).astype(np.uint8)
-        columns = len(self.schema.columns)
-        uniforms = _uniforms(root, f"{purpose}-values", block, (DRAWS, BLOCK, columns, 2))
+        draws = np.asarray(self._draw(as_key(derive(root, "sample", purpose, block))))
+        uniforms = _uniforms(root, f"{purpose}-values", block, (*draws.shape, 2))
         codec = self.context.codec
         codes = draws[0].copy()
-        codes[:, self._label] = np.asarray(labels)
         values = codec.decode(codes, uniforms[0])
-        ruled = sorted({self.schema.position(n) for pair in self.schema.less for n in pair})
-        for again in range(1, DRAWS):
+        for again in range(1, len(draws)):
             broken = self._breaks_rule(values)
-            if not ruled or not broken.any():
+            if not broken.any():
                 break
-            for j in ruled:
-                codes[broken, j] = draws[again][broken, j]
-            redrawn = codec.decode(codes[broken], uniforms[again][broken])
-            values[np.ix_(broken.nonzero()[0], np.array(ruled))] = redrawn[:, ruled]
+            codes[broken] = draws[again][broken]
+            values[broken] = codec.decode(codes[broken], uniforms[again][broken])
         return codes, values, _uniforms(root, f"{purpose}-spare", block, (BLOCK, 2))
 
     def _breaks_rule(self, values: np.ndarray) -> np.ndarray:
@@ -119,25 +152,13 @@ class Generator:
 
     @cached_property
     def _draw(self) -> Any:
-        """Jitted: a key to DRAWS draws of every column, and labels, from one batch of logits."""
+        """Jitted: a key to uint8 codes (draws, BLOCK, columns); one draw where there is no rule."""
         name, stage = [
             (name, stage) for name, stage in self.config.stages.items() if hasattr(stage, "emit")
         ][-1]
         emit = stage.emit(self.context)
-        artefact = self.artefacts[name]
-        last = jnp.asarray(self.context.codec.widths)[None, None] - 1
-
-        def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            emit_key, draw_key = jax.random.split(key)
-            logits, labels = emit(artefact, emit_key, BLOCK)
-            # By the inverse distribution function: one uniform a draw, where Gumbel noise takes
-            # `width`. Rounding may pass a column's last code, hence the minimum.
-            edges = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
-            uniforms = jax.random.uniform(draw_key, (DRAWS, *logits.shape[:2], 1))
-            codes = (uniforms >= edges[None]).sum(axis=-1)
-            return jnp.minimum(codes, last), labels
-
-        return jax.jit(draw)
+        artefact, draws = self.artefacts[name], DRAWS if self.schema.less else 1
+        return jax.jit(lambda key: emit(artefact, key, BLOCK, draws).astype(jnp.uint8))
 
     @cached_property
     def _label_logits(self) -> Any:
@@ -146,6 +167,11 @@ class Generator:
         context = self.context
         jitted = jax.jit(lambda codes: stage.logits(context, artefact, codes))
         return lambda codes: np.asarray(jitted(jnp.asarray(codes)), np.float64)
+
+    def _labels(self, logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Codes of the label, drawn from the labeler's logits; it has two."""
+        positive: np.ndarray = uniforms < _sigmoid(logits + self.offset)
+        return positive == self.schema.is_positive[1]
 
     @property
     def _label(self) -> int:
@@ -158,7 +184,7 @@ def make_context(
     """What stages may know, from the noisy marginals and earlier artefacts."""
     codec = Codec.make(schema, marginals, config.max_codes)
     prior = log_prior(codec.code_shares(), codec.widths)
-    share = float(marginals.shares[schema.position(schema.label)][1])
+    share = float(marginals.shares[schema.position(schema.label)][schema.is_positive].sum())
     features = codec.code_features(FEATURES)
     return Context(codec, config.stages, artefacts, prior, features, share)
 
@@ -188,8 +214,12 @@ def collapse_warnings(frame: pd.DataFrame, schema: Schema, marginals: Marginals)
 
 
 def _uniforms(root: bytes, purpose: str, block: int, shape: tuple[int, ...]) -> np.ndarray:
+    return _random(root, purpose, block).random(shape)
+
+
+def _random(root: bytes, purpose: str, block: int) -> np.random.Generator:
     high, low = (int(word) for word in derive(root, "sample", purpose, block))
-    return np.random.Generator(np.random.Philox(key=(high << 32) | low)).random(shape)
+    return np.random.Generator(np.random.Philox(key=(high << 32) | low))
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -40,13 +40,24 @@ class Tilt:
 
 
 def fit_tilt(
-    codes: np.ndarray, shares: np.ndarray, *, sweeps: int = 40, cap: float = 5.0, least: float = 0.3
+    codes: np.ndarray,
+    shares: np.ndarray,
+    *,
+    slack: np.ndarray | None = None,
+    last: int | None = None,
+    sweeps: int = 40,
+    cap: float = 5.0,
+    least: float = 0.3,
 ) -> Tilt:
     """Fit multipliers by proportional fitting on a pool of generated records.
 
     Args:
       codes: the pool, (rows, columns).
       shares: noisy share of every code, (columns, width).
+      slack: how far the share of a column's codes may stay from the noisy one, (columns,): the
+        standard deviation of the noise, say. With many columns, following the noise of all wears
+        the pool out. None for not at all.
+      last: a column that is fitted after all others, whatever the effective sample size.
       sweeps: passes over the columns at most.
       cap: largest weight, in units of the mean before capping; bounds the work of rejection.
       least: fitting stops before the effective sample size falls below this share of the pool.
@@ -59,28 +70,53 @@ def fit_tilt(
       (3.0, 0.75)
     """
     rows, columns = codes.shape
+    slack = np.zeros(columns) if slack is None else slack
     multipliers = np.zeros(shares.shape)
     logs = np.zeros(rows)
     weights, log_cap = _capped(logs, cap)
+
+    def fit(j: int, room: float) -> None:
+        """One column's multipliers, to within `room` of its shares."""
+        nonlocal logs, weights, log_cap
+        found = np.bincount(codes[:, j], weights, minlength=shares.shape[1])
+        wanted = np.clip(found, shares[j] - room, shares[j] + room)
+        step = np.log(np.maximum(wanted, 1e-9) / np.maximum(found, 1e-9))
+        step = np.where(found > 0, np.clip(step, -1, 1), 0)
+        step = np.clip(multipliers[j] + step, -_LIMIT, _LIMIT) - multipliers[j]
+        multipliers[j] += step
+        logs = logs + step[codes[:, j]]
+        weights, log_cap = _capped(logs, cap)
+
     for _ in range(sweeps):
         before, before_logs = multipliers.copy(), logs
-        logs = logs.copy()
         for j in range(columns):
-            current = np.bincount(codes[:, j], weights, minlength=shares.shape[1])
-            step = np.log(np.maximum(shares[j], 1e-9) / np.maximum(current, 1e-9))
-            step = np.where(current > 0, np.clip(step, -1, 1), 0)
-            step = np.clip(multipliers[j] + step, -_LIMIT, _LIMIT) - multipliers[j]
-            multipliers[j] += step
-            logs += step[codes[:, j]]
-            weights, log_cap = _capped(logs, cap)
+            fit(j, slack[j])
         if _effective(weights) < least:
-            multipliers, logs = before, before_logs
+            part = _largest_part(before_logs, logs, cap, least)
+            multipliers = before + part * (multipliers - before)
+            logs = before_logs + part * (logs - before_logs)
             weights, log_cap = _capped(logs, cap)
             break
         if np.abs(multipliers - before).max() < 1e-4:
             break
+    if last is not None:
+        for _ in range(sweeps):
+            fit(last, 0.0)
     kept = np.exp(np.minimum(logs - log_cap, 0)).mean()
     return Tilt(multipliers, log_cap, _effective(weights), float(kept))
+
+
+def _largest_part(before: np.ndarray, after: np.ndarray, cap: float, least: float) -> float:
+    """The part of a sweep that can be gone without wearing the pool out, by bisection.
+
+    With many columns a single sweep may go too far; none of it would leave the pool as it was.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        weights, _ = _capped(before + middle * (after - before), cap)
+        low, high = (low, middle) if _effective(weights) < least else (middle, high)
+    return low
 
 
 def _capped(logs: np.ndarray, cap: float) -> tuple[np.ndarray, float]:

@@ -15,6 +15,7 @@ from rdpjax import generator as module
 from rdpjax.config import Config
 from rdpjax.data.codec import Marginals, encode_cells, histogram, marginals_from
 from rdpjax.data.schema import Schema
+from rdpjax.dpsgd.keys import as_key
 from rdpjax.generator import Generator, collapse_warnings
 
 ROOT, OTHER = bytes(32), bytes(31) + b"\x01"
@@ -162,6 +163,22 @@ def test_labels_of_the_generator_where_it_is_asked_for(
     assert frame["ill"].mean() == pytest.approx(marginals.shares[3][1], abs=0.015)
     low, high = frame["low"] < 6, frame["low"] > 12
     assert frame["ill"][high].mean() == pytest.approx(frame["ill"][low].mean(), abs=0.05)
+
+
+def test_the_label_may_be_any_level(untilted: Generator, marginals: Marginals) -> None:
+    """The first level positive: the labeler's logits are for it, at its own noisy share."""
+    schema = dataclasses.replace(untilted.schema, positive=(0,))
+    frame = drawn(dataclasses.replace(untilted, schema=schema).fitted(ROOT), 20_000)
+    assert frame["ill"].mean() == pytest.approx(marginals.shares[3][1], abs=0.015)
+    low, high = frame["low"] < 6, frame["low"] > 12
+    assert frame["ill"][high].mean() < frame["ill"][low].mean() - 0.2
+
+
+def test_without_rules_there_is_one_draw(untilted: Generator) -> None:
+    free = dataclasses.replace(untilted, schema=dataclasses.replace(untilted.schema, less=()))
+    key = jnp.zeros(2, jnp.uint32)
+    assert untilted._draw(as_key(key)).shape == (module.DRAWS, module.BLOCK, 4)
+    assert free._draw(as_key(key)).shape == (1, module.BLOCK, 4)
 
 
 def test_a_level_of_noisy_share_zero_is_rare(untilted: Generator, marginals: Marginals) -> None:

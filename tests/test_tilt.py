@@ -87,6 +87,18 @@ def test_one_record_cannot_stand_for_many() -> None:
     assert weights[-1] / weights.sum() < 0.05
 
 
+def test_a_sweep_that_goes_too_far_is_gone_in_part() -> None:
+    """Many columns, each a little off: all of it would wear the pool out, none of it be a waste."""
+    codes = pool(5_000, [[0.5, 0.5]] * 60)
+    tilt = fit_tilt(codes, np.array([[0.35, 0.65]] * 60))
+    assert 0.3 <= tilt.effective < 0.32
+    weights = np.exp(
+        np.minimum(tilt.log_multipliers[np.arange(60), codes].sum(axis=1) - tilt.log_cap, 0)
+    )
+    found = (weights @ codes / weights.sum()).mean()
+    assert found > 0.53, "nearer to what is wanted"
+
+
 def test_a_code_of_noisy_share_zero_becomes_rare() -> None:
     codes = pool(20_000, [[0.4, 0.4, 0.2]])
     tilt = fit_tilt(codes, np.array([[0.5, 0.5, 0.0]]))

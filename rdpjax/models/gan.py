@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from rdpjax.models.layers import Conv1d, Dense, PositionDense
 from rdpjax.models.vae import INPUT_SCALE
@@ -24,26 +24,28 @@ SoftRecord = Float[Array, "*batch columns width"]
 
 @dataclass(frozen=True)
 class Generator:
-    """Noise and a label to a latent: an affine map per label plus a learned residual.
+    """Noise and a class to a latent: an affine map per class plus a learned residual.
 
     Attributes:
       noise: noise dimensions, at least `latent`.
       latent: the decoder's latent dimensions.
       hidden: width of the residual network.
+      known: how many numbers say the class to the residual network.
     """
 
     noise: int = 64
     latent: int = 32
     hidden: int = 64
+    known: int = 2
 
     def init(
         self,
         key: jax.Array,
-        means: Float[Array, "2 latent"],
-        roots: Float[Array, "2 latent latent"],
+        means: Float[Array, "maps latent"],
+        roots: Float[Array, "maps latent latent"],
     ) -> Params:
-        """Parameters that start at N(means[y], roots[y] roots[y]^T) for label y."""
-        sample = jnp.zeros((self.noise + 2,))
+        """Parameters that start at N(means[y], roots[y] roots[y]^T) for map y."""
+        sample = jnp.zeros((self.noise + self.known,))
         return {
             "mean": means,
             "root": roots,
@@ -51,13 +53,17 @@ class Generator:
         }
 
     def __call__(
-        self, params: Params, noise: Float[Array, "batch noise"], label: Int[Array, " batch"]
+        self,
+        params: Params,
+        noise: Float[Array, "batch noise"],
+        which: Float[Array, "batch maps"],
+        known: Float[Array, "batch known"],
     ) -> Latent:
-        which = jax.nn.one_hot(label, 2)
-        # Both labels' maps, then a choice: a gather of matrices would scatter in the gradient.
+        """Latents from noise, the map that each starts from (a one-hot), and what is known."""
+        # All maps, then a choice: a gather of matrices would scatter in the gradient.
         affine = jnp.einsum("yij,bj->byi", params["root"], noise[:, : self.latent])
         affine = ((affine + params["mean"][None]) * which[..., None]).sum(axis=1)
-        seen = jnp.concatenate([noise, which], axis=-1)
+        seen = jnp.concatenate([noise, known], axis=-1)
         bent: jax.Array = self._residual.apply({"params": params["residual"]}, seen)  # type: ignore
         return affine + bent
 

@@ -10,7 +10,7 @@ from rdpjax.models.vae import INPUT_SCALE
 
 
 class Labeler(nn.Module):
-    """Features of a record to the logit of the label's second level; starts at zero.
+    """Features of a record to the logit of the label's positive level; starts at zero.
 
     Attributes:
       label: position of the label's own column, which is never looked at.

@@ -89,6 +89,22 @@ class PositionDense(nn.Module):
         return y + jnp.broadcast_to(bias, y.shape)
 
 
+def draw_codes(
+    key: jax.Array, logits: Float[Array, "*batch width"], draws: int | None = None
+) -> Int[Array, "..."]:
+    """Draws from softmaxes by the inverse distribution function: codes (draws, *batch).
+
+    One uniform a draw, where Gumbel noise takes `width`. Rounding may carry a uniform past the
+    last code that has a chance, hence the minimum. Without `draws`, one draw, of shape (*batch).
+    """
+    edges = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
+    last = (edges < edges[..., -1:]).sum(axis=-1)
+    shape = (() if draws is None else (draws,)) + last.shape
+    uniforms = jax.random.uniform(key, (*shape, 1))
+    edges, last = (jnp.broadcast_to(x, shape + x.shape[last.ndim :]) for x in (edges, last))
+    return jnp.minimum((uniforms >= edges).sum(axis=-1), last)
+
+
 def one_hot(codes: Int[Array, "*batch length"], width: int) -> Float[Array, "*batch length width"]:
     """Codes as float32 one-hots; a code at or above `width` gives zeros."""
     return jax.nn.one_hot(codes, width, dtype=jnp.float32)

@@ -48,7 +48,8 @@ class Decoder(nn.Module):
     """Latent to every column's weights of its features.
 
     Between latent and heads every column has `channels` numbers and no more. That bottleneck, not
-    a wide hidden layer, is what noise leaves room for.
+    a wide hidden layer, is what noise leaves room for. What is given, if anything, goes into the
+    bottleneck beside the latent, and straight to every column's head.
     """
 
     channels: int
@@ -56,11 +57,19 @@ class Decoder(nn.Module):
     order: int
 
     @nn.compact
-    def __call__(self, z: Latent) -> Float[Array, "*batch columns order"]:
+    def __call__(
+        self, z: Latent, known: Float[Array, "*batch order"] | None = None
+    ) -> Float[Array, "*batch columns order"]:
         z = z * jnp.broadcast_to(fading(z.shape[-1]), z.shape)
+        if known is not None:
+            z = jnp.concatenate([z, known], axis=-1)
         x = Dense(self.columns * self.channels)(z)
         x = x.reshape(*x.shape[:-1], self.columns, self.channels)
         x = x + nn.tanh(Conv1d(self.channels)(x))
+        if known is not None:
+            every = (*x.shape[:-1], known.shape[-1])
+            known = jnp.broadcast_to(known[..., None, :], every)
+            x = jnp.concatenate([x, known.astype(x.dtype)], axis=-1)
         return PositionDense(self.order, scale=0.5)(x)
 
 
@@ -83,6 +92,7 @@ class Vae:
       order: features of a code.
       latent: latent dimensions.
       channels: channels of the convolutions.
+      given: position of the column that the decoder is told, and does not model; None for none.
     """
 
     columns: int
@@ -90,6 +100,7 @@ class Vae:
     order: int
     latent: int = 32
     channels: int = 8
+    given: int | None = None
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters, `{"encoder": ..., "decoder": ...}`."""
@@ -97,7 +108,11 @@ class Vae:
         record = jnp.zeros((self.columns, self.order))
         return {
             "encoder": self._encoder.init(first, record)["params"],
-            "decoder": self._decoder.init(second, jnp.zeros((self.latent,)))["params"],
+            "decoder": self._decoder.init(
+                second,
+                jnp.zeros((self.latent,)),
+                None if self.given is None else jnp.zeros((self.order,)),
+            )["params"],
         }
 
     def encode(
@@ -110,10 +125,28 @@ class Vae:
         return mean, log_variance
 
     def decode(
-        self, decoder: Params, z: Latent, prior: Float[Array, "columns width"], features: Features
+        self,
+        decoder: Params,
+        z: Latent,
+        prior: Float[Array, "columns width"],
+        features: Features,
+        known: Int[Array, "*batch"] | None = None,
     ) -> Logits:
-        """Logits of p(codes | z); `prior` is `log_prior` of the noisy shares."""
-        weights = self._decoder.apply({"params": decoder}, z)
+        """Logits of p(codes | z), or of p(other codes | z, the given column's code).
+
+        Args:
+          decoder: its parameters.
+          z: latents.
+          prior: `log_prior` of the noisy shares; the given column's logits are its prior.
+          features: of the codes.
+          known: codes of the given column, if there is one.
+        """
+        if self.given is None:
+            weights = self._decoder.apply({"params": decoder}, z)
+        else:
+            seen = features[self.given][known] * INPUT_SCALE
+            weights = self._decoder.apply({"params": decoder}, z, seen)
+            features = features.at[self.given].set(0)
         logits = jnp.einsum("...lf,lwf->...lw", weights, features)
         return logits + jnp.broadcast_to(prior, logits.shape)
 
@@ -126,11 +159,18 @@ class Vae:
         features: Features,
         beta: Float[Array, ""] | float = 1.0,
     ) -> Float[Array, ""]:
-        """Negative evidence lower bound of one record, in nats, the KL term weighted by `beta`."""
+        """Negative evidence lower bound of one record, in nats, the KL term weighted by `beta`.
+
+        The likelihood is that of the columns that are not given.
+        """
         mean, log_variance = self.encode(params, codes, features)
         z = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
-        logits = jax.nn.log_softmax(self.decode(params["decoder"], z, prior, features))
-        likelihood = (one_hot(codes, self.width) * logits).sum()
+        known = None if self.given is None else codes[self.given]
+        logits = jax.nn.log_softmax(self.decode(params["decoder"], z, prior, features, known))
+        chances = (one_hot(codes, self.width) * logits).sum(axis=-1)
+        if self.given is not None:
+            chances = chances.at[self.given].set(0)
+        likelihood = chances.sum()
         divergence = 0.5 * (jnp.exp(log_variance) + mean**2 - 1 - log_variance).sum()
         return beta * divergence - likelihood
 

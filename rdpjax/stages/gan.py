@@ -3,6 +3,9 @@
 The discriminator's gradient on real pairs (record, label) is clipped and noised by the engine; its
 gradient on generated pairs is exact, since nothing generated is private. The generator learns
 from the noisy discriminator and the frozen decoder alone: post-processing.
+
+The generator makes a latent for a class that is drawn first, from its noisy share: the label's
+level, or that of the column that the decoder is given.
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ from rdpjax.dpsgd.clipping import Params
 from rdpjax.dpsgd.keys import as_key
 from rdpjax.dpsgd.loop import Metrics
 from rdpjax.models.gan import Discriminator, Generator, straight_through
-from rdpjax.models.layers import code_features, look_up, one_hot
-from rdpjax.models.vae import Vae
+from rdpjax.models.layers import code_features, draw_codes, look_up, one_hot
+from rdpjax.models.vae import INPUT_SCALE, Vae
 from rdpjax.stages.optimiser import AveragedAdam, Trained
 from rdpjax.stages.stage import Artefact, Context, Emit, Training
 
 PRIOR_DRAWS = 20_000
-"""Draws from the decoder's prior that split it by label; post-processing."""
+"""Draws from the decoder's prior that split it by class; post-processing."""
 
 
 class GanState(NamedTuple):
@@ -65,7 +68,7 @@ class GanStage:
 
     def training(self, context: Context) -> Training:
         codec = context.codec
-        label = codec.schema.position(codec.schema.label)
+        column = self._column(context)
         columns, width = len(codec.groups), codec.width
         features = jnp.asarray(context.features)
         generator, model = self._generator(context), Discriminator(self.channels, self.hidden)
@@ -78,19 +81,16 @@ class GanStage:
             return model.apply({"params": params}, seen)  # type: ignore[return-value]
 
         def fake_pairs(params: Params, key: jax.Array) -> jax.Array:
-            """Features of generated pairs, (fakes, columns, order), the drawn label among them."""
-            label_key, noise_key, draw_key = jax.random.split(key, 3)
-            labels = jax.random.bernoulli(label_key, context.label_share, (self.fakes,))
-            noise = jax.random.normal(noise_key, (self.fakes, self.noise))
-            z = generator(params, noise, labels.astype(jnp.int32))
-            logits = self._decode(context, z)
+            """Features of generated pairs, (fakes, columns, order), the drawn class among them."""
+            made_key, draw_key = jax.random.split(key)
+            logits, classes = self._logits(context, params, made_key, self.fakes)
             pairs = straight_through(draw_key, logits, self.temperature)
-            pairs = pairs.at[:, label].set(one_hot(labels.astype(jnp.int32), width))
+            pairs = pairs.at[:, column].set(one_hot(classes, width))
             return look_up(pairs, features)
 
         def init(key: jax.Array) -> GanState:
             prior_key, maker_key, critic_key = jax.random.split(key, 3)
-            means, roots = self._split_prior(context, prior_key, label)
+            means, roots = self._start(context, prior_key)
             return GanState(
                 critic.start(
                     model.init(critic_key, jnp.zeros((columns, features.shape[-1])))["params"]
@@ -131,37 +131,64 @@ class GanStage:
         )
 
     def emit(self, context: Context) -> Emit:
-        """Records from noise and a label drawn from the noisy share."""
-        generator = self._generator(context)
+        """Records from noise and a class drawn from its noisy share."""
+        column = self._column(context)
 
-        def emit(artefact: Artefact, key: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
-            label_key, noise_key = jax.random.split(key)
-            labels = jax.random.bernoulli(label_key, context.label_share, (rows,)).astype(jnp.int32)
-            noise = jax.random.normal(noise_key, (rows, self.noise))
-            z = generator(artefact["generator"], noise, labels)
-            return self._decode(context, z), labels
+        def emit(artefact: Artefact, key: jax.Array, rows: int, draws: int) -> jax.Array:
+            made_key, draw_key = jax.random.split(key)
+            logits, classes = self._logits(context, artefact["generator"], made_key, rows)
+            return draw_codes(draw_key, logits, draws).at[:, :, column].set(classes)
 
         return emit
 
+    def _column(self, context: Context) -> int:
+        """Where the class stands in a record."""
+        codec = context.codec
+        return codec.schema.position(codec.schema.label) if codec.given is None else codec.given
+
     def _generator(self, context: Context) -> Generator:
-        return Generator(self.noise, self._vae(context).latent, self.hidden)
+        vae, levels = self._vae(context), context.codec.widths[self._column(context)]
+        known = levels if vae.given is None else vae.order
+        return Generator(self.noise, vae.latent, self.hidden, known)
+
+    def _logits(
+        self, context: Context, params: Params, key: jax.Array, rows: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Logits (rows, columns, width) of records from noise, and their classes (rows,)."""
+        class_key, noise_key = jax.random.split(key)
+        column, levels = self._column(context), context.codec.widths[self._column(context)]
+        classes = draw_codes(class_key, jnp.asarray(context.prior)[column], rows)
+        noise = jax.random.normal(noise_key, (rows, self.noise))
+        if self._vae(context).given is None:
+            which = known = jax.nn.one_hot(classes, levels)
+        else:  # one map for all: what a class changes, the decoder has been told already
+            which = jnp.ones((rows, 1))
+            known = jnp.asarray(context.features)[column][classes] * INPUT_SCALE
+        z = self._generator(context)(params, noise, which, known)
+        return self._decode(context, z, classes), classes
 
     def _vae(self, context: Context) -> Vae:
         return context.stages["vae"].model(context)
 
-    def _decode(self, context: Context, z: jax.Array) -> jax.Array:
-        """Logits by the trained, frozen decoder."""
+    def _decode(
+        self, context: Context, z: jax.Array, classes: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits by the trained, frozen decoder, which sees `classes` only if they are given."""
         decoder = context.artefacts["vae"]["decoder"]
-        features = jnp.asarray(context.features)
-        return self._vae(context).decode(decoder, z, jnp.asarray(context.prior), features)
+        prior, features = jnp.asarray(context.prior), jnp.asarray(context.features)
+        return self._vae(context).decode(decoder, z, prior, features, classes)
 
-    def _split_prior(
-        self, context: Context, key: jax.Array, label: int
-    ) -> tuple[jax.Array, jax.Array]:
-        """Mean and Cholesky root of the latent given each label, under prior and decoder."""
-        latent = self._vae(context).latent
+    def _start(self, context: Context, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and Cholesky root of the latent for each class, under prior and decoder.
+
+        A latent is independent of what the decoder is given: then one map does for all classes.
+        """
+        latent, column = self._vae(context).latent, self._column(context)
+        if self._vae(context).given is not None:
+            return jnp.zeros((1, latent)), jnp.eye(latent)[None]
         z = jax.random.normal(key, (PRIOR_DRAWS, latent))
-        weights = jax.nn.softmax(self._decode(context, z)[:, label, :2])
+        levels = context.codec.widths[column]
+        weights = jax.nn.softmax(self._decode(context, z)[:, column, :levels])
         weights = weights / weights.sum(axis=0, keepdims=True)
         means = weights.T @ z
         moments = jnp.einsum("ny,ni,nj->yij", weights, z, z)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rdpjax.dpsgd.clipping import Params
+from rdpjax.errors import UserError
 from rdpjax.models.labeler import Labeler
 from rdpjax.models.layers import code_features
 from rdpjax.stages.optimiser import AveragedAdam, Trained
@@ -38,7 +39,13 @@ class LabelerStage:
 
     def training(self, context: Context) -> Training:
         model = self.model(context)
-        label = context.codec.schema.position(context.codec.schema.label)
+        schema = context.codec.schema
+        label, positive = schema.position(schema.label), jnp.asarray(schema.is_positive)
+        if len(positive) != 2:
+            raise UserError(
+                f"labeler: needs a label column of two levels, and {schema.label!r} has "
+                f"{len(positive)}; leave the stage out and use label_source = 'generator'"
+            )
         features = jnp.asarray(context.features)
         optimiser = AveragedAdam(self.learning_rate, self.steps, self.decay)
 
@@ -47,7 +54,7 @@ class LabelerStage:
 
         def loss(params: Params, codes: jax.Array, key: jax.Array) -> jax.Array:
             logit = self._logit(model, params, code_features(codes, features))
-            return jax.nn.softplus(jnp.where(codes[label] == 1, -logit, logit))
+            return jax.nn.softplus(jnp.where(positive[codes[label]], -logit, logit))
 
         return Training(
             init=init,
@@ -57,7 +64,7 @@ class LabelerStage:
         )
 
     def logits(self, context: Context, artefact: Artefact, codes: jax.Array) -> jax.Array:
-        """Logit of the label's second level for codes (rows, columns)."""
+        """Logit of the label's positive level for codes (rows, columns)."""
         seen = code_features(codes, jnp.asarray(context.features))
         return self._logit(self.model(context), artefact, seen)
 

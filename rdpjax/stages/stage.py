@@ -15,8 +15,11 @@ from rdpjax.dpsgd.loop import Objective, State, Update
 Artefact = Any
 """What a stage releases: a tree of arrays, computed from noisy quantities alone."""
 
-Emit = Callable[[Artefact, jax.Array, int], tuple[jax.Array, jax.Array]]
-"""`emit(artefact, key, rows)`: logits (rows, columns, width) of all columns, and labels (rows,)."""
+Emit = Callable[[Artefact, jax.Array, int, int], jax.Array]
+"""`emit(artefact, key, rows, draws)`: codes (draws, rows, columns), integers, of whole records.
+
+Each draw alone is `rows` independent records; draws of one row may share what they are made from
+(a latent). A record that breaks a rule is replaced by the next draw of its row."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Context:
       artefacts: what earlier stages released, by stage name.
       prior: `rdpjax.models.vae.log_prior` of the noisy shares, (columns, width).
       features: what networks see of a code, (columns, width, order).
-      label_share: noisy share of the label's second level.
+      label_share: noisy share of the label's positive levels.
     """
 
     codec: Codec
@@ -77,5 +80,5 @@ class GeneratingStage(TrainingStage, Protocol):
     """A training stage whose artefact generates records."""
 
     def emit(self, context: Context) -> Emit:
-        """How its artefact makes logits of records, and their labels."""
+        """How its artefact makes records."""
         ...

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rdpjax.dpsgd.clipping import Loss, Params
+from rdpjax.models.layers import draw_codes
 from rdpjax.models.vae import Vae
 from rdpjax.stages.optimiser import AveragedAdam, Trained
 from rdpjax.stages.stage import Artefact, Context, Emit, Training
@@ -57,23 +58,31 @@ class VaeStage:
         )
 
     def emit(self, context: Context) -> Emit:
-        """Records from the prior: z ~ N(0, I) through the decoder, its own label head included."""
+        """Records from the prior: z ~ N(0, I) and the given column's noisy share, decoded."""
         vae = self.model(context)
         prior, features = jnp.asarray(context.prior), jnp.asarray(context.features)
-        label = context.codec.schema.position(context.codec.schema.label)
 
-        def emit(artefact: Artefact, key: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
-            latent_key, label_key = jax.random.split(key)
+        def emit(artefact: Artefact, key: jax.Array, rows: int, draws: int) -> jax.Array:
+            latent_key, given_key, draw_key = jax.random.split(key, 3)
             z = jax.random.normal(latent_key, (rows, vae.latent))
-            logits = vae.decode(artefact["decoder"], z, prior, features)
-            return logits, jax.random.categorical(label_key, logits[:, label])
+            known = None
+            if vae.given is not None:
+                known = draw_codes(given_key, prior[vae.given], rows)
+            logits = vae.decode(artefact["decoder"], z, prior, features, known)
+            codes = draw_codes(draw_key, logits, draws)
+            return codes if known is None else codes.at[:, :, vae.given].set(known)
 
         return emit
 
     def model(self, context: Context) -> Vae:
         codec = context.codec
         return Vae(
-            len(codec.groups), codec.width, context.features.shape[-1], self.latent, self.channels
+            len(codec.groups),
+            codec.width,
+            context.features.shape[-1],
+            self.latent,
+            self.channels,
+            codec.given,
         )
 
 

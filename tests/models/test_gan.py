@@ -11,7 +11,12 @@ GENERATOR = Generator(noise=5, latent=3, hidden=4)
 MEANS = jnp.array([[1.0, -1.0, 0.0], [0.5, 2.0, -3.0]])
 ROOTS = jnp.stack([jnp.eye(3), jnp.array([[2.0, 0, 0], [0.5, 1.0, 0], [-0.3, 0.2, 0.7]])])
 PARAMS = jax.jit(GENERATOR.init)(jax.random.key(0), MEANS, ROOTS)
-generate = jax.jit(GENERATOR)
+
+
+@jax.jit
+def generate(params: object, noise: jax.Array, labels: jax.Array) -> jax.Array:
+    which = jax.nn.one_hot(labels, 2)
+    return GENERATOR(params, noise, which, which)
 
 
 def test_the_generator_starts_at_the_given_moments_of_each_label():
@@ -28,8 +33,18 @@ def test_the_residual_starts_silent_and_is_trained():
     noise, labels = jax.random.normal(jax.random.key(1), (6, 5)), jnp.array([0, 1, 0, 1, 1, 0])
     affine = MEANS[labels] + jnp.einsum("bij,bj->bi", ROOTS[labels], noise[:, :3])
     np.testing.assert_allclose(generate(PARAMS, noise, labels), affine, atol=1e-6)
-    gradient = jax.jit(jax.grad(lambda p: jnp.square(GENERATOR(p, noise, labels)).sum()))(PARAMS)
+    gradient = jax.jit(jax.grad(lambda p: jnp.square(generate(p, noise, labels)).sum()))(PARAMS)
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient["residual"]))
+
+
+def test_one_map_serves_classes_that_are_told_by_numbers():
+    generator = Generator(noise=5, latent=3, hidden=4, known=2)
+    params = jax.jit(generator.init)(jax.random.key(0), MEANS[:1], ROOTS[:1])
+    noise, one = jnp.ones((2, 5)), jnp.ones((2, 1))
+    told = jnp.array([[0.0, 1.0], [2.0, -1.0]])
+    params["residual"]["layers_2"]["kernel"] += 1.0
+    z = jax.jit(generator)(params, noise, one, told)
+    assert z.shape == (2, 3) and (np.abs(z[0] - z[1]) > 0).all()
 
 
 def test_draws_are_hard_one_hots():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from rdpjax.models.layers import Conv1d, PositionDense, code_features, look_up, one_hot
+from rdpjax.models.layers import Conv1d, PositionDense, code_features, draw_codes, look_up, one_hot
 
 X = np.random.default_rng(0).normal(size=(5, 9, 4)).astype(np.float32)
 
@@ -75,6 +75,16 @@ def test_every_code_of_a_byte_is_found():
     features = jnp.arange(256.0)[None, :, None]
     codes = np.arange(256, dtype=np.uint8)[:, None]
     np.testing.assert_array_equal(code_features(codes, features)[:, 0, 0], np.arange(256))
+
+
+def test_draws_follow_the_softmax_and_never_leave_the_codes_that_exist():
+    logits = jnp.log(jnp.array([[0.2, 0.3, 0.5, 0.0], [0.0, 1.0, 0.0, 0.0]])).clip(-1e9)
+    codes = np.asarray(draw_codes(jax.random.key(0), logits, 20_000))
+    assert codes.shape == (20_000, 2) and (codes[:, 1] == 1).all()
+    found = np.bincount(codes[:, 0], minlength=4) / 20_000
+    np.testing.assert_allclose(found, [0.2, 0.3, 0.5, 0], atol=0.02)
+    assert found[3] == 0
+    assert draw_codes(jax.random.key(0), logits).shape == (2,)
 
 
 def test_looking_up_one_hots_gives_the_features_of_their_codes():

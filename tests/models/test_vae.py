@@ -114,6 +114,54 @@ def test_features_steer_the_heads_of_codes_that_exist():
     assert not np.asarray(one)[~EXISTS].any() and np.asarray(one)[EXISTS].all()
 
 
+# -- a given column ------------------------------------------------------------------------------
+
+TOLD = Vae(COLUMNS, WIDTH, ORDER, latent=3, channels=2, given=3)
+TOLD_PARAMS = jax.jit(TOLD.init)(jax.random.key(0))
+
+
+@jax.jit
+def told_logits(z: jax.Array, known: jax.Array) -> jax.Array:
+    return TOLD.decode(TOLD_PARAMS["decoder"], z, PRIOR, FEATURES, known)
+
+
+def test_a_given_column_steers_all_others_and_keeps_its_prior():
+    z = jnp.zeros((4, 3))
+    logits = np.asarray(told_logits(z, jnp.arange(4)))
+    np.testing.assert_array_equal(logits[:, 3], np.broadcast_to(PRIOR[3], (4, WIDTH)))
+    for column in range(3):
+        assert (np.abs(np.diff(logits[:, column], axis=0))[:, EXISTS[column]] > 0).all()
+
+
+def test_the_path_from_the_given_column_to_the_heads_is_direct():
+    """With nothing from the bottleneck to the heads, what is given still moves them, linearly."""
+    decoder = TOLD_PARAMS["decoder"]
+    heads = decoder["PositionDense_0"]
+    assert heads["kernel"].shape == (COLUMNS, 2 + ORDER, ORDER)
+    closed = {**decoder, "PositionDense_0": {**heads, "kernel": heads["kernel"].at[:, :2].set(0)}}
+    one, two = (
+        TOLD.decode(
+            closed, jnp.zeros(3), 0 * PRIOR, FEATURES * jnp.ones(4).at[3].set(k)[:, None, None], 2
+        )
+        for k in (1.0, 2.0)
+    )
+    assert np.abs(one[:3]).max() > 0
+    np.testing.assert_allclose(two, 2 * one, rtol=1e-4, atol=1e-6)
+
+
+def test_the_given_column_is_left_out_of_the_likelihood():
+    """A prior of the given column that is far off changes nothing."""
+    key, off = jax.random.key(1), PRIOR.copy()
+    off[3, :4] = [-50, 3, 0, -7]
+    values = [TOLD.loss(TOLD_PARAMS, CODES[0], key, prior, FEATURES) for prior in (PRIOR, off)]
+    assert float(values[0]) == float(values[1])
+    mean, log_variance = TOLD.encode(TOLD_PARAMS, CODES[0], FEATURES)
+    z = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, (3,))
+    chances = jax.nn.log_softmax(told_logits(z, CODES[0, 3]))[np.arange(3), CODES[0, :3]]
+    kl = 0.5 * (jnp.exp(log_variance) + mean**2 - 1 - log_variance).sum()
+    assert float(values[0]) == pytest.approx(float(kl - chances.sum()), rel=1e-5)
+
+
 def test_fading_starts_at_one_and_falls_alike():
     scales = np.asarray(fading(6))
     assert scales.shape == (6,) and scales[0] == 1

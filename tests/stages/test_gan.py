@@ -26,11 +26,14 @@ KEY = jnp.array([4, 2], jnp.uint32)
 
 
 @cache
-def context(share: float = 0.3) -> Context:
-    codec = Codec.make(SCHEMA, Marginals.uniform(SCHEMA, 40.0))
+def context(given: str | None = None) -> Context:
+    schema = dataclasses.replace(SCHEMA, given=given)
+    shares = list(Marginals.uniform(schema, 40.0).shares)
+    shares[1] = np.array([0.7, 0.3])
+    codec = Codec.make(schema, Marginals(tuple(shares), (0.0,) * 3, 40.0))
     prior = log_prior(codec.code_shares(), codec.widths)
     features = codec.code_features(3)
-    bare = Context(codec, {"vae": VAE}, {}, prior, features, share)
+    bare = Context(codec, {"vae": VAE}, {}, prior, features, 0.3)
     decoder = jax.jit(VAE.model(bare).init)(jax.random.key(3))
     # Away from its start, so that the label and the latent go together.
     moved = jax.tree.map(lambda leaf: leaf * 3, decoder["decoder"])
@@ -128,9 +131,29 @@ def test_the_generator_starts_at_the_decoders_prior_split_by_label():
 
 def test_labels_are_drawn_from_the_noisy_share():
     made, state = training()
-    emit = jax.jit(GAN.emit(context()), static_argnums=2)
-    _, labels = emit(made.release(state), jax.random.key(0), 10_000)
-    assert abs(np.mean(labels) - 0.3) < 5 * np.sqrt(0.21 / 10_000)
+    emit = jax.jit(GAN.emit(context()), static_argnums=(2, 3))
+    codes = np.asarray(emit(made.release(state), jax.random.key(0), 10_000, 2))
+    assert abs(np.mean(codes[0, :, 1]) - 0.3) < 5 * np.sqrt(0.21 / 10_000)
+    np.testing.assert_array_equal(codes[0, :, 1], codes[1, :, 1])  # a row's draws share its label
+
+
+def test_a_given_column_is_the_class_and_the_latent_starts_at_the_prior():
+    told = context("c")
+    made = GAN.training(told)
+    state = jax.jit(made.init)(jax.random.key(0))
+    params = state.generator.params
+    np.testing.assert_array_equal(params["mean"], np.zeros((1, 3)))
+    np.testing.assert_array_equal(params["root"], np.eye(3)[None])
+    emit = jax.jit(GAN.emit(told), static_argnums=(2, 3))
+    codes = np.asarray(emit(made.release(state), jax.random.key(0), 9_000, 2))
+    found = np.bincount(codes[0, :, 2], minlength=3) / 9_000
+    np.testing.assert_allclose(found, np.full(3, 1 / 3), atol=5 * np.sqrt(0.22 / 9_000))
+    np.testing.assert_array_equal(codes[0, :, 2], codes[1, :, 2])
+    gradient = jax.tree.map(jnp.zeros_like, made.objective(state)[0])
+    update = jax.jit(made.update)
+    for i in range(2):
+        state, metrics = update(state, gradient, jnp.array([1, i], jnp.uint32))
+    assert np.isfinite(metrics["fake_loss"]) and not same(params, state.generator.params)
 
 
 @pytest.mark.parametrize("fakes", [32])

@@ -19,7 +19,9 @@ from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, derive, step_keys
 from rdpjax.dpsgd.loop import make_chunk
 from rdpjax.dpsgd.plan import Plan
+from rdpjax.errors import UserError
 from rdpjax.models.vae import log_prior
+from rdpjax.stages.autoregressive import AutoregressiveStage
 from rdpjax.stages.gan import GanStage
 from rdpjax.stages.labeler import LabelerStage
 from rdpjax.stages.optimiser import AveragedAdam
@@ -40,6 +42,7 @@ STAGES: dict[str, Any] = {
     "vae": VaeStage(steps=20, latent=3, channels=2),
     "gan": GanStage(steps=20, fakes=16, noise=4, hidden=4, channels=2),
     "labeler": LabelerStage(steps=20, hidden=4, channels=2),
+    "autoregressive": AutoregressiveStage(steps=20, hidden=4),
 }
 PLATFORMS = ("cpu", "cuda", "tpu")
 ROOTS = Roots.make(1)
@@ -151,17 +154,24 @@ def test_what_is_released_depends_on_noisy_quantities_alone(name: str):
         assert 40 not in np.shape(leaf)
 
 
-@pytest.mark.parametrize("name", ["vae", "gan"])
-def test_emitted_records_exist_and_labels_are_labels(name: str):
+@pytest.mark.parametrize("name", ["vae", "gan", "autoregressive"])
+def test_emitted_records_exist_and_are_the_same_for_the_same_key(name: str):
     _, _, training = chunk_of(name)
     artefact = training.release(trained(name)[0])
-    emit = jax.jit(STAGES[name].emit(context()), static_argnums=2)
-    logits, labels = emit(artefact, jax.random.key(5), 200)
-    codes = np.asarray(jax.random.categorical(jax.random.key(6), logits))
-    assert (codes < np.array(context().codec.widths)).all()
-    assert set(np.asarray(labels).tolist()) == {0, 1}
-    again = emit(artefact, jax.random.key(5), 200)
-    np.testing.assert_array_equal(logits, again[0])
+    emit = jax.jit(STAGES[name].emit(context()), static_argnums=(2, 3))
+    codes = np.asarray(emit(artefact, jax.random.key(5), 200, 3))
+    assert codes.shape == (3, 200, 4) and np.issubdtype(codes.dtype, np.integer)
+    for column, width in enumerate(context().codec.widths):
+        assert set(codes[0, :, column]) == set(range(width)), "all codes that there are, no other"
+    assert (codes[0] != codes[1]).any() and (codes[0, :100] != codes[0, 100:]).any()
+    np.testing.assert_array_equal(codes, emit(artefact, jax.random.key(5), 200, 3))
+
+
+def test_a_label_of_many_levels_is_not_for_the_labeler():
+    many = dataclasses.replace(SCHEMA, label="c", positive=(2, 3))
+    codec = Codec.make(many, Marginals.uniform(many, 40.0))
+    with pytest.raises(UserError, match="'c' has 3; leave the stage out and use label_source"):
+        STAGES["labeler"].training(dataclasses.replace(context(), codec=codec))
 
 
 def test_both_halves_of_the_autoencoder_are_clipped_and_only_the_decoder_is_released():

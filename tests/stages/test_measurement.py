@@ -1,8 +1,9 @@
-"""The noisy histograms: entered before they are counted, one noise at the public sensitivity."""
+"""Measurements: entered before they are made, one noise at the public sensitivity."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -14,14 +15,18 @@ from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import derive
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import BudgetExceeded, Ledger
-from rdpjax.stages import marginals
-from rdpjax.stages.marginals import marginals_event, measure
+from rdpjax.stages.measurement import measure, measurement_event
 
 KEY = derive(bytes(32), "marginals", "noise")
 
 
-def cells_of(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
-    return encode_cells(schema, frame)
+def counts(schema: Schema, frame: pd.DataFrame) -> Callable[[], np.ndarray]:
+    """Counts the records of a frame when it is called."""
+    return lambda: histogram(schema, encode_cells(schema, frame))
+
+
+def marginals_event(schema: Schema, noise: float) -> Event:
+    return measurement_event("marginals", noise, sensitivity(schema))
 
 
 def test_the_event_states_what_is_done() -> None:
@@ -39,7 +44,9 @@ def test_the_noise_is_sigma_times_the_sensitivity_on_every_entry(toy_schema: Sch
     draws = []
     for step in range(400):
         key = derive(bytes(32), "marginals", "noise", step)
-        noisy, deviation = measure(toy_schema, empty, event, key, lambda event: None)
+        noisy, deviation = measure(
+            lambda: histogram(toy_schema, empty), event, key, lambda event: None
+        )
         draws.append(noisy)
     assert deviation == pytest.approx(2.0 * sensitivity(toy_schema)) == pytest.approx(2 * 5**0.5)
     found = np.array(draws)
@@ -50,55 +57,67 @@ def test_the_noise_is_sigma_times_the_sensitivity_on_every_entry(toy_schema: Sch
 
 
 def test_the_noise_is_added_to_the_counts(toy_schema: Schema, toy_frame: pd.DataFrame) -> None:
-    cells = cells_of(toy_schema, toy_frame)
+    exact, empty = counts(toy_schema, toy_frame), counts(toy_schema, toy_frame[:0])
     event = marginals_event(toy_schema, 1.0)
-    noisy, _ = measure(toy_schema, cells, event, KEY, lambda event: None)
-    none, _ = measure(toy_schema, cells[:0], event, KEY, lambda event: None)
-    np.testing.assert_allclose(noisy - none, histogram(toy_schema, cells), atol=1e-2)
-    again, _ = measure(toy_schema, cells, event, KEY, lambda event: None)
+    noisy, _ = measure(exact, event, KEY, lambda event: None)
+    none, _ = measure(empty, event, KEY, lambda event: None)
+    np.testing.assert_allclose(noisy - none, exact(), atol=1e-2)
+    again, _ = measure(exact, event, KEY, lambda event: None)
     np.testing.assert_array_equal(noisy, again, "a replay has the same noise")
 
 
 def test_without_noise_the_counts_are_exact(toy_schema: Schema, toy_frame: pd.DataFrame) -> None:
-    cells = cells_of(toy_schema, toy_frame)
     event = marginals_event(toy_schema, 0.0)
-    exact, deviation = measure(toy_schema, cells, event, KEY, lambda event: None)
-    np.testing.assert_array_equal(exact, histogram(toy_schema, cells))
+    exact, deviation = measure(counts(toy_schema, toy_frame), event, KEY, lambda event: None)
+    np.testing.assert_array_equal(exact, counts(toy_schema, toy_frame)())
     assert deviation == 0
 
 
 def test_the_entry_is_made_before_a_record_is_counted(
-    toy_schema: Schema, toy_frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    toy_schema: Schema, toy_frame: pd.DataFrame
 ) -> None:
     ledger = Ledger()
 
-    def counted(schema: Schema, cells: np.ndarray) -> np.ndarray:
+    def counted() -> np.ndarray:
         assert [event.stage for event in ledger.events] == ["marginals"]
-        return histogram(schema, cells)
+        return counts(toy_schema, toy_frame)()
 
-    monkeypatch.setattr(marginals, "histogram", counted)
     event = marginals_event(toy_schema, 1.0)
-    measure(toy_schema, cells_of(toy_schema, toy_frame), event, KEY, ledger.open)
+    measure(counted, event, KEY, ledger.open)
     assert ledger.events == (event,)
 
 
-def test_beyond_the_budget_nothing_is_counted(
-    toy_schema: Schema, toy_frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def counted(schema: Schema, cells: np.ndarray) -> np.ndarray:
+def test_beyond_the_budget_nothing_is_counted(toy_schema: Schema) -> None:
+    def counted() -> np.ndarray:
         raise AssertionError("read beyond the budget")
 
-    monkeypatch.setattr(marginals, "histogram", counted)
     event = marginals_event(toy_schema, 0.5)
     ledger = Ledger(target=(1.0, 1e-5))
     with pytest.raises(BudgetExceeded):
-        measure(toy_schema, cells_of(toy_schema, toy_frame), event, KEY, ledger.open)
+        measure(counted, event, KEY, ledger.open)
+
+
+def test_the_noise_keeps_to_the_sensitivity_of_the_event() -> None:
+    """Sabotage: noise at another sensitivity than the entry's (1, say) would show."""
+    event = measurement_event("levels", 0.5, 40.0)
+    noisy, deviation = measure(lambda: np.zeros(20_000), event, KEY, lambda event: None)
+    assert deviation == 20.0
+    assert noisy.std() == pytest.approx(20, rel=0.03)
+    np.testing.assert_array_less(0, np.abs(noisy))
+
+
+def test_the_sum_is_not_rounded_to_single_precision() -> None:
+    """A large sum and its neighbour lie as far apart as they are, or the bound is not one."""
+    event = measurement_event("levels", 1.0, 1.0)
+    sums = np.array([2.0**25 + 1, 2.0**25])
+    one, two = (measure(lambda s=s: s, event, KEY, lambda event: None)[0] for s in (sums, sums - 1))
+    np.testing.assert_array_equal(one - two, [1, 1])
 
 
 def test_one_record_moves_the_histogram_by_the_sensitivity(
     toy_schema: Schema, toy_frame: pd.DataFrame
 ) -> None:
-    cells = cells_of(toy_schema, toy_frame)
+    cells = encode_cells(toy_schema, toy_frame)
     moves = {
         float(np.linalg.norm(histogram(toy_schema, cells[:k]) - histogram(toy_schema, cells[1:k])))
         for k in range(2, 50)
