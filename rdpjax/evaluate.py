@@ -5,58 +5,125 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 import tyro
 
-from rdpjax.data.cardio import CARDIO, KAGGLE_LAYOUT, read_cardio
+from rdpjax.data.cardio import CARDIO, KAGGLE_LAYOUT, CardioTable, read_cardio
+from rdpjax.data.patient_files import read_patients
+from rdpjax.data.patients import Patients
 from rdpjax.data.schema import Schema
 from rdpjax.errors import UserError, command
+from rdpjax.evaluation.patient_printout import as_patient_table
+from rdpjax.evaluation.patients import score_patients
 from rdpjax.evaluation.printout import as_table
 from rdpjax.evaluation.score import score
-from rdpjax.evaluation.training_rows import training_rows
+from rdpjax.evaluation.training_rows import training_patients, training_rows
 from rdpjax.flags import parsed
 
-# The order of columns is the published file's, whatever the order in the files given: forests see
-# the columns by position, and so their figures compare with those of others.
-_DATASETS = {"cardio": (CARDIO, read_cardio, KAGGLE_LAYOUT.fields)}
-
-_File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+_Path = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+_Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Score synthetic records against real ones that nothing was trained on.
 
-    Give a run folder, or --real and --synthetic. The figures are computed on real records without
-    privacy: do not publish them.
+    Give a run folder, or --real and --synthetic. Records are a table (.csv or .csv.gz), or a
+    folder, .tar.gz or .zip of patients' .psv files. The figures are computed on real records
+    without privacy: do not publish them.
     """
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
-    """A run folder: its release/synthetic.csv is scored against its internal/holdout.csv, and the
-    figures also go to its internal/evaluation.json."""
+    """A run folder: the records in its release/ are scored against the hold-out in its internal/,
+    and the figures also go to its internal/evaluation.json."""
 
-    real: _File = None
-    """Real records (.csv or .csv.gz) to score against, in place of the run's hold-out."""
+    real: _Path = None
+    """Real records to score against, in place of the run's hold-out."""
 
-    synthetic: _File = None
-    """Synthetic records (.csv or .csv.gz), without a run folder."""
+    synthetic: _Path = None
+    """Synthetic records, without a run folder."""
 
-    train: _File = None
-    """The real file that the run read: its rows outside the hold-out are scored too, as the
+    train: _Path = None
+    """The real records that the run read: those outside the hold-out are scored too, as the
     figures that a perfect copy would reach."""
 
-    dataset: Literal["cardio"] = "cardio"
-    """What the two files are, without a run folder."""
+    dataset: Literal["cardio", "sepsis"] = "cardio"
+    """What the records are, without a run folder."""
 
-    json: _File = None
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write the figures to this file."""
 
     quiet: bool = False
     """No progress on stderr."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How the records of one data set are found, read, scored and shown.
+
+    Attributes:
+      released: what they are called in `release/`.
+      held_out: what they are called in `internal/`.
+      read: from a path.
+      rest: those at a path that are not among the held-out ones.
+      score: synthetic, held-out and training records (or None), and who hears of progress.
+      show: the scores as text.
+    """
+
+    released: str
+    held_out: str
+    read: Callable[[Path], Any]
+    rest: Callable[[Path, Any], Any]
+    score: Callable[[Any, Any, Any, _Say], dict[str, Any]]
+    show: Callable[[dict[str, Any]], str]
+
+
+def _read_table(path: Path) -> CardioTable:
+    return read_cardio(_file(path))
+
+
+def _other_rows(path: Path, held_out: CardioTable) -> pd.DataFrame:
+    source = _read_table(path)
+    return training_rows(source.frame, held_out.frame, source.ids, held_out.ids)
+
+
+def _score_table(
+    synthetic: CardioTable, real: CardioTable, train: pd.DataFrame | None, say: _Say
+) -> dict[str, Any]:
+    # The order of columns is the published file's, whatever the order in the files given: forests
+    # see the columns by position, and so their figures compare with those of others.
+    names = [name for name in KAGGLE_LAYOUT.fields if name in CARDIO.names]
+    return score(synthetic.frame[names], real.frame, CARDIO, real_train=train, progress=say)
+
+
+def _read_files(path: Path) -> Patients:
+    return read_patients(path).patients
+
+
+def _other_patients(path: Path, held_out: Patients) -> Patients:
+    # Files that the run could not read were not trained on either.
+    return training_patients(read_patients(path, skip_bad=True).patients, held_out)
+
+
+def _score_patients(
+    synthetic: Patients, real: Patients, train: Patients | None, say: _Say
+) -> dict[str, Any]:
+    return score_patients(synthetic, real, real_train=train, progress=say)
+
+
+_KINDS = {
+    "cardio": _Kind(
+        "synthetic.csv", "holdout.csv", _read_table, _other_rows, _score_table, as_table
+    ),
+    "sepsis": _Kind(
+        "psv", "holdout", _read_files, _other_patients, _score_patients, as_patient_table
+    ),
+}
 
 
 @command
@@ -72,25 +139,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("evaluation needs scikit-learn; pip install 'rdpjax[report]'")
-    schema, real_path, synthetic_path = _inputs(given)
+    kind, real_path, synthetic_path = _inputs(given)
     origin = None if given.run is None else _source(given.run)
-    _, read, fields = _DATASETS[schema.name]
-    real, synthetic = read(real_path), read(synthetic_path)
-    train = None
-    if given.train is not None:
-        source = read(_file(given.train))
-        train = training_rows(source.frame, real.frame, source.ids, real.ids)
-    names = [name for name in fields if name in schema.names]
-    scores = score(
-        synthetic.frame[names],
-        real.frame,
-        schema,
-        real_train=train,
-        progress=lambda line: None if given.quiet else print(line, file=sys.stderr, flush=True),
-    )
+    real, synthetic = kind.read(real_path), kind.read(synthetic_path)
+    train = None if given.train is None else kind.rest(given.train, real)
+
+    def say(line: str) -> None:
+        if not given.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    scores = kind.score(synthetic, real, train, say)
     if origin is not None:
         scores["source"] = origin
-    print(as_table(scores))
+    print(kind.show(scores))
     if given.run is not None:
         _write(given.run / "internal" / "evaluation.json", scores)
     if given.json is not None:
@@ -98,26 +159,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _inputs(given: Arguments) -> tuple[Schema, Path, Path]:
+def _inputs(given: Arguments) -> tuple[_Kind, Path, Path]:
+    """What the records are, and where the real and the synthetic ones lie."""
     if given.run is None:
         if given.real is None or given.synthetic is None:
-            raise UserError("give a run folder, or both --real FILE and --synthetic FILE")
-        return _DATASETS[given.dataset][0], _file(given.real), _file(given.synthetic)
+            raise UserError("give a run folder, or both --real PATH and --synthetic PATH")
+        return _KINDS[given.dataset], given.real, given.synthetic
     if given.synthetic is not None:
-        raise UserError("give a run folder or --synthetic FILE, not both")
+        raise UserError("give a run folder or --synthetic PATH, not both")
     if not given.run.is_dir():
         raise UserError(f"{given.run}: no such run folder; give the --out of a train command")
-    schema = Schema.from_toml(_file(given.run / "release" / "schema.toml").read_text())
-    if schema.name not in _DATASETS:
-        raise UserError(f"{given.run}: data set {schema.name!r} is not one of {sorted(_DATASETS)}")
-    held_out = given.run / "internal" / "holdout.csv"
-    if given.real is None and (not held_out.is_file() or _lines(held_out) < 2):
+    name = Schema.from_toml(_file(given.run / "release" / "schema.toml").read_text()).name
+    if name not in _KINDS:
+        raise UserError(f"{given.run}: data set {name!r} is not one of {sorted(_KINDS)}")
+    kind = _KINDS[name]
+    held_out = given.run / "internal" / kind.held_out
+    if given.real is None and _is_empty(held_out):
         raise UserError(
-            f"{held_out}: no held-out records (a run with --holdout 0 has none); give --real FILE "
+            f"{held_out}: no held-out records (a run with --holdout 0 has none); give --real PATH "
             "with real records that were not trained on"
         )
-    real = held_out if given.real is None else _file(given.real)
-    return schema, real, _file(given.run / "release" / "synthetic.csv")
+    return kind, given.real or held_out, given.run / "release" / kind.released
 
 
 def _source(run: Path) -> str:
@@ -135,10 +197,14 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _lines(path: Path) -> int:
-    """Lines of a file, counted no further than two."""
+def _is_empty(path: Path) -> bool:
+    """Whether there is no record: no line below a table's header, no file in a folder."""
+    if path.is_dir():
+        return not any(path.iterdir())
+    if not path.is_file():
+        return True
     with path.open("rb") as file:
-        return sum(1 for _, line in zip(range(2), file, strict=False) if line.strip())
+        return sum(1 for _, line in zip(range(2), file, strict=False) if line.strip()) < 2
 
 
 def _write(path: Path, scores: dict[str, Any]) -> None:

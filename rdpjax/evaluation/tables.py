@@ -113,10 +113,17 @@ def numbers(frame: pd.DataFrame, schema: Schema, names: Sequence[str]) -> pd.Dat
 
 
 def positives(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
-    """The label as 0 and 1, int64[rows]: 1 is the schema's second level."""
+    """The label as 0 and 1, int64[rows]: 1 for the schema's positive levels.
+
+    Examples:
+      >>> s = Schema("t", (Categorical("y", ("no", "late", "soon")),), label="y",
+      ...            positive=("late", "soon"))
+      >>> positives(pd.DataFrame({"y": ["late", "no", "soon"]}), s).tolist()
+      [1, 0, 1]
+    """
     label = schema.column(schema.label)
     assert isinstance(label, Categorical)  # Schema itself makes sure of it
-    return level_codes(frame, label)
+    return schema.is_positive[level_codes(frame, label)].astype(np.int64)
 
 
 def binned(frame: pd.DataFrame, schema: Schema, count: int = BINS) -> dict[str, np.ndarray]:

@@ -1,11 +1,13 @@
-"""The real rows that a run was trained on: the source without the hold-out."""
+"""The real records that a run was trained on: the source without the hold-out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
+from rdpjax.data.patients import Patients
 from rdpjax.errors import UserError
 
 
@@ -42,8 +44,29 @@ def training_rows(
         held = pd.MultiIndex.from_frame(source).isin(
             pd.MultiIndex.from_frame(held_out[list(source.columns)])
         )
-    if not held.any():
-        raise UserError("--train: holds none of the held-out records; give the file the run read")
-    if held.all():
-        raise UserError("--train: every row of it is held out; give the whole file the run read")
+    _check(held)
     return source[~held].reset_index(drop=True)
+
+
+def training_patients(source: Patients, held_out: Patients) -> Patients:
+    """Patients of `source` that are not in the hold-out, matched by id.
+
+    Raises:
+      UserError: as for `training_rows`.
+
+    Examples:
+      >>> some = Patients(np.zeros((3, 34), np.float32), np.arange(4), np.ones(3, int),
+      ...                 np.full(3, -1), np.zeros((3, 5), np.float32), ("a", "b", "c"))
+      >>> training_patients(some, some.take(np.array([1]))).ids
+      ('a', 'c')
+    """
+    held = np.isin(np.array(source.ids), np.array(held_out.ids))
+    _check(held)
+    return source.take(~held)
+
+
+def _check(held: np.ndarray) -> None:
+    if not held.any():
+        raise UserError("--train: holds none of the held-out records; give what the run read")
+    if held.all():
+        raise UserError("--train: all of it is held out; give all that the run read")

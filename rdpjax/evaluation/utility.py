@@ -50,7 +50,7 @@ def utility(train: pd.DataFrame, test: pd.DataFrame, schema: Schema) -> dict[str
       train: canonical frame, synthetic (TSTR) or real (TRTR). The order of its columns is the
         order that the models see (see `tables.ordered`).
       test: canonical frame of real records that nothing was trained on.
-      schema: names the label; its second level is the positive class.
+      schema: names the label and its positive levels.
 
     Returns:
       `{"gradient_boosting": {"auroc": ..., "auprc": ...}, "forest": ..., "logistic": ...}`.

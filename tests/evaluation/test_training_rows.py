@@ -18,7 +18,7 @@ def test_equal_rows_go_together_without_ids(toy):
     assert len(left) == 79
 
 
-@pytest.mark.parametrize(("held", "message"), [(slice(0), "none of"), (slice(None), "every row")])
+@pytest.mark.parametrize(("held", "message"), [(slice(0), "none of"), (slice(None), "all of it")])
 def test_files_that_do_not_belong_together(toy, held, message):
     table = toy(60)
     with pytest.raises(UserError, match=message):

@@ -1,0 +1,92 @@
+"""The figures of `score_patients` as lines that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_Row = tuple[str, tuple[str, ...]]
+
+
+def as_patient_table(scores: Mapping[str, Any]) -> str:
+    """What `score_patients` returns, with a column for each side that was judged.
+
+    Args:
+      scores: as `score_patients` returns them; a key `source` ("simulated", say) is shown on top.
+
+    Returns:
+      Lines of at most 90 characters, without a last line break.
+    """
+    sides = {"synthetic": scores["synthetic"], "real train": scores["real_train"]}
+    sides = {title: side for title, side in sides.items() if side is not None}
+    test, hours = scores["real_test"], scores["hours"]
+    lines = [
+        scores["note"].upper(),
+        f"{scores['dataset']}, first {hours} hours, against {test['patients']:,} held-out patients",
+        *([f"source: {scores['source']}"] if "source" in scores else []),
+        "",
+        " " * 52 + "".join(f" {title:>17}" for title in sides),
+    ]
+    for title, rows in _sections(scores["synthetic"], test, hours):
+        lines.append(title)
+        for name, path in rows:
+            cells = (_cell(side, path) for side in sides.values())
+            lines.append(f"  {name:50}" + "".join(f" {cell:>17}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _cell(side: Any, path: tuple[str, ...]) -> str:
+    """`-` for what a side lacks."""
+    for key in path:
+        side = None if side is None else side.get(key)
+    if side is None or isinstance(side, str):
+        return side or "-"
+    return f"{side:,d}" if isinstance(side, int) else f"{side:.4f}"
+
+
+def _sections(
+    shown: Mapping[str, Any], test: Mapping[str, Any], hours: int
+) -> Iterator[tuple[str, list[_Row]]]:
+    copies: list[_Row] = [
+        ("exact copies of held-out patients", ("copies", "of_held_out")),
+        ("  as many other real patients would have", ("copies", "expected")),
+    ]
+    if "of_training" in shown["copies"]:
+        copies += [
+            ("exact copies of training patients", ("copies", "of_training")),
+            ("  as many held-out patients would have", ("copies", "expected_of_training")),
+        ]
+    yield (
+        "patients",
+        [
+            ("patients", ("patients",)),
+            (f"positive in the stay (real {test['positive_stay']:.4f})", ("positive_stay",)),
+            (
+                f"positive within {hours} hours (real {test['positive_window']:.4f})",
+                ("positive_window",),
+            ),
+            (f"median stay in hours (real {test['stay_median']:g})", ("stay_median",)),
+            *copies,
+        ],
+    )
+    yield (
+        "utility: trained on these patients, tested on held-out real ones",
+        [
+            (f"gradient boosting {kind.upper()}, label {label}", ("utility", label, kind))
+            for label in ("stay", "window")
+            for kind in ("auroc", "auprc")
+        ],
+    )
+    yield (
+        "distance from the held-out patients (0 is best)",
+        [
+            ("missing hours, mean gap", ("missing_gap_mean",)),
+            ("KS of measured values, mean", ("ks_mean",)),
+            ("KS, worst column", ("ks_worst",)),
+            ("correlation of consecutive hours, mean gap", ("lag1_gap_mean",)),
+            ("correlation across columns, mean gap", ("correlation_gap",)),
+            *((f"KS {name}", ("ks", name)) for name in shown["ks"]),
+            *((f"missing hours {name}", ("missing_gap", name)) for name in shown["missing_gap"]),
+            *((f"consecutive hours {name}", ("lag1_gap", name)) for name in shown["lag1_gap"]),
+        ],
+    )
