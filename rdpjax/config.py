@@ -17,6 +17,8 @@ import tomli_w
 import tyro
 
 from rdpjax import stages as stage_files
+from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm
+from rdpjax.data.patient_table import Label
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import optional
 from rdpjax.privacy.budget import Budget
@@ -56,9 +58,12 @@ class Config:
       batch_size: expected records in a batch, in every stage; the number of records must be public.
       holdout: share of the records kept out of everything, in [0, 1).
       rows: number of synthetic rows to release.
+      dense: release the patients' hours with missing cells filled in too.
       derived: columns computed from the generated ones and appended (cardio: bmi, pp).
       label_source: whether released labels come from the labeler or from the generator.
       max_codes: most codes of a numeric column, a number from 2 to 255.
+      max_hours: hours of a patient's stay that are modelled, from its first, 1 to 336.
+      label: what makes a patient positive: onset within the modelled hours, or in any hour.
       private: whether to clip and add noise; without, the run is for comparisons only.
       clipping: how per-example gradients are clipped: ghost without forming them, vmap by forming
         them; auto takes ghost where every layer has a rule. The results agree.
@@ -76,10 +81,13 @@ class Config:
     records: Annotated[int | None, optional("INT", "kept private")] = None
     batch_size: Annotated[int | None, optional("INT", "each stage's sampling rate")] = None
     holdout: float = 0.2
-    rows: int = 50_000
+    rows: Annotated[int, tyro.conf.arg(aliases=("--n-synth",))] = 50_000
+    dense: bool = False
     derived: Annotated[tuple[str, ...], optional("[COLUMN ...]", "none")] = ()
     label_source: Literal["labeler", "generator"] = "labeler"
     max_codes: int = 32
+    max_hours: int = 24
+    label: Label = "window"
     private: Annotated[
         bool,
         tyro.conf.arg(
@@ -112,6 +120,7 @@ class Config:
             raise UserError(
                 f"delta is {self.delta:g}; it must be below 1 / records = {1 / self.records:.3g}"
             )
+        PatientForm(self.max_hours, self.label)
         if self.microbatch is not None and self.microbatch < 1:
             raise UserError(f"microbatch is {self.microbatch}; it must be 1 or more")
         self._check_batch()
@@ -135,11 +144,17 @@ class Config:
             raise UserError("stages: gan needs the decoder of vae; keep vae")
         if self.label_source == "labeler" and "labeler" not in self.stages:
             raise UserError("stages: no labeler; keep it or use label_source = 'generator'")
+        if self.dataset == "sepsis" and "labeler" in self.stages:
+            raise UserError(
+                "stages: labeler needs a label column of two levels, which sepsis has not; leave "
+                "it out and use label_source = 'generator'"
+            )
         spent, key = (self.epsilons, "epsilons") if self.epsilons else (self.shares, "shares")
+        measured = [*self.measurements, MARGINALS]
         for name in spent:
-            if name != MARGINALS and name not in self.stages:
+            if name not in (*measured, *self.stages):
                 raise UserError(f"{key}: no stage {name!r}{nearest(name, list(self.stages))}")
-        for name in self.stages:
+        for name in (*self.measurements, *self.stages):
             if name not in spent:
                 raise UserError(f"{key}: none for stage {name!r}; give one to each stage")
         if MARGINALS not in spent and self.records is None:
@@ -153,6 +168,11 @@ class Config:
                 f"gan.noise is {self.stages['gan'].noise}; it must be vae.latent = "
                 f"{self.stages['vae'].latent} or more"
             )
+
+    @property
+    def measurements(self) -> tuple[str, ...]:
+        """What is measured before the histograms of the table, in order."""
+        return tuple(PATIENT_ACCESSES) if self.dataset == "sepsis" else ()
 
     @property
     def budget(self) -> Budget:

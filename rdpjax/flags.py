@@ -17,9 +17,10 @@ from rdpjax.errors import UserError
 T = TypeVar("T")
 
 
-def optional(metavar: str, default: str) -> object:
+def optional(metavar: str, default: str, aliases: tuple[str, ...] = ()) -> object:
     """How --help shows a flag whose default is no plain value."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+    hint = f"(default: {default})"
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, aliases=aliases)
 
 
 def parsed(parse: Callable[[], T]) -> T:

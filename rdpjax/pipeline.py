@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rdpjax.config import MARGINALS, Config
 from rdpjax.data.array_file import open_array, write_array
-from rdpjax.data.codec import Codec, Marginals, encode_cells, marginals_from
+from rdpjax.data.codec import Codec, Marginals, histogram, marginals_from, sensitivity
+from rdpjax.data.forms import Access, Form
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.dpsgd.feed import room
 from rdpjax.dpsgd.keys import Roots, derive
@@ -26,7 +29,7 @@ from rdpjax.privacy.events import Event, round_up_rate
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.processes.team import Team
 from rdpjax.progress import Progress, Silence
-from rdpjax.stages.marginals import marginals_event, measure
+from rdpjax.stages.measurement import measure, measurement_event
 from rdpjax.stages.stage import Artefact
 from rdpjax.training import StageRun, compiled_ahead
 
@@ -40,11 +43,12 @@ class Plans:
     """Every access that a run will make, fixed before any record is read.
 
     Attributes:
-      marginals: noise multiplier of the histograms; None where they are not measured.
+      measurements: noise multiplier of each direct measurement, in the order they are made; the
+        table's histograms, `marginals`, are the last, unless they are not measured.
       stages: the DP-SGD plan of each training stage.
     """
 
-    marginals: float | None
+    measurements: dict[str, float]
     stages: dict[str, Plan] = field(default_factory=dict)
 
 
@@ -56,7 +60,8 @@ def make_plans(config: Config) -> Plans:
     """
     spent = config.epsilons or config.shares
     rates = {name: round_up_rate(config.sampling_rate(name)) for name in config.stages}
-    demands = [Demand(MARGINALS, "gaussian", 1.0, 1)] if MARGINALS in spent else []
+    measured = [name for name in (*config.measurements, MARGINALS) if name in spent]
+    demands = [Demand(name, "gaussian", 1.0, 1) for name in measured]
     demands += [
         Demand(name, "poisson_gaussian", rates[name], stage.steps)
         for name, stage in config.stages.items()
@@ -76,25 +81,29 @@ def make_plans(config: Config) -> Plans:
         )
         for name, stage in config.stages.items()
     }
-    return Plans(noise.get(MARGINALS), plans)
+    return Plans({name: noise[name] for name in measured}, plans)
 
 
-def plan_events(config: Config, schema: Schema | None = None) -> list[Event]:
+def plan_events(config: Config, form: Form | None = None) -> list[Event]:
     """What a configuration will put in the ledger, before any data exists.
 
-    The schema gives the sensitivity of the histograms, which no accountant looks at; without one
-    it is entered as 1.
+    The form gives the sensitivities of what is measured, which no accountant looks at; without one
+    they are entered as 1.
     """
-    return _events(make_plans(config), schema)
+    return _events(make_plans(config), form)
 
 
-def _events(plans: Plans, schema: Schema | None) -> list[Event]:
-    events = [plan.event(name, 0, plan.steps) for name, plan in plans.stages.items()]
-    if plans.marginals is None:
-        return events
-    if schema is None:
-        return [Event(MARGINALS, "gaussian", 1.0, plans.marginals, 1.0, 1), *events]
-    return [marginals_event(schema, plans.marginals), *events]
+def _events(plans: Plans, form: Form | None) -> list[Event]:
+    events = [
+        _measurement(name, noise, form) if form else Event(name, "gaussian", 1.0, noise, 1.0, 1)
+        for name, noise in plans.measurements.items()
+    ]
+    return [*events, *(plan.event(name, 0, plan.steps) for name, plan in plans.stages.items())]
+
+
+def _measurement(name: str, noise: float, form: Form) -> Event:
+    bound = sensitivity(form.schema) if name == MARGINALS else form.accesses[name]
+    return measurement_event(name, noise, bound)
 
 
 def target_of(config: Config) -> tuple[float, float] | None:
@@ -104,8 +113,8 @@ def target_of(config: Config) -> tuple[float, float] | None:
 
 def fit(
     config: Config,
-    schema: Schema,
-    frame: pd.DataFrame,
+    form: Form,
+    records: Any,
     *,
     plans: Plans,
     roots: Roots,
@@ -119,8 +128,8 @@ def fit(
 
     Args:
       config: the run's settings.
-      schema: public columns.
-      frame: private canonical records.
+      form: how the records become a table of public columns.
+      records: private canonical records, as the form takes them.
       plans: `make_plans(config)`.
       roots: secret keys of this run; the same keys and data give the same result.
       ledger: entered before each access.
@@ -133,18 +142,26 @@ def fit(
       UserError: too few records for the plan, one class, delta not below 1 / records.
 
     Guarantees:
-      The generator is (epsilon, delta)-differentially private in `frame`, with the epsilon of the
+      The generator is (epsilon, delta)-differentially private in `records`, with the epsilon of the
       ledger's events. A resumed chunk replays its masks and its noise.
     """
     progress, team = progress or Silence(), team or Team()
-    cells = encode_cells(schema, frame)
-    marginals = _marginals(config, schema, cells, plans, roots, ledger, team)
-    progress.stage(MARGINALS, 1)
-    progress.advance(MARGINALS, 1, ledger.epsilon(config.delta), {})
+    schema = form.schema
+
+    def access(name: str, vector: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+        event = _measurement(name, plans.measurements[name], form)
+        noisy, deviation = measure(vector, event, derive(roots.noise, name, "noise"), ledger.open)
+        progress.stage(name, 1)
+        progress.advance(name, 1, ledger.epsilon(config.delta), {})
+        return team.share_arrays(noisy), deviation
+
+    filling = form.measure(records, access)
+    cells = functools.cache(lambda: form.cells(records, filling))  # read when an entry is made
+    marginals = _marginals(config, schema, cells, access, measured=MARGINALS in plans.measurements)
     _check_marginals(config, schema, marginals, plans)
     artefacts: dict[str, Artefact] = {}
     context = make_context(config, schema, marginals, artefacts)
-    codes = _placed(context.codec, cells, checkpoints, mesh)
+    codes = _placed(context.codec, cells(), checkpoints, mesh)
     runs = [
         StageRun(
             name,
@@ -165,32 +182,29 @@ def fit(
             artefacts[run.name] = run.train(context, codes, marginals.records, progress)
     if isinstance(codes, np.memmap):
         Path(str(codes.filename)).unlink()
-    if lacking := [e.stage for e in _events(plans, schema) if e not in ledger.events]:
+    if lacking := [e.stage for e in _events(plans, form) if e not in ledger.events]:
         raise UserError(
             f"the ledger lacks accesses of {', '.join(lacking)}, so nothing is released; it was "
             "changed after it was written, restore it"
         )
-    return Generator(config, schema, marginals, artefacts).fitted(roots.initialisation)
+    generator = Generator(config, schema, marginals, artefacts, filling=filling)
+    return generator.fitted(roots.initialisation)
 
 
 def _marginals(
     config: Config,
     schema: Schema,
-    cells: np.ndarray,
-    plans: Plans,
-    roots: Roots,
-    ledger: Ledger,
-    team: Team,
+    cells: Callable[[], np.ndarray],
+    access: Access,
+    *,
+    measured: bool,
 ) -> Marginals:
     # A public count is of the whole table; the hold-out, a public share of it, is not read.
     public = None if config.records is None else config.records * (1 - config.holdout)
-    if plans.marginals is None:
+    if not measured:
         assert public is not None  # the configuration refuses anything else
         return Marginals.uniform(schema, public)
-    event = marginals_event(schema, plans.marginals)
-    key = derive(roots.noise, MARGINALS, "noise")
-    noisy, deviation = measure(schema, cells, event, key, ledger.open)
-    noisy = team.share_arrays(noisy)
+    noisy, deviation = access(MARGINALS, lambda: histogram(schema, cells()))
     if public is not None:
         noisy[-1] = public
     return marginals_from(schema, noisy, deviation)
@@ -234,11 +248,17 @@ def _check_marginals(config: Config, schema: Schema, marginals: Marginals, plans
             )
     label = schema.column(schema.label)
     assert isinstance(label, Categorical)
-    for level, share in zip(
-        label.levels, marginals.shares[schema.position(schema.label)], strict=True
-    ):
-        if share * records <= margin:
+    shares = marginals.shares[schema.position(schema.label)]
+    for positive in (False, True):
+        levels = [
+            level
+            for level, is_so in zip(label.levels, schema.is_positive, strict=True)
+            if is_so == positive
+        ]
+        share = shares[np.asarray(schema.is_positive) == positive].sum()
+        if share * records <= margin / label.weight * math.sqrt(len(levels)):
+            named = f"level {levels[0]!r}" if len(levels) == 1 else f"one of {len(levels)} levels"
             raise UserError(
-                f"label {schema.label!r}: hardly any record has level {level!r}, so there is one "
-                "class to learn; check the column"
+                f"label {schema.label!r}: hardly any record has {named}, so there is one class to "
+                "learn; check the column"
             )

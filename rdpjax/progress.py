@@ -45,9 +45,21 @@ class Lines:
         self._keep = keep
         self._begun = time.monotonic()
         self._first = 0
+        self._read = 0
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False)
+
+    def reading(self, done: int, total: int) -> None:
+        """How much of a source is read: a bar on a terminal, a line each quarter elsewhere."""
+        if self._console.is_terminal:
+            filled = 40 * done // max(total, 1)
+            end = "\r" if done < total else "\n"
+            bar = f"  reading    [{'=' * filled}{' ' * (40 - filled)}] {done / max(total, 1):4.0%}"
+            self._console.print(bar, markup=False, end=end)
+        elif 4 * done // max(total, 1) > self._read:
+            self._read = 4 * done // max(total, 1)
+            self.say(f"  reading    {self._read / 4:4.0%}")
 
     def stage(self, name: str, steps: int) -> None:
         self._begun, self._first = time.monotonic(), -1

@@ -1,4 +1,4 @@
-"""One run: from a data set's file to a run folder, resumable at every chunk."""
+"""One run: from a data set's files to a run folder, resumable at every chunk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rdpjax.config import Config
-from rdpjax.data.datasets import Dataset, Source, find_dataset
+from rdpjax.data.datasets import Dataset, Output, Source, find_dataset
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
@@ -31,6 +31,7 @@ from rdpjax.start import Options, check_folder, start_run
 from rdpjax.synthesizer import claim
 
 SHOWN = 50_000  # rows in the plots and the warnings
+SHOWN_PATIENTS = 4_000
 SIMULATED = "SIMULATED DATA: no file was found, so these records describe nobody. Give --data PATH."
 
 
@@ -63,13 +64,14 @@ def run(
     if team.leads:
         check_folder(folder, options)
     plans = make_plans(config)
-    source = dataset.open(
-        options.data, options.environ, age_unit=options.age_unit, height_unit=options.height_unit
-    )
-    team.agree({"data (fingerprint)": source.fingerprint})
-    steps = {"marginals": 1} | {name: plan.steps for name, plan in plans.stages.items()}
+    steps = dict.fromkeys(plans.measurements, 1)
+    steps |= {name: plan.steps for name, plan in plans.stages.items()}
     keep = folder.add_metrics if team.leads else _nowhere
     lines = Lines(steps, keep, quiet=quiet or not team.leads)
+    # Beside the runs, whose internal/ folders are as private: the next run reads the same data.
+    cache = folder.path.absolute().parent / ".patients"
+    source = dataset.open(options.data, options.environ, options.reading, cache, lines.reading)
+    team.agree({"data (fingerprint)": source.fingerprint})
     if source.origin == "simulated":
         lines.say(f"\n  {'!' * 8}  {SIMULATED}  {'!' * 8}\n")
     for note in source.notes:
@@ -99,15 +101,16 @@ def _train(
     lines: Lines,
 ) -> None:
     if config.holdout > 0 and team.leads:
-        folder.holdout.write_text(source.verbatim(held), encoding="utf-8")
+        source.keep(held, folder.internal)
+    if source.facts and team.leads:
+        folder.write_facts(source.facts)
     ledger = open_ledger(folder.ledger, team, target=target_of(config), noise_id=roots.noise_id)
-    frame = source.frame[~held].reset_index(drop=True)
-    schema = dataset.schema
+    form = dataset.form(config.max_hours, config.label)
     try:
         generator = fit(
             config,
-            schema,
-            frame,
+            form,
+            dataset.take(source.records, ~held),
             plans=plans,
             roots=roots,
             ledger=ledger,
@@ -126,45 +129,38 @@ def _train(
     declarations = {
         "source": source.origin,
         "dataset": config.dataset,
-        "format": source.layout.to_dict(),
+        "format": dict(source.format),
         "holdout": config.holdout,
     }
-    report = claim(schema, config, ledger, secret=roots.secret, declarations=declarations)
+    report = claim(form.schema, config, ledger, secret=roots.secret, declarations=declarations)
     with release_written(folder.release) as release:
         write_generator(release, generator)
-        write_rows(
-            release / "synthetic.csv",
-            generator,
-            dataset,
-            source.layout,
-            config,
-            roots.initialisation,
-        )
+        write_rows(release, generator, dataset, source.format, roots.initialisation)
         (release / "privacy.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def write_rows(
-    path: Path,
+    folder: Path,
     generator: Generator,
     dataset: Dataset,
-    layout: Any,
-    config: Config,
+    format: Mapping[str, Any],
     root: bytes,
     rows: int | None = None,
 ) -> None:
-    """Stream generated rows to `path` in the input's format, in bounded memory."""
-    first = 0
-    with path.open("wb") as file:
-        file.write(dataset.header(layout, config.derived))
-        for frame in generator.rows(root, rows or config.rows):
-            file.write(dataset.format(frame, layout, derived=config.derived, first_id=first))
-            first += len(frame)
+    """Stream generated records into `folder` in the input's format, in bounded memory."""
+    config, filling = generator.config, generator.filling
+    rows = rows or config.rows
+    medians = filling.values.medians if filling and config.dense else None
+    output = Output(rows, format, config.derived, config.max_hours, medians)
+    dataset.write(folder, generator.rows(root, rows), output)
 
 
 def _check_derived(config: Config, dataset: Dataset) -> None:
     for name in config.derived:
         if name not in dataset.derived:
-            raise UserError(f"derived: unknown {name!r}; there are {', '.join(dataset.derived)}")
+            known = f"there are {', '.join(dataset.derived)}"
+            none = f"{config.dataset} has none"
+            raise UserError(f"derived: unknown {name!r}; {known if dataset.derived else none}")
 
 
 def _nowhere(stage: str, start: int, metrics: Mapping[str, Any]) -> None:
@@ -182,24 +178,39 @@ def _finish(
     lines: Lines,
 ) -> dict[str, Any]:
     """Plots and warnings into `internal/`, and the summary."""
-    from rdpjax.evaluation import plots  # late: it brings in matplotlib
+    from rdpjax.evaluation import patient_plots, plots  # late: they bring in matplotlib
 
     report = json.loads((folder.release / "privacy.json").read_text(encoding="utf-8"))
     generator = read_generator(folder.release)
     # The first of the released rows once more: a release of millions need not fit in memory.
-    shown = generator.rows(roots.initialisation, min(config.rows, SHOWN))
-    synthetic = pd.concat(list(shown), ignore_index=True)
-    rows = np.flatnonzero(~held)
-    if len(rows) > SHOWN:
-        rows = np.random.default_rng(0).choice(rows, SHOWN, replace=False)
-    real = source.frame.iloc[rows]
+    tables = generator.tables(roots.initialisation, min(config.rows, SHOWN))
+    table = pd.concat(list(tables), ignore_index=True)
+    shown, synthetic = SHOWN, table
+    if generator.filling is not None:
+        shown = SHOWN_PATIENTS
+        synthetic = next(generator.rows(roots.initialisation, min(config.rows, shown)))
     folder.plots.mkdir(exist_ok=True)
-    plots.plot_densities(real, synthetic, dataset.schema, folder.plots / "densities.png")
-    plots.plot_correlations(real, synthetic, dataset.schema, folder.plots / "correlations.png")
+    rows = np.flatnonzero(~held)
+    if len(rows) > shown:
+        rows = np.random.default_rng(0).choice(rows, shown, replace=False)
+    real = dataset.take(source.records, np.isin(np.arange(len(held)), rows))
+    if generator.filling is None:
+        plots.plot_densities(real, synthetic, generator.schema, folder.plots / "densities.png")
+        plots.plot_correlations(
+            real, synthetic, generator.schema, folder.plots / "correlations.png"
+        )
+    else:
+        for name, draw in {
+            "patients": patient_plots.plot_patients,
+            "missing": patient_plots.plot_missingness,
+            "densities": patient_plots.plot_patient_densities,
+        }.items():
+            draw(real, synthetic, folder.plots / f"{name}.png", config.max_hours)
+        patient_plots.plot_stays(real, synthetic, folder.plots / "stays.png")
     if metrics := folder.read_metrics():
         plots.plot_losses(metrics, folder.plots / "losses.png")
     measured = generator.marginals.deviation > 0  # without, there is no share to compare with
-    warnings = collapse_warnings(synthetic, dataset.schema, generator.marginals) if measured else []
+    warnings = collapse_warnings(table, generator.schema, generator.marginals) if measured else []
     for warning in warnings:
         lines.say(f"  WARNING: {warning}")
     runs = folder.add_history(name, source.fingerprint)
@@ -207,6 +218,8 @@ def _finish(
         "run": str(folder.path),
         "source": source.origin,
         "rows": config.rows,
+        "records": "rows" if dataset.file else "patients",
+        "file": dataset.file or "psv/",
         "epsilon": report["epsilon"],
         "epsilon_pld": report["epsilon_pld"],
         "epsilon_naive_sum": report["epsilon_naive_sum"],

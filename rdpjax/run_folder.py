@@ -3,7 +3,7 @@
     RUN/
       release/     synthetic.csv privacy.json schema.toml generator/{config.toml, arrays.npz}
       internal/    (mode 0700) config.toml run.json keys.json ledger.jsonl metrics.jsonl
-                   checkpoints/ holdout.csv history.jsonl plots/ archive/
+                   checkpoints/ holdout.csv (or holdout/) facts.json history.jsonl plots/ archive/
                    codes.npy (while a table too large for the device is trained on)
 
 `release/` is written beside and renamed: it is there whole or not at all.
@@ -27,6 +27,7 @@ import tomli_w
 
 from rdpjax.config import Config
 from rdpjax.data.codec import Marginals
+from rdpjax.data.filling import Filling
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
@@ -50,7 +51,6 @@ class RunFolder:
         self.internal = path / "internal"
         self.ledger = self.internal / "ledger.jsonl"
         self.checkpoints = self.internal / "checkpoints"
-        self.holdout = self.internal / "holdout.csv"
         self.plots = self.internal / "plots"
 
     @property
@@ -106,6 +106,10 @@ class RunFolder:
         _write(self.internal / "config.toml", config.to_toml())
         _write(self.internal / "run.json", json.dumps(dict(facts), indent=1))
         self.write_keys(roots)
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Exact figures of what was read. Not private."""
+        _write(self.internal / "facts.json", json.dumps(dict(facts), indent=1))
 
     def write_keys(self, roots: Roots) -> None:
         keys = {
@@ -204,6 +208,8 @@ def write_generator(folder: Path, generator: Generator) -> None:
         "marginals/halves": np.array(generator.marginals.halves),
         "marginals/scalars": np.array([generator.marginals.records, generator.marginals.deviation]),
     }
+    if generator.filling is not None:
+        arrays |= {f"filling/{k}": v for k, v in generator.filling.to_arrays().items()}
     for name, share in zip(generator.schema.names, generator.marginals.shares, strict=True):
         arrays[f"marginals/shares/{name}"] = share
     arrays |= _flat(generator.artefacts, "artefacts")
@@ -234,7 +240,9 @@ def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray])
     records, deviation = (float(value) for value in arrays["marginals/scalars"])
     shares = tuple(arrays[f"marginals/shares/{name}"] for name in schema.names)
     halves = tuple(float(value) for value in arrays["marginals/halves"])
+    filled = {k[8:]: v for k, v in arrays.items() if k.startswith("filling/")}
     return Generator(
+        filling=Filling.from_arrays(filled) if filled else None,
         config=config,
         schema=schema,
         marginals=Marginals(shares, halves, records, deviation),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Annotated
 import tyro
 
 from rdpjax.data.datasets import find_dataset
-from rdpjax.data.layout import Layout
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, command
 from rdpjax.flags import optional, parsed
@@ -27,12 +26,12 @@ class Flags:
     Attributes:
       run: the run folder.
       rows: how many records.
-      out: the file to write, in the format of the run's own release/synthetic.csv.
+      out: the file to write, in the format of the run's own release; of patients, the folder.
       seed: a whole number; the same one gives the same rows.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    out: Annotated[Path, tyro.conf.arg(metavar="PATH")]
     rows: int = 50_000
     seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
 
@@ -44,23 +43,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.rows < 1:
         raise UserError(f"--rows is {flags.rows}; ask for 1 or more")
     generator = read_generator(flags.run / "release")
-    config = generator.config
+    dataset = find_dataset(generator.config.dataset)
     try:
         report = json.loads((flags.run / "release" / "privacy.json").read_text(encoding="utf-8"))
-        layout = Layout.from_dict(report["declarations"]["format"])
+        format = dict(report["declarations"]["format"])
     except (OSError, KeyError, TypeError, ValueError):
         raise UserError(f"{flags.run}: release/privacy.json names no file format") from None
-    part = flags.out.with_name(flags.out.name + ".part")
+    if dataset.file is None and flags.out.exists():
+        raise UserError(f"{flags.out}: exists; choose another folder")
     root = Roots.make(flags.seed).initialisation
+    part = flags.out.with_name(flags.out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
     try:
-        write_rows(part, generator, find_dataset(config.dataset), layout, config, root, flags.rows)
-        part.replace(flags.out)
+        part.mkdir()
+        write_rows(part, generator, dataset, format, root, flags.rows)
+        (part / dataset.file if dataset.file else part).replace(flags.out)
     except OSError as error:
         raise UserError(f"{flags.out}: cannot write there: {error.strerror}") from None
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-    print(f"{flags.rows} synthetic rows in {flags.out}")
+        shutil.rmtree(part, ignore_errors=True)
+    records = "rows" if dataset.file else "patients"
+    print(f"{flags.rows} synthetic {records} in {flags.out}")
     return 0
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rdpjax.config import Config
-from rdpjax.data.cardio import AgeUnit, HeightUnit
-from rdpjax.data.datasets import Source
+from rdpjax.data.datasets import Reading, Source
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.processes.team import Team
@@ -26,8 +25,7 @@ class Options:
       out: the run's folder.
       data: the records' file; None looks in the usual places, then simulates.
       environ: environment variables (`RDPJAX_DATA`).
-      age_unit: of the age column.
-      height_unit: of the height column.
+      reading: how files are read.
       seed: for a reproducible run whose noise is not secret.
       resume: go on with an interrupted run.
       overwrite: start anew in a folder that holds a run.
@@ -37,8 +35,7 @@ class Options:
     out: Path
     data: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
-    age_unit: AgeUnit = "auto"
-    height_unit: HeightUnit = "auto"
+    reading: Reading = field(default_factory=Reading)
     seed: int | None = None
     resume: bool = False
     overwrite: bool = False
@@ -65,8 +62,7 @@ def start_run(
         return told["run"], Roots(*map(bytes.fromhex, told["keys"]), secret=told["secret"])
     facts = {
         "fingerprint": source.fingerprint,
-        "age_unit": options.age_unit,
-        "height_unit": options.height_unit,
+        **asdict(options.reading),
         "devices": team.mesh.size if team.mesh else 1,
     }
     if options.resume:
@@ -98,10 +94,10 @@ def _resumed(
         raise UserError(f"{folder.path}: the data changed since the run began; start a new one")
     if options.seed is not None and Roots.make(options.seed).sampling != roots.sampling:
         raise UserError(f"{folder.path}: --seed differs from the run's own; drop it")
-    for unit in ("age_unit", "height_unit"):
-        if known.get(unit) != facts[unit]:
+    for name, default in asdict(Reading()).items():
+        if known.get(name, default) != facts[name]:
             raise UserError(
-                f"{folder.path}: {unit} was {known.get(unit)} when the run began; "
+                f"{folder.path}: {name} was {known.get(name, default)} when the run began; "
                 "use the run's own flags"
             )
     if known.get("devices", 1) != facts["devices"]:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from rdpjax import __version__
 from rdpjax.config import Config
+from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
@@ -86,7 +87,7 @@ class Synthesizer:
         self._declarations = {"source": "given to fit"}
         self.generator = fit(
             self.config,
-            self.schema,
+            TableForm(self.schema),
             clean,
             plans=plans,
             roots=roots,

@@ -15,6 +15,7 @@ import tyro
 
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import AgeUnit, HeightUnit
+from rdpjax.data.datasets import Reading, find_dataset
 from rdpjax.device import Device, device_mesh, keep_programs, split_processor, use_device
 from rdpjax.errors import command
 from rdpjax.flags import optional, parsed
@@ -30,7 +31,10 @@ class Flags:
     Attributes:
       config: a TOML file, or the name of a shipped one, to start from; flags override it.
       out: run folder: its release/ may be published, its internal/ may not.
-      data: file of the records (.csv or .csv.gz).
+      data: the records: a table (.csv or .csv.gz), or a folder, .tar.gz or .zip of patients' .psv
+        files.
+      recursive: look for patients' files in the folder's folders too.
+      skip_bad: go on without patients' files that cannot be read.
       age_unit: unit of the age column; auto decides cell by cell (120 or more is days).
       height_unit: unit of the height column; auto decides cell by cell (below 3 is metres).
       seed: a whole number that makes the run reproducible, and its noise NOT secret.
@@ -52,8 +56,14 @@ class Flags:
     out: Annotated[Path | None, optional("FOLDER", "runs/DATASET")] = None
     data: Annotated[
         Path | None,
-        optional("FILE", "$RDPJAX_DATA, then the dataset's file in . or ./data, then simulated"),
+        optional(
+            "PATH",
+            "$RDPJAX_DATA, then the dataset's files in . or ./data, then simulated",
+            aliases=("--root",),
+        ),
     ] = None
+    recursive: bool = False
+    skip_bad: bool = False
     age_unit: AgeUnit = "auto"
     height_unit: HeightUnit = "auto"
     seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
@@ -88,8 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out=flags.out or Path("runs") / config.dataset,
         data=flags.data,
         environ=os.environ,
-        age_unit=flags.age_unit,
-        height_unit=flags.height_unit,
+        reading=Reading(flags.age_unit, flags.height_unit, flags.recursive, flags.skip_bad),
         seed=flags.seed,
         resume=flags.resume,
         overwrite=flags.overwrite,
@@ -111,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _same(flags: Flags) -> dict[str, object]:
     """What every process of a run has to be given alike, by the names of the flags."""
     settings = dict(_named(tomllib.loads(flags.settings.to_toml())))
-    names = ("devices", "seed", "age_unit", "height_unit")
+    names = ("devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad")
     return {f"--{name}": value for name, value in settings.items()} | {
         f"--{name.replace('_', '-')}": getattr(flags, name) for name in names
     }
@@ -126,13 +135,22 @@ def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
 
 
 def _start(argv: Sequence[str]) -> Config:
-    """The configuration that flags start from: --config FILE, or the defaults."""
+    """The configuration that flags start from: --config FILE, or the data set's own."""
+    if (path := _given(argv, "--config")) is not None:
+        return load_config(path)
+    dataset = _given(argv, "--dataset") or Config().dataset
+    return load_config(f"{find_dataset(dataset) and dataset}.toml")
+
+
+def _given(argv: Sequence[str], flag: str) -> str | None:
+    """The last value of a flag, before anything else is known of the flags."""
+    found = None
     for i, word in enumerate(argv):
-        if word == "--config" and i + 1 < len(argv):
-            return load_config(argv[i + 1])
-        if word.startswith("--config="):
-            return load_config(word.split("=", 1)[1])
-    return Config()
+        if word == flag and i + 1 < len(argv):
+            found = argv[i + 1]
+        elif word.startswith(f"{flag}="):
+            found = word.split("=", 1)[1]
+    return found
 
 
 def _sentence(summary: dict[str, object]) -> str:
@@ -145,8 +163,9 @@ def _sentence(summary: dict[str, object]) -> str:
     )
     runs = summary["runs_on_this_data"]
     seeded = "" if summary["secret_noise"] else "  noise: from your seed, so NOT secret\n"
+    where = f"{summary['run']}/release/{summary['file']}"
     return (
-        f"{summary['rows']} synthetic rows in {summary['run']}/release/synthetic.csv\n"
+        f"{summary['rows']} synthetic {summary['records']} in {where}\n"
         f"  source: {summary['source']}\n"
         f"  {cost}\n"
         f"  unit: {summary['unit']}; neighbours: {summary['relation']}\n{seeded}"

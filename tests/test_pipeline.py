@@ -18,6 +18,7 @@ from rdpjax import pipeline, training
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.codec import encode_cells, histogram
+from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd import feed
 from rdpjax.dpsgd.keys import Roots
@@ -42,7 +43,7 @@ def train(
     ) -> tuple[Generator, Ledger]:
         ledger = Ledger(target=target_of(config), noise_id=ROOTS.noise_id)
         options: dict[str, Any] = {"plans": make_plans(config), "ledger": ledger, **given}
-        return fit(config, toy_schema, frame, roots=ROOTS, **options), options["ledger"]
+        return fit(config, TableForm(toy_schema), frame, roots=ROOTS, **options), options["ledger"]
 
     return train
 
@@ -73,7 +74,7 @@ def test_the_ledger_is_the_plan(
     toy_schema: Schema,
 ) -> None:
     _, ledger = train()
-    assert list(ledger.events) == plan_events(toy_config, toy_schema)
+    assert list(ledger.events) == plan_events(toy_config, TableForm(toy_schema))
     assert len(ledger.entries) == 5, "the marginals, and two chunks of each stage"
     epsilon = ledger.epsilon(toy_config.delta)
     assert toy_config.epsilon - 0.001 < epsilon <= toy_config.epsilon
@@ -81,7 +82,7 @@ def test_the_ledger_is_the_plan(
 
 def test_the_defaults_cost_what_they_say() -> None:
     config = load_config("cardio.toml")
-    events = plan_events(config, CARDIO)
+    events = plan_events(config, TableForm(CARDIO))
     assert [event.stage for event in events] == ["marginals", *config.stages]
     assert config.epsilon - 0.001 < rdp_epsilon(events, config.delta)[0] <= config.epsilon
     for event in events[1:]:
@@ -96,7 +97,7 @@ def test_plans_are_made_without_data(
 ) -> None:
     """No argument could carry a record, and other records give the same accesses."""
     for function in (make_plans, plan_events, target_of):
-        assert set(inspect.signature(function).parameters) <= {"config", "schema"}
+        assert set(inspect.signature(function).parameters) <= {"config", "form"}
     lists = [
         events_to_list(train(frame)[1].entries)
         for frame in (
@@ -132,7 +133,7 @@ def test_stages_with_epsilons_of_their_own(toy_config: Config, toy_schema: Schem
     epsilons = {"marginals": 1.0, "vae": 2.0, "labeler": 1.5}
     config = dataclasses.replace(toy_config, epsilons=epsilons)
     assert target_of(config) is None
-    for event in plan_events(config, toy_schema):
+    for event in plan_events(config, TableForm(toy_schema)):
         alone = rdp_epsilon([event], config.delta)[0]
         assert epsilons[event.stage] - 0.01 < alone <= epsilons[event.stage]
 
@@ -170,7 +171,7 @@ def test_every_access_is_on_disk_before_it_happens(
 
         return looked
 
-    monkeypatch.setattr("rdpjax.stages.marginals.histogram", counted)
+    monkeypatch.setattr("rdpjax.pipeline.histogram", counted)
     monkeypatch.setattr(training, "make_chunk", make_chunk)
     ledger = Ledger.create(path, target=target_of(toy_config), noise_id=ROOTS.noise_id)
     train(ledger=ledger)
@@ -225,7 +226,7 @@ def test_a_ledger_that_cannot_be_written_stops_the_stage(
     def never(*args: Any) -> Any:
         raise AssertionError("read without an entry")
 
-    monkeypatch.setattr("rdpjax.stages.marginals.histogram", never)
+    monkeypatch.setattr("rdpjax.pipeline.histogram", never)
     (tmp_path / "ledger.jsonl").unlink()
     (tmp_path / "ledger.jsonl").mkdir()
     with pytest.raises(UserError, match="cannot write the ledger"):
@@ -303,7 +304,7 @@ def test_other_keys_give_another_generator(
         roots = dataclasses.replace(ROOTS, **{name: Roots.make(2).noise})
         other = fit(
             toy_config,
-            toy_schema,
+            TableForm(toy_schema),
             toy_frame,
             plans=make_plans(toy_config),
             roots=roots,
@@ -325,13 +326,13 @@ def counts(
     """`counts(records=, ill=)` makes the noisy histograms say so, whatever the records are."""
 
     def counts(*, records: float = 3000.0, ill: float = 0.5, deviation: float = 5.0) -> None:
-        vector = histogram(toy_schema, encode_cells(toy_schema, toy_frame))
-        vector *= records / vector[-1]
-        vector[-3:-1] = records * (1 - ill), records * ill
+        noisy = histogram(toy_schema, encode_cells(toy_schema, toy_frame))
+        noisy *= records / noisy[-1]
+        noisy[-3:-1] = records * (1 - ill), records * ill
 
-        def measure(schema: Any, cells: Any, event: Event, key: Any, open_entry: Any) -> Any:
+        def measure(vector: Any, event: Event, key: Any, open_entry: Any) -> Any:
             open_entry(event)
-            return vector.copy(), deviation
+            return noisy.copy(), deviation
 
         monkeypatch.setattr(pipeline, "measure", measure)
 

@@ -17,6 +17,7 @@ import pytest
 
 from rdpjax import checkpoint, run_folder, train
 from rdpjax.config import Config
+from rdpjax.data.datasets import Reading
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
@@ -182,8 +183,8 @@ def test_resume_refuses_what_changed(
     steps = dataclasses.replace(toy_config, stages={**toy_config.stages, "vae": stage})
     for options, message in (
         ({"data": other}, "the data changed"),
-        ({"age_unit": "days"}, "age_unit was auto"),
-        ({"height_unit": "cm"}, "height_unit was auto"),
+        ({"reading": Reading(age_unit="days")}, "age_unit was auto"),
+        ({"reading": Reading(height_unit="cm")}, "height_unit was auto"),
         ({"config": dataclasses.replace(toy_config, epsilon=6.0)}, "configuration differs"),
         ({"config": dataclasses.replace(toy_config, holdout=0.3)}, "configuration differs"),
         ({"config": steps}, "configuration differs"),
@@ -321,7 +322,7 @@ def test_a_release_is_whole_or_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(self: Generator, root: bytes, count: int) -> Any:
-        yield self._block(root, 0)
+        yield next(self.tables(root, count))
         raise error
 
     with monkeypatch.context() as patch:

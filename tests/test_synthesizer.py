@@ -15,6 +15,7 @@ import rdpjax
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.codec import encode_cells
+from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Categorical, Numeric, Schema
 from rdpjax.errors import UserError
 from rdpjax.pipeline import plan_events
@@ -39,7 +40,7 @@ def test_fit_sample_save_load(
     pd.testing.assert_frame_equal(rows[:20], synth.sample(20, seed=4))
     assert not rows.equals(synth.sample(700, seed=5))
     assert not synth.sample(700).equals(synth.sample(700)), "the system's randomness"
-    assert list(synth.ledger.events) == plan_events(toy_config, toy_schema)
+    assert list(synth.ledger.events) == plan_events(toy_config, TableForm(toy_schema))
     synth.save(tmp_path / "runs" / "toy")
     again = Synthesizer.load(tmp_path / "runs" / "toy")
     pd.testing.assert_frame_equal(rows, again.sample(700, seed=4))

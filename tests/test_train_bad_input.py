@@ -214,10 +214,10 @@ def test_flags_that_are_none(flags: str, message: str, refused: Callable[..., st
 
 
 def test_a_flag_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
-    for flag in ("--config", "--epsilon", "--data"):
+    for flag, named in (("--config",) * 2, ("--epsilon",) * 2, ("--data", "--root/--data")):
         assert main([flag]) == 2
         err = capsys.readouterr().err
-        assert err.startswith(f"rdpjax: error: missing value for argument '{flag}'"), err
+        assert err.startswith(f"rdpjax: error: missing value for argument '{named}'"), err
         assert err.count("\n") == 1
 
 

@@ -60,7 +60,7 @@ def main() -> int:
     generator.BLOCK, generator.POOL, training.CHUNK = 512, 2048, 2
     for plot in ("plot_densities", "plot_correlations", "plot_losses"):
         setattr(plots, plot, lambda *args: None)
-    run.make_plans = lambda config: Plans(NOISE, dict(planned(config)))
+    run.make_plans = lambda config: Plans({"marginals": NOISE}, dict(planned(config)))
     run.claim = lambda *args, **kwargs: REPORT
     if "--dies-at" in flags:
         at = flags.index("--dies-at")
