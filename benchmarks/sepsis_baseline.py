@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rdpjax.data.patient_files import read_patients
-from rdpjax.data.patients import Patients
+from rdpjax.data.stays.patient_files import read_patients
+from rdpjax.data.stays.patients import Patients
 from rdpjax.errors import UserError, command
 from rdpjax.evaluation.patients import score_patients
 

@@ -18,7 +18,7 @@ import tyro
 
 from rdpjax import stages as stage_files
 from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm
-from rdpjax.data.patient_table import Label
+from rdpjax.data.stays.patient_table import Label
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import optional
 from rdpjax.privacy.budget import Budget

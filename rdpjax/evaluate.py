@@ -14,9 +14,9 @@ import pandas as pd
 import tyro
 
 from rdpjax.data.cardio import CARDIO, KAGGLE_LAYOUT, CardioTable, read_cardio
-from rdpjax.data.patient_files import read_patients
-from rdpjax.data.patients import Patients
 from rdpjax.data.schema import Schema
+from rdpjax.data.stays.patient_files import read_patients
+from rdpjax.data.stays.patients import Patients
 from rdpjax.errors import UserError, command
 from rdpjax.evaluation.patient_printout import as_patient_table
 from rdpjax.evaluation.patients import score_patients

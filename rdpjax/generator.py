@@ -19,8 +19,8 @@ import pandas as pd
 
 from rdpjax.config import Config
 from rdpjax.data.codec import Codec, Marginals
-from rdpjax.data.filling import Filling
 from rdpjax.data.schema import Numeric, Schema
+from rdpjax.data.stays.filling import Filling
 from rdpjax.dpsgd.keys import as_key, derive
 from rdpjax.models.vae import log_prior
 from rdpjax.stages.stage import Context

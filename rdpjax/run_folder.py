@@ -27,8 +27,8 @@ import tomli_w
 
 from rdpjax.config import Config
 from rdpjax.data.codec import Marginals
-from rdpjax.data.filling import Filling
 from rdpjax.data.schema import Schema
+from rdpjax.data.stays.filling import Filling
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator

@@ -62,7 +62,8 @@ def test_every_flag_of_train_says_what_it_is_and_what_it_is_by_default(
         main(["--help"])
     text = re.sub(r"[^\S\n]+", " ", re.sub("[╭╮╰╯│|─]", " ", capsys.readouterr().out))
     flags = re.split(r"\n (?=--\w)", text)[1:]
-    names = {re.match(r"--[\w.-]+", flag)[0] for flag in flags}
+    # A flag may have two names: --root PATH, --data PATH.
+    names = {name for flag in flags for name in re.findall(r"--[\w.-]+", flag.split("\n")[0])}
     config = Config()
     settings = {f"--{name}.{key}" for name, stage in config.stages.items() for key in vars(stage)}
     wanted = {f"--{field.name}" for field in dataclasses.fields(Config)}

@@ -18,10 +18,10 @@ import pytest
 
 from rdpjax import checkpoint, evaluate, generator, sample, train
 from rdpjax.config import Config
-from rdpjax.data.patient_files import read_patients
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import COLUMNS
-from rdpjax.data.simulate_sepsis import simulate_sepsis
+from rdpjax.data.stays.patient_files import read_patients
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import COLUMNS
+from rdpjax.data.stays.simulate_sepsis import simulate_sepsis
 from rdpjax.evaluation import patient_plots
 from rdpjax.pipeline import Plans, make_plans
 from rdpjax.privacy.ledger import read_ledger

@@ -15,14 +15,14 @@ import pandas as pd
 from rdpjax.data import cardio
 from rdpjax.data.forms import Form, PatientForm, TableForm
 from rdpjax.data.layout import Layout
-from rdpjax.data.patient_files import read_patients
-from rdpjax.data.patient_release import write_patients
-from rdpjax.data.patient_table import Label
-from rdpjax.data.patients import Patients
 from rdpjax.data.reading import parse_table, read_table, verbatim
-from rdpjax.data.sepsis import COLUMNS, MISSING, SEPARATOR, VARIABLES, readable
 from rdpjax.data.simulate import simulate_cardio
-from rdpjax.data.simulate_sepsis import simulated_table
+from rdpjax.data.stays.patient_files import read_patients
+from rdpjax.data.stays.patient_release import write_patients
+from rdpjax.data.stays.patient_table import Label
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import COLUMNS, MISSING, SEPARATOR, VARIABLES, readable
+from rdpjax.data.stays.simulate_sepsis import simulated_table
 from rdpjax.errors import UserError, nearest
 
 

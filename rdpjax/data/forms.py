@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from rdpjax.data.codec import encode_cells
-from rdpjax.data.filling import Filling
-from rdpjax.data.hour_profiles import BOUND, Profiles, profiles_vector
-from rdpjax.data.hour_values import Values, values_sensitivity, values_vector
-from rdpjax.data.patient_table import Label, encode_patients, patient_schema
-from rdpjax.data.patients import Patients
 from rdpjax.data.schema import Schema
+from rdpjax.data.stays.filling import Filling
+from rdpjax.data.stays.hour_profiles import BOUND, Profiles, profiles_vector
+from rdpjax.data.stays.hour_values import Values, values_sensitivity, values_vector
+from rdpjax.data.stays.patient_table import Label, encode_patients, patient_schema
+from rdpjax.data.stays.patients import Patients
 
 Access = Callable[[str, Callable[[], np.ndarray]], tuple[np.ndarray, float]]
 """`access(name, vector)`: the named measurement's vector with its noise, and the noise's standard

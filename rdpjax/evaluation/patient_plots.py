@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import LONGEST, STATICS, VARIABLES, Variable
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import LONGEST, STATICS, VARIABLES, Variable
 from rdpjax.evaluation.plots import _CYCLE, _FAINT, _INK, _REAL, _SYNTHETIC, _figure, _plain
 
 if TYPE_CHECKING:

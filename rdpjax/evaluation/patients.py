@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import COLUMNS, STATICS, VARIABLES
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import COLUMNS, STATICS, VARIABLES
 from rdpjax.errors import UserError
 from rdpjax.evaluation.fidelity import ks_statistic
 from rdpjax.evaluation.score import NOTE

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rdpjax.data.patients import Patients
+from rdpjax.data.stays.patients import Patients
 from rdpjax.errors import UserError
 
 

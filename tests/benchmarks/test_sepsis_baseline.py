@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rdpjax.data.patients import Patients
-from rdpjax.data.psv_writing import write_psv
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.psv_writing import write_psv
 
 ROOT = Path(__file__).resolve().parents[2]
 

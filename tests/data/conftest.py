@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import BOUNDS, STATICS, VARIABLES
-from rdpjax.data.simulate_sepsis import simulated_table
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import BOUNDS, STATICS, VARIABLES
+from rdpjax.data.stays.simulate_sepsis import simulated_table
 
 KINDS = (
     "constant", "alternating", "random", "sparse", "empty", "borders", "wild", "simulated"

@@ -16,12 +16,12 @@ from rdpjax import pipeline
 from rdpjax.config import MARGINALS, Config, load_config
 from rdpjax.data import forms
 from rdpjax.data.codec import Codec, Marginals, histogram, sensitivity
-from rdpjax.data.filling import Filling
 from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm, TableForm
-from rdpjax.data.hour_profiles import BOUND
-from rdpjax.data.hour_values import values_sensitivity
-from rdpjax.data.patients import Patients
 from rdpjax.data.schema import Schema
+from rdpjax.data.stays.filling import Filling
+from rdpjax.data.stays.hour_profiles import BOUND
+from rdpjax.data.stays.hour_values import values_sensitivity
+from rdpjax.data.stays.patients import Patients
 from rdpjax.dpsgd import clipping, ghost
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError

@@ -17,11 +17,17 @@ def categorical(*runs: int, scale: tuple[float, ...] = ()) -> Categorical:
 def test_a_level_apart_and_ten_bins():
     shares = np.array([0.5] + [0.05] * 10)
     flag, score, square = run_features(categorical(1, 10), shares).T
-    assert flag.tolist() == [1] + [0] * 10
+    assert flag.tolist() == [1] + [-1] * 10, "standardised: half of all are apart"
     assert score[0] == square[0] == 0
     assert (np.diff(score[1:]) > 0).all()
     np.testing.assert_allclose([score[1:].mean(), np.square(score[1:]).mean()], [0, 1], atol=1e-9)
     np.testing.assert_allclose(square[1:], score[1:] ** 2 - 1)
+
+
+def test_what_is_rare_is_not_blown_up_without_end():
+    shares = np.array([0.999] + [0.001 / 3] * 3)
+    flag = run_features(categorical(1, 3), 1 - shares)[:, 0]
+    assert np.abs(flag).max() <= 5
 
 
 def test_levels_at_the_same_place_share_a_score():
@@ -29,7 +35,10 @@ def test_levels_at_the_same_place_share_a_score():
     features = run_features(categorical(4, 3, 2, scale=scale), np.full(9, 1 / 9))
     assert features.shape == (9, 2 + 2 + 2)
     flags, score, _, slopes = np.split(features, [2, 3, 4], axis=1)
-    assert flags.argmax(axis=1).tolist() == [0] * 4 + [0] * 3 + [1] * 2
+    later, last = (flags > 0).T  # nested: the second run or a later one; the third
+    assert later.tolist() == [False] * 4 + [True] * 5 and last.tolist() == [False] * 7 + [True] * 2
+    np.testing.assert_allclose(flags.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(flags.std(axis=0), 1)
     for place in (1, 2, 3):
         assert len(set(score[np.array(scale) == place, 0].tolist())) == 1
     assert len(set(score[:, 0].tolist())) == 4 and (np.diff(score[:4, 0]) > 0).all()

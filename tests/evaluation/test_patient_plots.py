@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import VARIABLES
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import VARIABLES
 from rdpjax.evaluation.patient_plots import (
     _edges,
     measured_shares,

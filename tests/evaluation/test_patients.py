@@ -11,9 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rdpjax.data.patients import Patients
-from rdpjax.data.psv_writing import rounded, write_psv
-from rdpjax.data.sepsis import VARIABLES
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.psv_writing import rounded, write_psv
+from rdpjax.data.stays.sepsis import VARIABLES
 from rdpjax.errors import UserError
 from rdpjax.evaluation.patients import (
     copies,
@@ -131,7 +131,7 @@ def test_figures_agree_with_the_independent_scorer(yardstick, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_figures_agree_on_real_patients(shared_data, yardstick, tmp_path):
-    from rdpjax.data.patient_files import read_patients
+    from rdpjax.data.stays.patient_files import read_patients
 
     path = shared_data / "sepsis_training_setB.tar.gz"
     if not path.is_file():

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from rdpjax.data.psv import MOST_BYTES
+from rdpjax.data.stays.psv import MOST_BYTES
 from rdpjax.errors import UserError
 
 _ID = re.compile(r"\w[\w.-]*")

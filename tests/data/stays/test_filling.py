@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rdpjax.data.filling import KNOTS, Filling
 from rdpjax.data.forms import PatientForm
-from rdpjax.data.hour_profiles import Profiles
-from rdpjax.data.hour_values import Values, values_vector
-from rdpjax.data.patient_table import (
+from rdpjax.data.stays.filling import KNOTS, Filling
+from rdpjax.data.stays.hour_profiles import Profiles
+from rdpjax.data.stays.hour_values import Values, values_vector
+from rdpjax.data.stays.patient_table import (
     ADMISSIONS,
     COUNTS,
     OFFSETS,
@@ -21,8 +21,8 @@ from rdpjax.data.patient_table import (
     encode_patients,
     stay_levels,
 )
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import BOUNDS, LONGEST, VARIABLES
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import BOUNDS, LONGEST, VARIABLES
 
 STEPS = np.array([v.step for v in VARIABLES])
 DENSE = np.array([v.panel == "monitor" for v in VARIABLES])

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdpjax.data.patients import Patients
-from rdpjax.data.psv_writing import DECIMALS, format_patients, rounded, write_psv
-from rdpjax.data.sepsis import COLUMNS, VARIABLES
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.psv_writing import DECIMALS, format_patients, rounded, write_psv
+from rdpjax.data.stays.sepsis import COLUMNS, VARIABLES
 
 
 def one(values: np.ndarray, statics: list[float] | None = None, onset: int = -1) -> Patients:

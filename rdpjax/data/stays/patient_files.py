@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rdpjax.data.patient_cache import cache_file, read_cached, write_cached
-from rdpjax.data.patients import Patients
-from rdpjax.data.psv import Stay
-from rdpjax.data.psv_block import parse_block
-from rdpjax.data.psv_source import Member, Source, open_source
+from rdpjax.data.stays.patient_cache import cache_file, read_cached, write_cached
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.psv import Stay
+from rdpjax.data.stays.psv_block import parse_block
+from rdpjax.data.stays.psv_source import Member, Source, open_source
 from rdpjax.errors import UserError
 
 BLOCK_BYTES = 2**21

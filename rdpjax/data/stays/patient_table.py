@@ -1,7 +1,7 @@
 """A patient as one row of public bins: stay and sepsis, statics, what was measured and its level.
 
 The first of the codec's two levels. Networks learn this table; the hours of a patient follow from
-it by `rdpjax.data.filling`. All bins are fixed here, from clinical knowledge: intensive care looks
+it by `rdpjax.data.stays.filling`. All bins are fixed here, from clinical knowledge: intensive care looks
 at stays by days and parts of days, laboratory values come once to a few times a day, monitors are
 read every hour.
 """
@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from rdpjax.data.hour_values import Values, Window
-from rdpjax.data.patients import Patients
 from rdpjax.data.schema import Categorical, Schema
-from rdpjax.data.sepsis import LONGEST, VARIABLES
+from rdpjax.data.stays.hour_values import Values, Window
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import LONGEST, VARIABLES
 from rdpjax.errors import UserError
 
 Label = Literal["window", "stay"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rdpjax.data.sepsis import BOUNDS, COLUMNS, STATICS, VARIABLES, Variable, readable
+from rdpjax.data.stays.sepsis import BOUNDS, COLUMNS, STATICS, VARIABLES, Variable, readable
 
 each_variable = pytest.mark.parametrize("variable", VARIABLES, ids=lambda v: v.name)
 NUMBERS = st.floats(width=32, allow_nan=True, allow_infinity=True)

@@ -11,11 +11,11 @@ from functools import partial
 
 import numpy as np
 
-from rdpjax.data.patient_files import PatientTable, read_source
-from rdpjax.data.patients import Patients
-from rdpjax.data.psv_source import Member, Source
-from rdpjax.data.psv_writing import format_patients
-from rdpjax.data.sepsis import BOUNDS, LONGEST, STATICS, VARIABLES
+from rdpjax.data.stays.patient_files import PatientTable, read_source
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.psv_source import Member, Source
+from rdpjax.data.stays.psv_writing import format_patients
+from rdpjax.data.stays.sepsis import BOUNDS, LONGEST, STATICS, VARIABLES
 
 BATCH = 500
 SHORTEST = 8

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 
-from rdpjax.data import hour_profiles
-from rdpjax.data.hour_profiles import (
+from rdpjax.data.stays import hour_profiles
+from rdpjax.data.stays.hour_profiles import (
     BOUND,
     DEFAULT_LAG,
     DEFAULT_WITHIN,
@@ -22,9 +22,9 @@ from rdpjax.data.hour_profiles import (
     clipped,
     profiles_vector,
 )
-from rdpjax.data.hour_values import ADMISSION_EDGES, GRID, Values, Window, values_vector
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import LONGEST, VARIABLES
+from rdpjax.data.stays.hour_values import ADMISSION_EDGES, GRID, Values, Window, values_vector
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import LONGEST, VARIABLES
 
 Odd = Callable[[str, int, int], Patients]
 Join = Callable[[Sequence[Patients]], Patients]

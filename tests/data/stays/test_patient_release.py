@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from rdpjax.data.patient_release import SCHEMA, write_patients
-from rdpjax.data.patients import Patients
-from rdpjax.data.psv_writing import DECIMALS, STATIC_DECIMALS, rounded
-from rdpjax.data.sepsis import COLUMNS, STATICS, VARIABLES
+from rdpjax.data.stays.patient_release import SCHEMA, write_patients
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.psv_writing import DECIMALS, STATIC_DECIMALS, rounded
+from rdpjax.data.stays.sepsis import COLUMNS, STATICS, VARIABLES
 
 HOURS = 6
 NAMES = COLUMNS[:39]

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rdpjax.data.psv_stay import Stay, stay_of
 from rdpjax.data.records import lines_of
-from rdpjax.data.sepsis import COLUMNS, MISSING, SEPARATOR
+from rdpjax.data.stays.psv_stay import Stay, stay_of
+from rdpjax.data.stays.sepsis import COLUMNS, MISSING, SEPARATOR
 from rdpjax.errors import UserError, nearest
 
 MOST_BYTES = 2**24

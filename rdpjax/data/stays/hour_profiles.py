@@ -11,9 +11,9 @@ from typing import get_args
 
 import numpy as np
 
-from rdpjax.data.hour_values import Values, Window, on_grid
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import VARIABLES, Panel
+from rdpjax.data.stays.hour_values import Values, Window, on_grid
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import VARIABLES, Panel
 
 PANELS = get_args(Panel)
 PANEL_OF = np.array([PANELS.index(variable.panel) for variable in VARIABLES])

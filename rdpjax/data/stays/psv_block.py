@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from rdpjax.data.psv import MOST_BYTES, Header, parse_header, parse_psv
-from rdpjax.data.psv_stay import HOUR, HOURLY, LABEL, STATIC, Stay, static_fits
 from rdpjax.data.records import BOM
-from rdpjax.data.sepsis import COLUMNS, LONGEST, MISSING, SEPARATOR, STATICS
+from rdpjax.data.stays.psv import MOST_BYTES, Header, parse_header, parse_psv
+from rdpjax.data.stays.psv_stay import HOUR, HOURLY, LABEL, STATIC, Stay, static_fits
+from rdpjax.data.stays.sepsis import COLUMNS, LONGEST, MISSING, SEPARATOR, STATICS
 from rdpjax.errors import UserError
 
 _PLAIN = b"0123456789.-eENan|\n"

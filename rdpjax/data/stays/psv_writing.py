@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import COLUMNS, MISSING, SEPARATOR, VARIABLES
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import COLUMNS, MISSING, SEPARATOR, VARIABLES
 
 DECIMALS = tuple(variable.decimals for variable in VARIABLES)
 """Decimals that each hourly variable is released with."""

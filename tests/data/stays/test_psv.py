@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdpjax.data import psv_block
-from rdpjax.data.psv import MOST_BYTES, parse_psv
-from rdpjax.data.psv_block import parse_block
-from rdpjax.data.psv_source import open_source
-from rdpjax.data.psv_stay import Stay
-from rdpjax.data.sepsis import COLUMNS, LONGEST, STATICS, VARIABLES
+from rdpjax.data.stays import psv_block
+from rdpjax.data.stays.psv import MOST_BYTES, parse_psv
+from rdpjax.data.stays.psv_block import parse_block
+from rdpjax.data.stays.psv_source import open_source
+from rdpjax.data.stays.psv_stay import Stay
+from rdpjax.data.stays.sepsis import COLUMNS, LONGEST, STATICS, VARIABLES
 from rdpjax.errors import UserError
 
 HEAD = "HR|Temp|Age|Gender|ICULOS|SepsisLabel"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rdpjax.data import hour_values
-from rdpjax.data.hour_values import (
+from rdpjax.data.stays import hour_values
+from rdpjax.data.stays.hour_values import (
     GRID,
     Values,
     Window,
@@ -21,10 +22,11 @@ from rdpjax.data.hour_values import (
     values_sensitivity,
     values_vector,
 )
-from rdpjax.data.patient_table import encode_patients
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import LONGEST, VARIABLES
+from rdpjax.data.stays.patient_table import encode_patients
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import LONGEST, VARIABLES
 from rdpjax.dpsgd.keys import derive
+from rdpjax.dpsgd.noise import add_gaussian
 from rdpjax.stages.measurement import measure, measurement_event
 
 Odd = Callable[[str, int, int], Patients]
@@ -224,22 +226,21 @@ def test_every_reading_is_counted_in_its_own_cell(odd: Odd) -> None:
         np.testing.assert_allclose(parts[j] / parts[j].sum(), expected, atol=1e-4)
 
 
-def agreement(cohort: Patients, grid: float) -> float:
-    """Share of noisy sums whose last binary digits on the grid are those of the exact sum."""
-    exact = values_vector(cohort, 48)
+def test_the_last_digits_of_a_noisy_sum_are_not_those_of_the_exact_one(cohort: Patients) -> None:
+    """The noise is float32 and has coarser digits than the sum: a plain sum would show the rest."""
+    exact = values_vector(cohort, 48) + 2.0**-30  # as if on a finer grid than `GRID`
     event = measurement_event("values", 3.4, values_sensitivity())  # as in the shipped run
-    noisy, deviation = measure(lambda: exact, event, derive(bytes(32), "a", "b"), lambda e: None)
-    assert 3 * deviation < 256
-    digits = np.mod(exact / grid, 16)
-    return float((np.mod(np.floor(noisy / grid), 16) == digits)[digits != 0].mean())
+    key = derive(bytes(32), "a", "b")
+    noisy, deviation = measure(lambda: exact, event, key, lambda e: None)
+    noise = add_gaussian(jnp.asarray(key), jnp.zeros(exact.shape, jnp.float32), deviation)
 
+    def shown(released: np.ndarray) -> float:
+        digits = np.mod(np.round(exact * 2**30), 16)
+        return float((np.mod(np.round(released * 2**30), 16) == digits).mean())
 
-def test_the_last_digits_of_a_noisy_sum_are_not_those_of_the_exact_one(
-    cohort: Patients, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert agreement(cohort, GRID) < 0.15, "one in 16 by chance"
-    monkeypatch.setattr(hour_values, "GRID", 2.0**-32)
-    assert agreement(cohort, 2.0**-32) > 0.9, "a grid finer than the noise's own is seen"
+    assert shown(exact + np.asarray(noise, np.float64)) > 0.9, "sabotage: not rounded"
+    assert shown(noisy) < 0.15
+    np.testing.assert_allclose(noisy, exact + np.asarray(noise), atol=deviation / 2**15)
 
 
 @given(arrays(np.float64, 12, elements=st.floats(-4, 4)))

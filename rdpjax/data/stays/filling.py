@@ -13,9 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-from rdpjax.data.hour_profiles import MONITORED, PANEL_OF, PANELS, Profiles
-from rdpjax.data.hour_values import ADMISSION_EDGES, Values, value_weights
-from rdpjax.data.patient_table import (
+from rdpjax.data.stays.hour_profiles import MONITORED, PANEL_OF, PANELS, Profiles
+from rdpjax.data.stays.hour_values import ADMISSION_EDGES, Values, value_weights
+from rdpjax.data.stays.patient_table import (
     ADMISSIONS,
     AGES,
     COUNTS,
@@ -26,8 +26,8 @@ from rdpjax.data.patient_table import (
     TAILS,
     stay_levels,
 )
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import LONGEST, VARIABLES
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import LONGEST, VARIABLES
 
 CELLS = 2**18
 """Patients times hours that are filled in at once."""
@@ -237,7 +237,8 @@ class Filling:
         """
         n = len(counts)
         there = np.arange(self.hours) < lengths[:, None]
-        gumbel = -np.log(rng.standard_exponential((n, self.hours, len(PANELS)), np.float32))
+        waits = rng.standard_exponential((n, self.hours, len(PANELS)), np.float32)
+        gumbel = -np.log(np.maximum(waits, 1e-30))
         order = gumbel + np.log(self.profiles.odds[:, : self.hours].T).astype(np.float32)
         order = np.where(there[..., None], order, -np.inf)
         rank = np.argsort(np.argsort(-order, axis=1), axis=1)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdpjax.data.codec import Codec, Marginals, histogram, sensitivity
-from rdpjax.data.hour_values import ADMISSION_EDGES, Values
-from rdpjax.data.patient_table import (
+from rdpjax.data.schema import Categorical, Schema
+from rdpjax.data.stays.hour_values import ADMISSION_EDGES, Values
+from rdpjax.data.stays.patient_table import (
     LENGTHS,
     STATUSES,
     STAY_WEIGHT,
@@ -20,9 +21,8 @@ from rdpjax.data.patient_table import (
     patient_schema,
     stay_levels,
 )
-from rdpjax.data.patients import Patients
-from rdpjax.data.schema import Categorical, Schema
-from rdpjax.data.sepsis import LONGEST, VARIABLES
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import LONGEST, VARIABLES
 from rdpjax.errors import UserError
 
 Odd = Callable[[str, int, int], Patients]

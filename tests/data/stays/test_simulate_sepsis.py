@@ -8,11 +8,11 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from rdpjax.data import psv_block
-from rdpjax.data.patient_files import PatientTable
-from rdpjax.data.psv_source import open_source
-from rdpjax.data.sepsis import BOUNDS, COLUMNS, LONGEST, STATICS, VARIABLES
-from rdpjax.data.simulate_sepsis import simulate_sepsis, simulated_table
+from rdpjax.data.stays import psv_block
+from rdpjax.data.stays.patient_files import PatientTable
+from rdpjax.data.stays.psv_source import open_source
+from rdpjax.data.stays.sepsis import BOUNDS, COLUMNS, LONGEST, STATICS, VARIABLES
+from rdpjax.data.stays.simulate_sepsis import simulate_sepsis, simulated_table
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdpjax.data import patient_cache, patient_files, psv_source
-from rdpjax.data.patient_files import PatientTable, read_patients
-from rdpjax.data.simulate_sepsis import simulate_sepsis
+from rdpjax.data.stays import patient_cache, patient_files, psv_source
+from rdpjax.data.stays.patient_files import PatientTable, read_patients
+from rdpjax.data.stays.simulate_sepsis import simulate_sepsis
 from rdpjax.errors import UserError
 
 FILES = dict(simulate_sepsis(12, seed=3))

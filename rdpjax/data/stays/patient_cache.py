@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import COLUMNS, LONGEST
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import COLUMNS, LONGEST
 
 VERSION = 1
 """Of what a file's content becomes: raise it whenever that changes."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rdpjax.data.patients import Patients
+from rdpjax.data.stays.patients import Patients
 
 
 def patients(stays: list[int], onset: list[int] | None = None) -> Patients:

@@ -13,8 +13,8 @@ from statistics import NormalDist
 import numpy as np
 
 from rdpjax.data.codec import project
-from rdpjax.data.patients import Patients
-from rdpjax.data.sepsis import LONGEST, VARIABLES, readable
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import LONGEST, VARIABLES, readable
 
 AGE_CELLS = 101
 ADMISSION_EDGES = np.concatenate(

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rdpjax.data.array_file import write_array
-from rdpjax.data.patients import Patients
-from rdpjax.data.psv_writing import DECIMALS, STATIC_DECIMALS, rounded, write_psv
-from rdpjax.data.sepsis import COLUMNS, LONGEST, STATICS, VARIABLES
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.psv_writing import DECIMALS, STATIC_DECIMALS, rounded, write_psv
+from rdpjax.data.stays.sepsis import COLUMNS, LONGEST, STATICS, VARIABLES
 
 _PUBLIC = 0o644
 _PATIENTS = 1000  # filled in at once

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdpjax.data.sepsis import COLUMNS, LONGEST, STATICS, VARIABLES
+from rdpjax.data.stays.sepsis import COLUMNS, LONGEST, STATICS, VARIABLES
 from rdpjax.errors import UserError
 
 HOURLY = slice(0, len(VARIABLES))

@@ -1,0 +1,174 @@
+"""Runs of the sepsis generator that an ablation compares, each made once a seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from benchmarks.hour_filling import plain_profiles
+from benchmarks.hour_network import FILLING, HourStage, pack
+from rdpjax.config import MARGINALS, Config
+from rdpjax.data.codec import encode_cells
+from rdpjax.data.forms import PatientForm
+from rdpjax.data.stays.filling import Filling
+from rdpjax.data.stays.patients import Patients
+from rdpjax.dpsgd.keys import Roots, as_key, derive
+from rdpjax.generator import Generator
+from rdpjax.pipeline import Plans, fit, make_plans, target_of
+from rdpjax.privacy.ledger import Ledger
+from rdpjax.progress import Silence
+from rdpjax.stages.stage import Artefact
+from rdpjax.training import StageRun
+
+HOURS = "hours"
+"""Name of the stage of the network over hours."""
+HOUR_SHARE = 0.15
+"""Its share of the budget, taken from the autoregressive network's."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run releases, what it cost and how long it took.
+
+    Attributes:
+      generator: fitted.
+      ledger: every access to the records.
+      seconds: wall clock of measuring and training.
+      network: settings and released parameters of the network over hours, if there is one.
+    """
+
+    generator: Generator
+    ledger: Ledger
+    seconds: float
+    network: tuple[HourStage, Artefact] | None = None
+
+    @property
+    def filling(self) -> Filling:
+        assert self.generator.filling is not None
+        return self.generator.filling
+
+
+@dataclass(frozen=True)
+class Study:
+    """One seed's runs.
+
+    Attributes:
+      config: the default run's settings.
+      train: real patients to learn from.
+      rows: synthetic patients of a variant.
+      seed: of every run; its noise is not secret.
+      kept: runs that were made already, by name.
+    """
+
+    config: Config
+    train: Patients
+    rows: int
+    seed: int
+    kept: dict[str, Trained] = field(default_factory=dict)
+
+    def run(self, name: str, config: Config) -> Trained:
+        """A run of the product's own pipeline, kept under `name`."""
+
+        def make() -> Trained:
+            return self._fit(config, make_plans(config), _ledger(config, self.roots))
+
+        return self._kept(name, make)
+
+    def default(self) -> Trained:
+        return self.run("default", self.config)
+
+    def untrained(self) -> Trained:
+        """The default run's histograms and a network that was not trained: independent columns."""
+        done = self.default()
+        ((name, stage),) = done.generator.config.stages.items()
+        training = stage.training(done.generator.context)
+        start = training.init(as_key(derive(self.roots.initialisation, name, "init")))
+        measured = Ledger()
+        for event in done.ledger.events:
+            if event.stage in (*self.config.measurements, MARGINALS):
+                measured.open(event)
+        artefacts = {name: training.release(start)}
+        generator = replace(done.generator, artefacts=artefacts, tilt=None)
+        return Trained(generator, measured, 0.0)
+
+    def with_hours(self, stage: HourStage, *, profiles: bool = True) -> Trained:
+        """A run with a network over hours, under the same budget and in the same ledger.
+
+        Args:
+          stage: the network's settings.
+          profiles: whether it builds on the noisy profiles of hours, or on public defaults alone;
+            these are measured, and paid for, all the same.
+        """
+
+        def make() -> Trained:
+            shares = {**self.config.shares, HOURS: HOUR_SHARE}
+            shares["autoregressive"] -= HOUR_SHARE
+            stages = {**self.config.stages, HOURS: stage}
+            whole = replace(self.config, shares=shares, stages=stages)
+            plans = make_plans(whole)
+            base = self._kept("less for the table", lambda: self._table_part(plans))
+            begun = time.monotonic()
+            filling = base.filling
+            if not profiles:
+                filling = replace(filling, profiles=plain_profiles(filling.profiles))
+            generator = replace(base.generator, filling=filling)
+            ledger = _ledger(whole, self.roots)
+            for event in base.ledger.events:
+                ledger.open(event)
+            run = StageRun(HOURS, stage, plans.stages[HOURS], whole, self.roots, ledger)
+            context = replace(generator.context, artefacts={FILLING: filling})
+            packed = jnp.asarray(pack(self.form.cells(self.train, filling), self.train, filling))
+            artefact = run.train(context, packed, generator.marginals.records, Silence())
+            seconds = base.seconds + time.monotonic() - begun
+            return Trained(generator, ledger, seconds, (stage, artefact))
+
+        return self._kept(f"{stage} {profiles}", make)
+
+    def table(self, generator: Generator) -> np.ndarray:
+        """Rows of the table that the generator makes, uint8 `[rows, columns]`."""
+        frames = generator.tables(self.roots.initialisation, self.rows)
+        return encode_cells(generator.schema, pd.concat(list(frames), ignore_index=True))
+
+    def real_table(self, filling: Filling) -> np.ndarray:
+        """As many rows of real patients, drawn at random; not private."""
+        chosen = np.random.default_rng(self.seed).choice(
+            len(self.train), self.rows, replace=self.rows > len(self.train)
+        )
+        return self.form.cells(self.train, filling)[chosen]
+
+    @cached_property
+    def form(self) -> PatientForm:
+        return PatientForm(self.config.max_hours, self.config.label)
+
+    @cached_property
+    def roots(self) -> Roots:
+        return Roots.make(self.seed)
+
+    def _kept(self, name: str, make: Callable[[], Trained]) -> Trained:
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
+
+    def _table_part(self, plans: Plans) -> Trained:
+        """The default run under `plans` without the network over hours.
+
+        It is the same whatever that network, and so is trained once.
+        """
+        table = {name: plan for name, plan in plans.stages.items() if name != HOURS}
+        ledger = _ledger(self.config, self.roots)
+        return self._fit(self.config, Plans(plans.measurements, table), ledger)
+
+    def _fit(self, config: Config, plans: Plans, ledger: Ledger) -> Trained:
+        begun = time.monotonic()
+        generator = fit(config, self.form, self.train, plans=plans, roots=self.roots, ledger=ledger)
+        return Trained(generator, ledger, time.monotonic() - begun)
+
+
+def _ledger(config: Config, roots: Roots) -> Ledger:
+    return Ledger(target=target_of(config), noise_id=roots.noise_id)

@@ -1,0 +1,1 @@
+"""Patients and their hours: files, the two-level codec, releases."""
