@@ -1,9 +1,9 @@
 """A Conv1d network over hours, variables as channels, trained by DP-SGD.
 
 Of a patient whose row of the table is known it says at which hours each variable is measured, and
-where its readings lie about their mean: what `rdpjax.data.stays.filling` fills in without a network. It
-is conditional on the row, and has a latent of its own (Kingma, Welling 2014, arXiv 1312.6114) or
-none.
+where its readings lie about their mean: what `rdpjax.data.stays.filling` fills in without a
+network. It is conditional on the row, and has a latent of its own (Kingma, Welling 2014, arXiv
+1312.6114) or none.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A patient as one row of public bins: stay and sepsis, statics, what was measured and its level.
 
 The first of the codec's two levels. Networks learn this table; the hours of a patient follow from
-it by `rdpjax.data.stays.filling`. All bins are fixed here, from clinical knowledge: intensive care looks
-at stays by days and parts of days, laboratory values come once to a few times a day, monitors are
-read every hour.
+it by `rdpjax.data.stays.filling`. All bins are fixed here, from clinical knowledge: intensive care
+looks at stays by days and parts of days, laboratory values come once to a few times a day, monitors
+are read every hour.
 """
 
 from __future__ import annotations
