@@ -131,7 +131,7 @@ def test_bad_files(tmp_path: Path):
 def test_a_file_that_is_far_too_long_is_a_bad_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     most = max(map(len, FILES.values()))
     for module in ("psv", "psv_block", "psv_source"):
-        monkeypatch.setattr(f"rdpjax.data.{module}.MOST_BYTES", most)
+        monkeypatch.setattr(f"rdpjax.data.stays.{module}.MOST_BYTES", most)
     path = zipped(tmp_path / "a.zip", FILES | {"p9.psv": FILES["p000001.psv"] * 30})
     assert read_patients(path, skip_bad=True).skipped == 1
     with pytest.raises(UserError, match=r"p9\.psv: is longer than"):
