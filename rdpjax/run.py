@@ -200,12 +200,12 @@ def _finish(
             real, synthetic, generator.schema, folder.plots / "correlations.png"
         )
     else:
-        for name, draw in {
+        for picture, draw in {
             "patients": patient_plots.plot_patients,
             "missing": patient_plots.plot_missingness,
             "densities": patient_plots.plot_patient_densities,
         }.items():
-            draw(real, synthetic, folder.plots / f"{name}.png", config.max_hours)
+            draw(real, synthetic, folder.plots / f"{picture}.png", config.max_hours)
         patient_plots.plot_stays(real, synthetic, folder.plots / "stays.png")
     if metrics := folder.read_metrics():
         plots.plot_losses(metrics, folder.plots / "losses.png")

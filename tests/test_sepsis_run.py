@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import shutil
 import stat
 import tarfile
@@ -159,6 +160,8 @@ def test_what_is_kept(run: Run) -> None:
     assert all((run.data / name).read_bytes() == content for name, content in held.items())
     facts = json.loads((internal / "facts.json").read_text())
     assert facts["skipped files"] == 0 and "out of bounds" in facts
+    (counted,) = map(json.loads, (internal / "history.jsonl").read_text().splitlines())
+    assert re.fullmatch("[0-9a-f]{16}", counted["run"]), "the run's own name: each one counts"
     plots = {path.name for path in (internal / "plots").iterdir()}
     assert plots == {"patients.png", "missing.png", "densities.png", "stays.png", "losses.png"}
     cache = run.path.parent / ".patients"
