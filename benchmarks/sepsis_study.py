@@ -22,9 +22,10 @@ from rdpjax.dpsgd.keys import Roots, as_key, derive
 from rdpjax.generator import Generator
 from rdpjax.pipeline import Plans, fit, make_plans, target_of
 from rdpjax.privacy.ledger import Ledger
+from rdpjax.privacy.sealed import Sealed
 from rdpjax.progress import Silence
 from rdpjax.stages.stage import Artefact
-from rdpjax.training import StageRun
+from rdpjax.training import Codes, StageRun
 
 HOURS = "hours"
 """Name of the stage of the network over hours."""
@@ -124,7 +125,8 @@ class Study:
             run = StageRun(HOURS, stage, plans.stages[HOURS], whole, self.roots, ledger)
             context = replace(generator.context, artefacts={FILLING: filling})
             packed = jnp.asarray(pack(self.form.cells(self.train, filling), self.train, filling))
-            artefact = run.train(context, packed, generator.marginals.records, Silence())
+            codes = Codes(Sealed(packed), on_device=True)
+            artefact = run.train(context, codes, generator.marginals.records, Silence())
             seconds = base.seconds + time.monotonic() - begun
             return Trained(generator, ledger, seconds, (stage, artefact))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,25 +16,27 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rdpjax.config import MARGINALS, Config
 from rdpjax.data.array_file import open_array, write_array
 from rdpjax.data.codec import Codec, Marginals, histogram, marginals_from, sensitivity
-from rdpjax.data.forms import Access, Form
+from rdpjax.data.forms import Form
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.dpsgd.feed import room
-from rdpjax.dpsgd.keys import Roots, derive
+from rdpjax.dpsgd.keys import Roots, stream_key
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, make_context
 from rdpjax.privacy.budget import Demand, calibrate, calibrate_alone
 from rdpjax.privacy.events import Event, round_up_rate
 from rdpjax.privacy.ledger import Ledger
+from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
 from rdpjax.progress import Progress, Silence
-from rdpjax.stages.measurement import measure, measurement_event
+from rdpjax.stages.measurement import measurement_event, noisy
 from rdpjax.stages.stage import Artefact
-from rdpjax.training import StageRun, compiled_ahead
+from rdpjax.training import Codes, StageRun, compiled_ahead
 
 LEAST_BATCH = 8.0
 BLOCK = 2**18
 """Records that are encoded at once where they go to a file."""
+MAPPED = "codes.npy"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def make_plans(config: Config) -> Plans:
     spent = config.epsilons or config.shares
     rates = {name: round_up_rate(config.sampling_rate(name)) for name in config.stages}
     measured = [name for name in (*config.measurements, MARGINALS) if name in spent]
-    demands = [Demand(name, "gaussian", 1.0, 1) for name in measured]
+    demands = [Demand(name, "discrete_gaussian", 1.0, 1) for name in measured]
     demands += [
         Demand(name, "poisson_gaussian", rates[name], stage.steps)
         for name, stage in config.stages.items()
@@ -95,7 +96,7 @@ def plan_events(config: Config, form: Form | None = None) -> list[Event]:
 
 def _events(plans: Plans, form: Form | None) -> list[Event]:
     events = [
-        _measurement(name, noise, form) if form else Event(name, "gaussian", 1.0, noise, 1.0, 1)
+        _measurement(name, noise, form) if form else measurement_event(name, noise, 1.0)
         for name, noise in plans.measurements.items()
     ]
     return [*events, *(plan.event(name, 0, plan.steps) for name, plan in plans.stages.items())]
@@ -146,22 +147,36 @@ def fit(
       ledger's events. A resumed chunk replays its masks and its noise.
     """
     progress, team = progress or Silence(), team or Team()
-    schema = form.schema
+    schema, sealed = form.schema, Sealed(records)
+    del records
 
-    def access(name: str, vector: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+    def measured(
+        name: str, vector: Callable[[Any], np.ndarray], of: Sealed[Any] = sealed
+    ) -> tuple[np.ndarray, float]:
         event = _measurement(name, plans.measurements[name], form)
-        noisy, deviation = measure(vector, event, derive(roots.noise, name, "noise"), ledger.open)
+        with ledger.access(event) as access:
+            key = stream_key(roots.noise, name, "noise")
+            vector_with_noise, deviation = noisy(vector(of.read(access)), event, key)
         progress.stage(name, 1)
         progress.advance(name, 1, ledger.epsilon(config.delta), {})
-        return team.share_arrays(noisy), deviation
+        return team.share_arrays(vector_with_noise), deviation
 
-    filling = form.measure(records, access)
-    cells = functools.cache(lambda: form.cells(records, filling))  # read when an entry is made
-    marginals = _marginals(config, schema, cells, access, measured=MARGINALS in plans.measurements)
+    filling = form.measure(measured)
+    cells = sealed.map(lambda records: form.cells(records, filling))
+    # A public count is of the whole table; the hold-out, a public share of it, is not read.
+    public = None if config.records is None else config.records * (1 - config.holdout)
+    if MARGINALS in plans.measurements:
+        counts, deviation = measured(MARGINALS, lambda cells: histogram(schema, cells), cells)
+        if public is not None:
+            counts[-1] = public
+        marginals = marginals_from(schema, counts, deviation)
+    else:
+        assert public is not None  # the configuration refuses anything else
+        marginals = Marginals.uniform(schema, public)
     _check_marginals(config, schema, marginals, plans)
     artefacts: dict[str, Artefact] = {}
     context = make_context(config, schema, marginals, artefacts)
-    codes = _placed(context.codec, cells(), checkpoints, mesh)
+    codes = _placed(context.codec, cells, checkpoints, mesh)
     runs = [
         StageRun(
             name,
@@ -180,8 +195,8 @@ def fit(
         for run in runs:
             progress.stage(run.name, run.plan.steps)
             artefacts[run.name] = run.train(context, codes, marginals.records, progress)
-    if isinstance(codes, np.memmap):
-        Path(str(codes.filename)).unlink()
+    if checkpoints:
+        (checkpoints.parent / MAPPED).unlink(missing_ok=True)
     if lacking := [e.stage for e in _events(plans, form) if e not in ledger.events]:
         raise UserError(
             f"the ledger lacks accesses of {', '.join(lacking)}, so nothing is released; it was "
@@ -191,44 +206,34 @@ def fit(
     return generator.fitted(roots.initialisation)
 
 
-def _marginals(
-    config: Config,
-    schema: Schema,
-    cells: Callable[[], np.ndarray],
-    access: Access,
-    *,
-    measured: bool,
-) -> Marginals:
-    # A public count is of the whole table; the hold-out, a public share of it, is not read.
-    public = None if config.records is None else config.records * (1 - config.holdout)
-    if not measured:
-        assert public is not None  # the configuration refuses anything else
-        return Marginals.uniform(schema, public)
-    noisy, deviation = access(MARGINALS, lambda: histogram(schema, cells()))
-    if public is not None:
-        noisy[-1] = public
-    return marginals_from(schema, noisy, deviation)
-
-
 def _placed(
-    codec: Codec, cells: np.ndarray, checkpoints: Path | None, mesh: Mesh | None
-) -> jax.Array | np.ndarray:
+    codec: Codec, cells: Sealed[np.ndarray], checkpoints: Path | None, mesh: Mesh | None
+) -> Codes:
     """Codes where training reads them: on the device, if it has room for so many.
 
     Else on the host: in a mapped file beside the checkpoints, or in memory if nothing is written.
     """
-    if cells.size <= room():  # a code is a byte
-        codes = codec.encode(cells)
-        # Of another process's devices nothing can be said here: the chunk takes local arrays.
-        if mesh is None or jax.process_count() > 1:
-            return jnp.asarray(codes)
-        return jax.device_put(codes, NamedSharding(mesh, PartitionSpec()))
-    blocks = (codec.encode(cells[i : i + BLOCK]) for i in range(0, len(cells), BLOCK))
-    if checkpoints is None:
-        return np.concatenate(list(blocks))
-    path = checkpoints.parent / "codes.npy"
-    write_array(path, blocks, cells.shape, np.uint8)
-    return open_array(path)
+    shape, _ = cells.layout
+    if math.prod(shape) <= room():  # a code is a byte
+
+        def on_device(cells: np.ndarray) -> jax.Array:
+            codes = codec.encode(cells)
+            # Of another process's devices nothing can be said here: the chunk takes local arrays.
+            if mesh is None or jax.process_count() > 1:
+                return jnp.asarray(codes)
+            return jax.device_put(codes, NamedSharding(mesh, PartitionSpec()))
+
+        return Codes(cells.map(on_device), on_device=True)
+
+    def on_host(cells: np.ndarray) -> np.ndarray:
+        blocks = (codec.encode(cells[i : i + BLOCK]) for i in range(0, len(cells), BLOCK))
+        if checkpoints is None:
+            return np.concatenate(list(blocks))
+        path = checkpoints.parent / MAPPED
+        write_array(path, blocks, shape, np.uint8)
+        return open_array(path)
+
+    return Codes(cells.map(on_host), on_device=False)
 
 
 def _check_marginals(config: Config, schema: Schema, marginals: Marginals, plans: Plans) -> None:

@@ -25,7 +25,9 @@ from rdpjax.dpsgd.feed import make_fed_chunk
 from rdpjax.dpsgd.keys import Roots, as_key, derive, step_keys
 from rdpjax.dpsgd.loop import make_chunk
 from rdpjax.dpsgd.plan import Plan
+from rdpjax.errors import UserError
 from rdpjax.privacy.ledger import Ledger
+from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
 from rdpjax.progress import Progress
 from rdpjax.stages.stage import Artefact, Context, Training, TrainingStage
@@ -34,6 +36,24 @@ CHUNK = 50
 """Steps between two checkpoints: in between the host hears nothing."""
 
 RECORD = "execution.json"
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What stages are trained on, in its place.
+
+    Attributes:
+      sealed: uint8 `[records, columns]`, on the device or on the host.
+      on_device: which of the two.
+    """
+
+    sealed: Sealed[Any]
+    on_device: bool
+
+    @property
+    def shape(self) -> jax.ShapeDtypeStruct:
+        """For the compiler."""
+        return jax.ShapeDtypeStruct(*self.sealed.layout)
 
 
 @dataclass(frozen=True)
@@ -62,9 +82,7 @@ class StageRun:
     mesh: Mesh | None = None
     team: Team = field(default_factory=Team)
 
-    def train(
-        self, context: Context, codes: jax.Array | np.ndarray, records: float, progress: Progress
-    ) -> Artefact:
+    def train(self, context: Context, codes: Codes, records: float, progress: Progress) -> Artefact:
         """Train under `context` on private `codes`, whose number is about `records`.
 
         Codes that are not on the device are fed to it, draw by draw.
@@ -80,16 +98,17 @@ class StageRun:
         if self.folder and (saved := checkpoint.steps(self.folder)):
             done = saved[-1]
             state = checkpoint.load(self.folder, done, state)
+            self._check_entered(done)
         done, state = self.team.share(done), self.team.share_arrays(state)
-        make = make_chunk if isinstance(codes, jax.Array) else make_fed_chunk
+        make = make_chunk if codes.on_device else make_fed_chunk
         chunk = make(self.plan, execution, training.objective, training.update)
         divisor = jnp.float32(expected)
         while done < self.plan.steps:
             steps = min(CHUNK, self.plan.steps - done)
-            self.ledger.open(self.plan.event(self.name, done, steps))
             keys = step_keys(self.roots, self.name, done, steps)
-            state, metrics = chunk(state, codes, keys, divisor)
-            heard = {name: np.asarray(values) for name, values in metrics.items()}
+            with self.ledger.access(self.plan.event(self.name, done, steps)) as access:
+                state, metrics = chunk(state, codes.sealed.read(access), keys, divisor)
+                heard = {name: np.asarray(values) for name, values in metrics.items()}
             done += steps
             if self.folder:
                 checkpoint.save(self.folder, done, state)
@@ -98,7 +117,7 @@ class StageRun:
         return jax.tree.map(jnp.asarray, training.release(jax.device_get(state)))
 
     def compile_ahead(
-        self, context: Context, codes: jax.Array, records: float, *, compiles: bool
+        self, context: Context, codes: Codes, records: float, *, compiles: bool
     ) -> Artefact:
         """Compile what `train` will run, into the persistent cache; touches no record.
 
@@ -120,14 +139,21 @@ class StageRun:
             execution = Execution(**chosen, mesh=self.mesh)
             chunk = make_chunk(self.plan, execution, training.objective, training.update)
             keys = step_keys(self.roots, self.name, 0, min(CHUNK, self.plan.steps))
-            shape = jax.ShapeDtypeStruct(codes.shape, codes.dtype)
-            chunk.prepare(state, shape, keys, jnp.float32(1))
+            chunk.prepare(state, codes.shape, keys, jnp.float32(1))
             Compiled(training.init).prepare(key)
         released = jax.eval_shape(lambda key: training.release(training.init(key)), key)
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), released)
 
+    def _check_entered(self, done: int) -> None:
+        """UserError unless the ledger lists all that a checkpoint was computed from."""
+        if not self.ledger.covers(self.plan.event(self.name, 0, done)):
+            raise UserError(
+                f"{self.folder}: the checkpoint has taken {done} steps of {self.name!r}, which the "
+                "ledger does not list; it was changed after it was written, restore it"
+            )
+
     def _choice(
-        self, training: Training, state: Any, codes: jax.Array | np.ndarray, expected: float
+        self, training: Training, state: Any, codes: Codes, expected: float
     ) -> tuple[dict[str, Any], str]:
         """How to compute here, and why so; chosen once: a resumed run computes as it began."""
         record = self.folder / RECORD if self.folder else None
@@ -142,10 +168,10 @@ class StageRun:
         return chosen, why
 
     def _settings(
-        self, training: Training, state: Any, codes: jax.Array | np.ndarray, expected: float
+        self, training: Training, state: Any, codes: Codes, expected: float
     ) -> tuple[dict[str, Any], str]:
         params, loss = training.objective(state)
-        example = jax.ShapeDtypeStruct(codes.shape[1:], codes.dtype)
+        example = jax.ShapeDtypeStruct(codes.shape.shape[1:], codes.shape.dtype)
         clipping: str
         clipping, why = default_clipping(loss, params, example, jax.random.key(0))
         if self.config.clipping not in ("auto", clipping):
@@ -158,7 +184,7 @@ class StageRun:
 
 @contextmanager
 def compiled_ahead(
-    runs: Sequence[StageRun], context: Context, codes: jax.Array | np.ndarray, records: float
+    runs: Sequence[StageRun], context: Context, codes: Codes, records: float
 ) -> Iterator[None]:
     """While a stage trains, the programs of those after it are compiled in the background.
 
@@ -166,7 +192,7 @@ def compiled_ahead(
     What goes wrong here goes wrong again, with its own message, where the stage is trained.
     """
     caches = getattr(jax.config, "jax_compilation_cache_dir", None)
-    if not caches or not isinstance(codes, jax.Array) or jax.process_count() > 1:
+    if not caches or not codes.on_device or jax.process_count() > 1:
         yield
         return
     stop = threading.Event()

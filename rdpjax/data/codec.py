@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rdpjax.data.grid import on_grid
 from rdpjax.data.runs import run_features
 from rdpjax.data.schema import Categorical, Numeric, Schema
 
@@ -84,13 +85,14 @@ def histogram(schema: Schema, cells: np.ndarray) -> np.ndarray:
       float64 vector of length `sum(column.bins) + 1`; its last entry is the number of rows.
 
     Guarantees:
-      A row adds each column's weight (1 unless the schema says otherwise) to one bin of the column
-      and 1 to the count: L2 norm `sensitivity(schema)`, whatever its values. No rows give zeros.
+      A row adds each column's weight (1 unless the schema says otherwise; rounded down to a
+      multiple of `GRID`) to one bin of the column and 1 to the count: L2 norm at most
+      `sensitivity(schema)`, whatever its values, summed without rounding. No rows give zeros.
     """
     parts = []
     for j, column in enumerate(schema.columns):
         bins = np.minimum(cells[:, j], column.bins - 1)
-        parts.append(column.weight * np.bincount(bins, minlength=column.bins))
+        parts.append(on_grid(column.weight) * np.bincount(bins, minlength=column.bins))
     return np.concatenate([*parts, [len(cells)]]).astype(float)
 
 

@@ -22,9 +22,9 @@ from rdpjax.data.stays.hour_values import Values, values_sensitivity, values_vec
 from rdpjax.data.stays.patient_table import Label, encode_patients, patient_schema
 from rdpjax.data.stays.patients import Patients
 
-Access = Callable[[str, Callable[[], np.ndarray]], tuple[np.ndarray, float]]
+Access = Callable[[str, Callable[[Any], np.ndarray]], tuple[np.ndarray, float]]
 """`access(name, vector)`: the named measurement's vector with its noise, and the noise's standard
-deviation. `vector` is called after the ledger's entry is made."""
+deviation. `vector` is given the records once the ledger's entry is open."""
 
 
 class Form(Protocol):
@@ -40,7 +40,7 @@ class Form(Protocol):
     @property
     def accesses(self) -> Mapping[str, float]: ...
 
-    def measure(self, records: Any, access: Access) -> Filling | None:
+    def measure(self, access: Access) -> Filling | None:
         """Make the accesses; what becomes of a row of the table, where that is not a record."""
         ...
 
@@ -59,7 +59,7 @@ class TableForm:
     def accesses(self) -> Mapping[str, float]:
         return {}
 
-    def measure(self, records: pd.DataFrame, access: Access) -> None:
+    def measure(self, access: Access) -> None:
         return None
 
     def cells(self, records: pd.DataFrame, filling: Filling | None) -> np.ndarray:
@@ -95,11 +95,13 @@ class PatientForm:
     def accesses(self) -> Mapping[str, float]:
         return PATIENT_ACCESSES
 
-    def measure(self, records: Patients, access: Access) -> Filling:
+    def measure(self, access: Access) -> Filling:
         """Histograms of the readings first, then what hours are like under them."""
-        noisy, _ = access("values", lambda: values_vector(records, self.hours))
+        noisy, _ = access("values", lambda patients: values_vector(patients, self.hours))
         values = Values.of(noisy)
-        noisy, deviation = access("profiles", lambda: profiles_vector(records, self.hours, values))
+        noisy, deviation = access(
+            "profiles", lambda patients: profiles_vector(patients, self.hours, values)
+        )
         profiles = Profiles.of(noisy, deviation, values.lengths, self.hours)
         return Filling(self.hours, values, profiles)
 

@@ -83,10 +83,13 @@ def derive(root: bytes, stage: str, purpose: str, step: int = 0) -> np.ndarray:
       pseudo-random function; the field separator cannot occur in a name, so no two triples
       share an input. The same triple gives the same key: a replayed step replays its noise.
     """
-    if "\x00" in stage + purpose:
-        raise ValueError("a stage or purpose must not contain NUL")
-    digest = _digest(root, f"{stage}\x00{purpose}\x00{step}", 8)
+    digest = _digest(root, _path(stage, purpose, step), 8)
     return np.frombuffer(digest, dtype="<u4").astype(np.uint32)
+
+
+def stream_key(root: bytes, stage: str, purpose: str, step: int = 0) -> bytes:
+    """32 bytes for a stream of bits, for (root, stage, purpose, step); see `derive`."""
+    return _digest(root, f"{_path(stage, purpose, step)}\x00stream", ROOT_BYTES)
 
 
 def step_keys(roots: Roots, stage: str, start: int, steps: int) -> StepKeys:
@@ -108,6 +111,12 @@ def as_key(raw: jax.Array | np.ndarray) -> jax.Array:
     """A typed JAX key from raw ThreeFry words of shape (..., 2)."""
     key: jax.Array = jax.random.wrap_key_data(jnp.asarray(raw), impl="threefry2x32")
     return key
+
+
+def _path(stage: str, purpose: str, step: int) -> str:
+    if "\x00" in stage + purpose:
+        raise ValueError("a stage or purpose must not contain NUL")
+    return f"{stage}\x00{purpose}\x00{step}"
 
 
 def _digest(root: bytes, text: str, size: int) -> bytes:

@@ -11,17 +11,40 @@ import logging
 import math
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rdpjax.errors import UserError
-from rdpjax.privacy.events import Event
+from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
 
 Curve = NDArray[np.float64]
 Orders = tuple[float, ...]
-Law = tuple[float, float]  # (sampling rate, noise multiplier) of one step
+
+LATTICE_GAP = LATTICE_NUMBERS / (48 * LATTICE_STEPS**2)
+"""Total variation between "discrete_gaussian" noise and Gaussian noise rounded to its lattice.
+
+Rounding integrates the density over each step, the discrete law takes it at the middle: of each of
+the numbers they differ by at most (E|Z^2 - 1| / s^2 + E|Z^3 - 3Z| / s^3) / 24 in L1, which is below
+1 / (24 s^2) for s above 100.
+"""
+
+
+class Law(NamedTuple):
+    """What one step of an event costs by.
+
+    Attributes:
+      rate: Sampling rate.
+      sigma: Noise multiplier.
+      lattice: Whether the noise is discrete and the records are sampled; then only whole orders
+        have a value.
+    """
+
+    rate: float
+    sigma: float
+    lattice: bool = False
+
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +75,9 @@ def rdp_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float | N
       For every pair of tables that differ in one record, added or removed, the joint output of all
       events is (epsilon, delta)-indistinguishable, if each step adds independent Gaussian noise
       of standard deviation sigma C to a sum to which one record contributes at most C in L2 norm,
-      and each record is drawn independently with probability q. The events may be adaptive in
+      and each record is drawn independently with probability q. The same holds for discrete
+      Gaussian noise of parameter sigma C on sums of whole lattice steps: without sampling at every
+      order, with sampling at whole orders, the only ones then used. The events may be adaptive in
       their outputs; q, sigma, C and steps must be fixed beforehand. Orders are dp-accounting's
       defaults; its values at fractional orders are upper bounds. An order without a usable value
       is left out (and logged), which can only raise epsilon.
@@ -82,20 +107,23 @@ def rdp_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float | N
     return convert(_curve(steps, orders()), delta)
 
 
-def pld_epsilon(events: Iterable[Event], delta: float) -> float:
+def pld_epsilon(events: Iterable[Event], delta: float) -> float | None:
     """Epsilon of all events together by privacy loss distributions: tighter, slower.
 
     Guarantees:
       As `rdp_epsilon`, up to float64 rounding: losses are rounded up to multiples of 1e-4 and
       both directions (added, removed) are taken, so the result is an upper bound that is
-      tight to about three digits.
+      tight to about three digits. "discrete_gaussian" is taken for Gaussian noise rounded to the
+      lattice, from which its total variation distance is `LATTICE_GAP` a step, and
+      gap (1 + e^epsilon) is kept back from delta.
 
     Args:
       events: Any number of events, in any order.
       delta: In (0, 1).
 
     Returns:
-      Epsilon; 0 without events, infinity if any event has no noise.
+      Epsilon; 0 without events, infinity if any event has no noise; None (not available) with
+      "poisson_discrete_gaussian", or where the gap is larger than delta.
 
     Raises:
       UserError: `delta` is outside (0, 1).
@@ -104,8 +132,18 @@ def pld_epsilon(events: Iterable[Event], delta: float) -> float:
       >>> round(pld_epsilon([Event("vae", "gaussian", 1.0, 10.0, 1.0, 100)], 1e-5), 3)
       4.377
     """
-    delta = check_delta(delta)
-    return _pld_epsilon(tuple(_steps_by_law(events).items()), delta)
+    delta, events = check_delta(delta), tuple(events)
+    steps = _steps_by_law(events)
+    if any(law.sigma == 0 for law in steps):
+        return math.inf
+    if any(law.lattice for law in steps):
+        return None
+    lattices = sum(event.steps for event in events if event.mechanism == "discrete_gaussian")
+    if not lattices:
+        return _pld_epsilon(tuple(steps.items()), delta)
+    most, _ = rdp_epsilon(events, delta)
+    kept = delta - lattices * LATTICE_GAP * (1 + math.exp(min(most, 700.0)))
+    return min(_pld_epsilon(tuple(steps.items()), kept), most) if kept > 0 else None
 
 
 @functools.lru_cache(maxsize=256)
@@ -113,8 +151,6 @@ def _pld_epsilon(steps: tuple[tuple[Law, int], ...], delta: float) -> float:
     """The figure of `pld_epsilon`: it takes seconds, and is asked for again by every report."""
     if not steps:
         return 0.0
-    if any(sigma == 0 for (_, sigma), _ in steps):
-        return math.inf
     lib = _library()
     accountant = lib.pld.PLDAccountant(lib.NeighboringRelation.ADD_OR_REMOVE_ONE)
     laws = [lib.SelfComposedDpEvent(_dp_event(law), count) for law, count in steps]
@@ -205,7 +241,8 @@ def _steps_by_law(events: Iterable[Event]) -> dict[Law, int]:
     """Steps for each (q, sigma), sorted: sums then have the same bits however events arrive."""
     steps: collections.Counter[Law] = collections.Counter()
     for event in events:
-        steps[event.sampling_rate, event.noise_multiplier] += event.steps
+        lattice = event.mechanism == "poisson_discrete_gaussian"
+        steps[Law(event.sampling_rate, event.noise_multiplier, lattice)] += event.steps
     return dict(sorted(steps.items()))
 
 
@@ -219,7 +256,7 @@ def _curve(steps: Mapping[Law, int], at: Orders) -> Curve:
 @functools.lru_cache(maxsize=4096)
 def _step_curve(law: Law, at: Orders) -> Curve:
     """Rényi curve of one step. Infinite where the library has no value that can be trusted."""
-    rate, sigma = law
+    rate, sigma, lattice = law
     if sigma == 0:
         return _frozen(np.full(len(at), np.inf))
     accountant = _library().rdp.RdpAccountant(at)
@@ -230,15 +267,17 @@ def _step_curve(law: Law, at: Orders) -> Curve:
         raise ArithmeticError(f"dp-accounting returned NaN at q={rate!r}, sigma={sigma!r}")
     # A divergence is positive; the library would read what rounding made negative as epsilon 0.
     curve[curve <= 0] = np.inf
+    if lattice:  # shifts by k records are whole lattice steps for whole k alone
+        curve[np.array(at) % 1 != 0] = np.inf
     return _frozen(curve)
 
 
 @functools.lru_cache(maxsize=4096)
 def _tell_left_out(law: Law) -> None:
     """Log, once, that orders are left out: dp-accounting's series does not always converge."""
-    rate, sigma = law
+    rate, sigma, lattice = law
     left_out = int(np.isinf(_step_curve(law, orders())).sum())
-    if left_out and sigma > 0:
+    if left_out and sigma > 0 and not lattice:
         _log.warning(
             "%d of %d Rényi orders have no usable value at q=%g, sigma=%g and are left out: "
             "epsilon is valid but may be loose",
@@ -247,7 +286,7 @@ def _tell_left_out(law: Law) -> None:
 
 
 def _dp_event(law: Law) -> Any:
-    lib, (rate, sigma) = _library(), law
+    lib, (rate, sigma, _) = _library(), law
     gaussian = lib.GaussianDpEvent(sigma)
     return gaussian if rate == 1 else lib.PoissonSampledDpEvent(rate, gaussian)
 

@@ -14,8 +14,18 @@ from typing import Any, Literal, cast, get_args
 
 from rdpjax.errors import UserError
 
-Mechanism = Literal["gaussian", "poisson_gaussian"]
+Mechanism = Literal[
+    "gaussian", "poisson_gaussian", "discrete_gaussian", "poisson_discrete_gaussian"
+]
 MECHANISMS: tuple[str, ...] = get_args(Mechanism)
+SAMPLED = ("poisson_gaussian", "poisson_discrete_gaussian")
+"""Mechanisms that draw each record with a probability; the others read every record."""
+
+LATTICE_STEPS = 2**30
+"""The noise of "discrete_gaussian" is at least this many steps of its lattice wide."""
+
+LATTICE_NUMBERS = 2**16
+"""A vector under "discrete_gaussian" has at most so many numbers."""
 RELATION = "add-or-remove-one"
 
 # The sampler compares 32 random bits with an integer, so every rate it can draw is a multiple.
@@ -61,8 +71,10 @@ class Event:
     Attributes:
       stage: Who asked: "marginals", "vae", ….
       mechanism: "gaussian" reads every record each step; "poisson_gaussian" draws each record
-        independently with probability `sampling_rate`.
-      sampling_rate: A multiple of 2**-32 in (0, 1]; 1 for "gaussian".
+        independently with probability `sampling_rate`. The "discrete" ones add discrete Gaussian
+        noise (Canonne, Kamath, Steinke 2020) to vectors of whole steps of a lattice; that of
+        "discrete_gaussian" is `LATTICE_STEPS` wide or more, on `LATTICE_NUMBERS` numbers or fewer.
+      sampling_rate: A multiple of 2**-32 in (0, 1]; 1 where every record is read.
       noise_multiplier: Standard deviation of the noise divided by `clip_norm`; 0 is the
         non-private mode, whose epsilon is infinite.
       clip_norm: The L2 sensitivity of the sum to one record added or removed; infinite only where
@@ -82,7 +94,7 @@ class Event:
       ...
       rdpjax.errors.UserError: event 'vae': mechanism 'shuffled_gaussian' is not accounted: \
 shuffled batches are not Poisson samples, and amplification does not hold for them; \
-use one of gaussian, poisson_gaussian
+use one of gaussian, ...
     """
 
     stage: str
@@ -133,10 +145,10 @@ use one of gaussian, poisson_gaussian
                 f"sampling_rate {rate!r} is not a multiple of 2**-32, so no sampler here draws "
                 "it; round it up with round_up_rate"
             )
-        if self.mechanism == "gaussian" and rate != 1:
+        if self.mechanism not in SAMPLED and rate != 1:
             raise UserError(
-                f"sampling_rate is {rate:g} but 'gaussian' reads every record; use 1, or "
-                "'poisson_gaussian'"
+                f"sampling_rate is {rate:g} but {self.mechanism!r} reads every record; use 1, or "
+                f"'poisson_{self.mechanism}'"
             )
         if self.noise_multiplier < 0:
             raise UserError(f"noise_multiplier is {self.noise_multiplier:g}; it must be >= 0")

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -23,6 +24,7 @@ from rdpjax.privacy.events import (
     events_to_list,
     merge,
 )
+from rdpjax.privacy.sealed import Access
 
 __all__ = ["BudgetExceeded", "Event", "Ledger", "read_ledger"]
 
@@ -163,6 +165,30 @@ class Ledger:
             _append(self.path, entry)
         self._entries.append(entry)
         return True
+
+    @contextlib.contextmanager
+    def access(self, event: Event) -> Generator[Access]:
+        """Enter an access as `open` does; inside the block, and there alone, records can be read.
+
+        What is computed from the records inside must be on the host, or noisy, when it ends.
+        """
+        self.open(event)
+        access = Access(event)
+        try:
+            yield access
+        finally:
+            access.close()
+
+    def covers(self, event: Event) -> bool:
+        """Whether every step of this event was entered, in whatever chunks."""
+        same = [replace(e, start=0, steps=1) for e in (event, *self.entries)]
+        entered = {
+            step
+            for plan, entry in zip(same[1:], self.entries, strict=True)
+            if plan == same[0]
+            for step in range(entry.start, entry.end)
+        }
+        return entered.issuperset(range(event.start, event.end))
 
     @property
     def events(self) -> tuple[Event, ...]:

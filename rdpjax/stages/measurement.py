@@ -1,14 +1,14 @@
-"""Direct measurements: a vector summed over the records, by one Gaussian mechanism each."""
+"""Direct measurements: vectors summed over the records, each by a discrete Gaussian mechanism."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
-import jax.numpy as jnp
 import numpy as np
 
-from rdpjax.dpsgd.noise import add_gaussian
-from rdpjax.privacy.events import Event
+from rdpjax.data.grid import GRID
+from rdpjax.dpsgd.discrete import Bits, discrete_gaussian
+from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
 
 
 def measurement_event(name: str, noise_multiplier: float, sensitivity: float) -> Event:
@@ -20,33 +20,38 @@ def measurement_event(name: str, noise_multiplier: float, sensitivity: float) ->
       sensitivity: the most that one record can add to the vector, in L2 norm.
     """
     bound = sensitivity if noise_multiplier > 0 else float("inf")
-    return Event(name, "gaussian", 1.0, noise_multiplier, bound, 1)
+    return Event(name, "discrete_gaussian", 1.0, noise_multiplier, bound, 1)
 
 
-def measure(
-    vector: Callable[[], np.ndarray],
-    event: Event,
-    key: np.ndarray,
-    open_entry: Callable[[Event], object],
-) -> tuple[np.ndarray, float]:
-    """The noisy vector, and the standard deviation of its noise.
+def noisy(sums: np.ndarray, event: Event, key: bytes) -> tuple[np.ndarray, float]:
+    """Sums with noise, and the noise's standard deviation.
 
     Args:
-      vector: sums a bounded vector over the private records.
-      event: as `measurement_event` made it.
-      key: raw key of this noise, used nowhere else.
-      open_entry: enters the event in the ledger; called before a record is looked at.
+      sums: of a bounded vector over the private records, in whole multiples of `GRID`.
+      event: as `measurement_event` made it, already entered.
+      key: 32 bytes for this noise, used nowhere else.
 
     Guarantees:
-      One Gaussian mechanism: the noise on every entry is `noise_multiplier` times the event's
-      bound, which must be the largest L2 norm of what any record can add. Without records it is
-      noise on zeros.
+      One discrete Gaussian mechanism: noise and sums are whole steps of one lattice, added without
+      rounding, so no digit of the result tells more than the law allows. The noise's parameter is
+      `noise_multiplier` times the event's bound, rounded up to a whole number of steps, of which
+      there are `LATTICE_STEPS` or more; the bound must be the largest L2 norm of what any record
+      can add. Without records it is noise on zeros. Rounding to float64 comes last.
+
+    Raises:
+      ValueError: sums off the grid, or more numbers than the accountant allows for; a fault in the
+        code that made them.
+
+    References:
+      Canonne, Kamath, Steinke 2020, arXiv 2004.00010.
     """
-    open_entry(event)
-    deviation = event.noise_multiplier * event.clip_norm if event.noise_multiplier else 0.0
-    sums = np.asarray(vector(), np.float64)
-    # The sum is never rounded to float32: neighbours would then lie further apart than the bound.
-    noise = add_gaussian(jnp.asarray(key), jnp.zeros(sums.shape, jnp.float32), deviation)
-    # Nor are digits shown that the noise, float32, does not reach: they would be the sum's own.
-    grid = 2.0 ** (np.ceil(np.log2(deviation)) - 16) if deviation else 2.0**-40
-    return np.rint((sums + np.asarray(noise, np.float64)) / grid) * grid, deviation
+    if not event.noise_multiplier:
+        return np.asarray(sums, np.float64), 0.0
+    deviation = event.noise_multiplier * event.clip_norm
+    step = min(GRID, 2.0 ** math.floor(math.log2(deviation / LATTICE_STEPS)))
+    steps = np.asarray(sums, np.float64) / step
+    if steps.size > LATTICE_NUMBERS or (steps != np.rint(steps)).any():
+        raise ValueError(f"{event.stage}: {steps.size} sums, or sums off the grid")
+    scale = math.ceil(deviation / step)
+    drawn = discrete_gaussian(Bits(key), steps.size, scale).reshape(steps.shape)
+    return (steps.astype(np.int64) + drawn) * step, scale * step

@@ -67,7 +67,7 @@ def test_a_table_is_its_records(toy_schema: Schema, toy_frame: pd.DataFrame) -> 
     def never(name: str, vector: Any) -> Any:
         raise AssertionError("a table needs nothing measured")
 
-    assert form.accesses == {} and form.measure(toy_frame, never) is None
+    assert form.accesses == {} and form.measure(never) is None
     cells = form.cells(toy_frame, None)
     assert cells.shape == (len(toy_frame), len(toy_schema.columns))
 
@@ -80,11 +80,11 @@ def test_a_form_is_refused_when_it_is_made() -> None:
 def test_what_is_declared_is_what_is_measured(crowd: Patients, hours: int) -> None:
     form, asked = PatientForm(hours), []
 
-    def access(name: str, vector: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+    def access(name: str, vector: Callable[[Patients], np.ndarray]) -> tuple[np.ndarray, float]:
         asked.append(name)
-        return vector(), 0.0
+        return vector(crowd), 0.0
 
-    filling = form.measure(crowd, access)
+    filling = form.measure(access)
     assert asked == list(form.accesses) == ["values", "profiles"]
     assert form.accesses == {"values": values_sensitivity(), "profiles": BOUND}
     assert isinstance(filling, Filling) and filling.knots is None
@@ -96,14 +96,14 @@ def test_nothing_is_known_of_patients_but_the_noisy_vectors(crowd: Patients) -> 
     rng = np.random.default_rng(0)
     noise: dict[str, np.ndarray] = {}
 
-    def access(name: str, vector: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
-        size = vector().shape
-        return noise.setdefault(name, rng.normal(0, 30, size)), 30.0
+    def filling(some: Patients) -> Filling:
+        def access(name: str, vector: Callable[[Patients], np.ndarray]) -> tuple[np.ndarray, float]:
+            size = vector(some).shape
+            return noise.setdefault(name, rng.normal(0, 30, size)), 30.0
 
-    first, second = (
-        PatientForm(24).measure(some, access) for some in (crowd, crowd.take(np.array([3, 1])))
-    )
-    assert first is not None and second is not None
+        return PatientForm(24).measure(access)
+
+    first, second = filling(crowd), filling(crowd.take(np.array([3, 1])))
     for a, b in zip(first.values.variables, second.values.variables, strict=True):
         np.testing.assert_array_equal(a, b)
     for name in ("odds", "within", "lag", "correlation"):
@@ -138,15 +138,15 @@ def test_every_entry_is_made_before_its_vector_is_summed(
 def keys_of(patients: Patients, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The key of each measurement's noise, in order."""
     found: list[bytes] = []
-    measure = pipeline.measure
+    noisy = pipeline.noisy
 
-    def watched(vector: Any, event: Event, key: Any, open_entry: Any) -> Any:
-        found.append(np.asarray(key).tobytes())
+    def watched(sums: np.ndarray, event: Event, key: bytes) -> Any:
+        found.append(key)
         if event.stage == MARGINALS:
             raise Stop
-        return measure(vector, event, key, open_entry)
+        return noisy(sums, event, key)
 
-    monkeypatch.setattr(pipeline, "measure", watched)
+    monkeypatch.setattr(pipeline, "noisy", watched)
     with pytest.raises(Stop):
         run(patients)
     return found
@@ -159,8 +159,8 @@ def test_every_measurement_has_a_key_of_its_own(
 
 
 def test_one_key_for_all_is_seen(cohort: Patients, monkeypatch: pytest.MonkeyPatch) -> None:
-    derive = pipeline.derive
-    monkeypatch.setattr(pipeline, "derive", lambda root, *rest: derive(root, "one", "noise"))
+    one = pipeline.stream_key(bytes(32), "one", "noise")
+    monkeypatch.setattr(pipeline, "stream_key", lambda *path: one)
     assert len(set(keys_of(cohort, monkeypatch))) == 1
 
 
@@ -210,7 +210,7 @@ def test_a_patient_moves_every_sum_by_no_more_than_declared_however_long_the_sta
 ) -> None:
     """One file more, or the same patient's with a stay ten times as long: noise hides either."""
     form, others = PatientForm(24), cohort.take(np.arange(ROWS - 1))
-    filling = form.measure(cohort, lambda name, vector: (vector(), 0.0))
+    filling = form.measure(lambda name, vector: (vector(cohort), 0.0))
     bound, norms = network()[2], []
     before = clipped_sum(form.cells(others, filling), clip)
     counted = histogram(form.schema, form.cells(others, filling))
@@ -229,7 +229,7 @@ def test_a_patient_moves_every_sum_by_no_more_than_declared_however_long_the_sta
 def test_without_clipping_the_check_fails(odd: Odd, cohort: Patients, join: Join) -> None:
     loss, params, bound = network()
     form = PatientForm(24)
-    filling = form.measure(cohort, lambda name, vector: (vector(), 0.0))
+    filling = form.measure(lambda name, vector: (vector(cohort), 0.0))
     (codes,) = form.cells(odd("alternating", 330, 0), filling)
     gradient = jax.jit(jax.grad(loss))(params, jnp.asarray(codes), jax.random.key(0))
     norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
@@ -238,7 +238,7 @@ def test_without_clipping_the_check_fails(odd: Odd, cohort: Patients, join: Join
 
 def test_held_to_the_codec_the_table_is_what_networks_read(cohort: Patients) -> None:
     form = PatientForm(24)
-    filling = form.measure(cohort, lambda name, vector: (vector(), 0.0))
+    filling = form.measure(lambda name, vector: (vector(cohort), 0.0))
     cells = form.cells(cohort, filling)
     codec = Codec.make(form.schema, Marginals.uniform(form.schema, 1000.0))
     np.testing.assert_array_equal(codec.encode(cells), cells)

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from rdpjax.errors import UserError
 from rdpjax.privacy import accountants
 from rdpjax.privacy.accountants import (
+    LATTICE_GAP,
     compose,
     convert,
     naive_epsilon,
@@ -24,7 +26,7 @@ from rdpjax.privacy.accountants import (
     pld_epsilon,
     rdp_epsilon,
 )
-from rdpjax.privacy.events import Event, round_up_rate
+from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event, round_up_rate
 
 
 def plan(*runs: tuple[float, float, int]) -> list[Event]:
@@ -191,3 +193,53 @@ def test_nan_from_the_library_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(dp_accounting.rdp, "RdpAccountant", Broken)
     with pytest.raises(ArithmeticError, match="NaN"):
         compose([Event("x", "poisson_gaussian", 0.5, 1.2345, 1.0, 1)])
+
+
+# -- discrete Gaussian noise ---------------------------------------------------------------------
+
+
+def test_discrete_noise_costs_what_gaussian_noise_costs() -> None:
+    """At every order without sampling, at whole ones with it; nothing else is ever used."""
+    plain = Event("a", "gaussian", 1.0, 2.0, 1.0, 3)
+    whole = dataclasses.replace(plain, mechanism="discrete_gaussian")
+    np.testing.assert_array_equal(compose([plain]), compose([whole]))
+    plain = Event("a", "poisson_gaussian", 0.25, 2.0, 1.0, 30)
+    whole = dataclasses.replace(plain, mechanism="poisson_discrete_gaussian")
+    is_whole = np.array(orders()) % 1 == 0
+    np.testing.assert_array_equal(compose([plain])[is_whole], compose([whole])[is_whole])
+    assert np.isinf(compose([whole])[~is_whole]).all()
+    epsilon, order = rdp_epsilon([whole, Event("b", "gaussian", 1.0, 3.0, 1.0, 1)], 1e-5)
+    assert order is not None and order % 1 == 0
+    assert epsilon >= rdp_epsilon([plain, Event("b", "gaussian", 1.0, 3.0, 1.0, 1)], 1e-5)[0]
+
+
+def test_pld_knows_no_sampled_discrete_noise() -> None:
+    sampled = Event("a", "poisson_discrete_gaussian", 0.25, 2.0, 1.0, 30)
+    assert pld_epsilon([sampled], 1e-5) is None
+    bare = Event("a", "poisson_discrete_gaussian", 0.25, 0.0, math.inf, 30)
+    assert pld_epsilon([bare], 1e-5) == math.inf
+
+
+def test_pld_keeps_the_gap_to_the_lattice_back_from_delta() -> None:
+    def both(sigma: float, delta: float) -> tuple[float | None, float | None]:
+        event = Event("a", "gaussian", 1.0, sigma, 1.0, 1)
+        discrete = dataclasses.replace(event, mechanism="discrete_gaussian")
+        return pld_epsilon([event], delta), pld_epsilon([discrete], delta)
+
+    plain, discrete = both(1.0, 1e-5)
+    assert plain is not None and discrete is not None
+    assert plain <= discrete < plain + 1e-6
+    plain, discrete = both(1.0, 2e-13)  # the gap is of delta's size
+    assert plain is not None and (discrete is None or discrete > plain)
+    assert both(0.05, 1e-5)[1] is None, "at such an epsilon the gap is larger than delta"
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 8.0])
+def test_the_gap_bounds_the_distance_to_rounded_gaussian_noise(scale: float) -> None:
+    k = np.arange(-400, 401)
+    weights = np.exp(-(k**2) / (2 * scale**2))
+    edges = stats.norm.cdf(np.append(k - 0.5, k[-1] + 0.5) / scale)
+    distance = np.abs(weights / weights.sum() - np.diff(edges)).sum() / 2
+    per_number = LATTICE_GAP * LATTICE_STEPS**2 / LATTICE_NUMBERS
+    assert 0.9 * distance <= per_number / scale**2
+    assert distance > 0.5 * per_number / scale**2, "and not by much"

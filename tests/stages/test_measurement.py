@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -11,18 +10,17 @@ import pytest
 
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.codec import encode_cells, histogram, sensitivity
+from rdpjax.data.grid import GRID
 from rdpjax.data.schema import Schema
-from rdpjax.dpsgd.keys import derive
-from rdpjax.privacy.events import Event
-from rdpjax.privacy.ledger import BudgetExceeded, Ledger
-from rdpjax.stages.measurement import measure, measurement_event
+from rdpjax.dpsgd.keys import stream_key
+from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
+from rdpjax.stages.measurement import measurement_event, noisy
 
-KEY = derive(bytes(32), "marginals", "noise")
+KEY = stream_key(bytes(32), "marginals", "noise")
 
 
-def counts(schema: Schema, frame: pd.DataFrame) -> Callable[[], np.ndarray]:
-    """Counts the records of a frame when it is called."""
-    return lambda: histogram(schema, encode_cells(schema, frame))
+def counts(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
+    return histogram(schema, encode_cells(schema, frame))
 
 
 def marginals_event(schema: Schema, noise: float) -> Event:
@@ -31,7 +29,11 @@ def marginals_event(schema: Schema, noise: float) -> Event:
 
 def test_the_event_states_what_is_done() -> None:
     event = marginals_event(CARDIO, 1.5)
-    assert (event.stage, event.mechanism, event.sampling_rate) == ("marginals", "gaussian", 1.0)
+    assert (event.stage, event.mechanism, event.sampling_rate) == (
+        "marginals",
+        "discrete_gaussian",
+        1.0,
+    )
     assert (event.noise_multiplier, event.steps, event.start) == (1.5, 1, 0)
     assert event.clip_norm == pytest.approx(math.sqrt(13)), "twelve columns and the count"
     assert math.isinf(marginals_event(CARDIO, 0.0).clip_norm), "no noise, no claim"
@@ -43,11 +45,9 @@ def test_the_noise_is_sigma_times_the_sensitivity_on_every_entry(toy_schema: Sch
     event = marginals_event(toy_schema, 2.0)
     draws = []
     for step in range(400):
-        key = derive(bytes(32), "marginals", "noise", step)
-        noisy, deviation = measure(
-            lambda: histogram(toy_schema, empty), event, key, lambda event: None
-        )
-        draws.append(noisy)
+        key = stream_key(bytes(32), "marginals", "noise", step)
+        drawn, deviation = noisy(histogram(toy_schema, empty), event, key)
+        draws.append(drawn)
     assert deviation == pytest.approx(2.0 * sensitivity(toy_schema)) == pytest.approx(2 * 5**0.5)
     found = np.array(draws)
     assert np.abs(found.mean(axis=0)).max() < 5 * deviation / 20
@@ -59,59 +59,56 @@ def test_the_noise_is_sigma_times_the_sensitivity_on_every_entry(toy_schema: Sch
 def test_the_noise_is_added_to_the_counts(toy_schema: Schema, toy_frame: pd.DataFrame) -> None:
     exact, empty = counts(toy_schema, toy_frame), counts(toy_schema, toy_frame[:0])
     event = marginals_event(toy_schema, 1.0)
-    noisy, _ = measure(exact, event, KEY, lambda event: None)
-    none, _ = measure(empty, event, KEY, lambda event: None)
-    np.testing.assert_allclose(noisy - none, exact(), atol=1e-2)
-    again, _ = measure(exact, event, KEY, lambda event: None)
-    np.testing.assert_array_equal(noisy, again, "a replay has the same noise")
+    some, none = noisy(exact, event, KEY)[0], noisy(empty, event, KEY)[0]
+    np.testing.assert_array_equal(some - none, exact)
+    np.testing.assert_array_equal(noisy(exact, event, KEY)[0], some, "a replay has the same noise")
 
 
 def test_without_noise_the_counts_are_exact(toy_schema: Schema, toy_frame: pd.DataFrame) -> None:
     event = marginals_event(toy_schema, 0.0)
-    exact, deviation = measure(counts(toy_schema, toy_frame), event, KEY, lambda event: None)
-    np.testing.assert_array_equal(exact, counts(toy_schema, toy_frame)())
+    exact = counts(toy_schema, toy_frame)
+    same, deviation = noisy(exact, event, KEY)
+    np.testing.assert_array_equal(same, exact)
     assert deviation == 0
-
-
-def test_the_entry_is_made_before_a_record_is_counted(
-    toy_schema: Schema, toy_frame: pd.DataFrame
-) -> None:
-    ledger = Ledger()
-
-    def counted() -> np.ndarray:
-        assert [event.stage for event in ledger.events] == ["marginals"]
-        return counts(toy_schema, toy_frame)()
-
-    event = marginals_event(toy_schema, 1.0)
-    measure(counted, event, KEY, ledger.open)
-    assert ledger.events == (event,)
-
-
-def test_beyond_the_budget_nothing_is_counted(toy_schema: Schema) -> None:
-    def counted() -> np.ndarray:
-        raise AssertionError("read beyond the budget")
-
-    event = marginals_event(toy_schema, 0.5)
-    ledger = Ledger(target=(1.0, 1e-5))
-    with pytest.raises(BudgetExceeded):
-        measure(counted, event, KEY, ledger.open)
 
 
 def test_the_noise_keeps_to_the_sensitivity_of_the_event() -> None:
     """Sabotage: noise at another sensitivity than the entry's (1, say) would show."""
     event = measurement_event("levels", 0.5, 40.0)
-    noisy, deviation = measure(lambda: np.zeros(20_000), event, KEY, lambda event: None)
+    drawn, deviation = noisy(np.zeros(20_000), event, KEY)
     assert deviation == 20.0
-    assert noisy.std() == pytest.approx(20, rel=0.03)
-    np.testing.assert_array_less(0, np.abs(noisy))
+    assert drawn.std() == pytest.approx(20, rel=0.03)
+    np.testing.assert_array_less(0, np.abs(drawn))
 
 
 def test_the_sum_is_not_rounded_to_single_precision() -> None:
     """A large sum and its neighbour lie as far apart as they are, or the bound is not one."""
     event = measurement_event("levels", 1.0, 1.0)
     sums = np.array([2.0**25 + 1, 2.0**25])
-    one, two = (measure(lambda s=s: s, event, KEY, lambda event: None)[0] for s in (sums, sums - 1))
+    one, two = (noisy(s, event, KEY)[0] for s in (sums, sums - 1))
     np.testing.assert_array_equal(one - two, [1, 1])
+
+
+@pytest.mark.parametrize("noise", [0.05, 1.0, 40.0, 1e4])
+def test_sums_and_noise_are_whole_steps_of_one_lattice(noise: float) -> None:
+    """The last digits are the noise's own: a sum on a finer grid would show in them."""
+    event = measurement_event("levels", noise, 3.0)
+    sums = np.arange(2_000) * GRID
+    drawn, deviation = noisy(sums, event, KEY)
+    zero, _ = noisy(np.zeros(2_000), event, KEY)
+    step = min(GRID, 2.0 ** np.floor(np.log2(3.0 * noise / LATTICE_STEPS)))
+    assert deviation >= 3.0 * noise and deviation / step >= LATTICE_STEPS
+    np.testing.assert_array_equal(drawn / step, np.rint(drawn / step))
+    np.testing.assert_array_equal(drawn - zero, sums)
+    with pytest.raises(ValueError, match="off the grid"):
+        noisy(sums + step / 2, event, KEY)
+
+
+def test_no_more_numbers_than_the_accountant_allows_for() -> None:
+    event = measurement_event("levels", 1.0, 1.0)
+    noisy(np.zeros(LATTICE_NUMBERS), event, KEY)
+    with pytest.raises(ValueError, match="65537 sums"):
+        noisy(np.zeros(LATTICE_NUMBERS + 1), event, KEY)
 
 
 def test_one_record_moves_the_histogram_by_the_sensitivity(
@@ -127,5 +124,5 @@ def test_one_record_moves_the_histogram_by_the_sensitivity(
 
 def test_an_event_is_one_gaussian() -> None:
     assert marginals_event(CARDIO, 1.0) == Event(
-        "marginals", "gaussian", 1.0, 1.0, math.sqrt(13), steps=1
+        "marginals", "discrete_gaussian", 1.0, 1.0, math.sqrt(13), steps=1
     )

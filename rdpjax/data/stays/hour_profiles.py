@@ -11,7 +11,8 @@ from typing import get_args
 
 import numpy as np
 
-from rdpjax.data.stays.hour_values import Values, Window, on_grid
+from rdpjax.data.grid import on_grid
+from rdpjax.data.stays.hour_values import Values, Window
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import VARIABLES, Panel
 

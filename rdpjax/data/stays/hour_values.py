@@ -13,6 +13,7 @@ from statistics import NormalDist
 import numpy as np
 
 from rdpjax.data.codec import project
+from rdpjax.data.grid import on_grid
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST, VARIABLES, readable
 
@@ -26,27 +27,6 @@ ADMISSION_EDGES = np.concatenate(
 """Borders of cells of hours from hospital admission to intensive care."""
 
 _SIZES = (*(v.cells for v in VARIABLES), LONGEST, AGE_CELLS, len(ADMISSION_EDGES) - 1)
-
-GRID = 2.0**-16
-"""What a patient adds to a vector is a whole multiple of this.
-
-Float32 noise below 256 is no coarser. On a finer grid than the noise's, the last digits of a noisy
-sum would be those of the exact one.
-"""
-
-
-def on_grid(amounts: np.ndarray) -> np.ndarray:
-    """Rounded towards zero to multiples of `GRID`: no norm grows.
-
-    Float64 holds sums of such numbers exactly up to 2^37 of either sign, so that vectors of
-    neighbours differ by exactly what one patient adds, whoever the others are and in any order.
-
-    Examples:
-      >>> (on_grid(np.array([0.5, -0.1])) * 2**16).tolist()
-      [32768.0, -6553.0]
-    """
-    rounded: np.ndarray = np.trunc(amounts / GRID) * GRID
-    return rounded
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from rdpjax.data.forms import PatientForm
+from rdpjax.data.forms import Access, PatientForm
 from rdpjax.data.stays.filling import KNOTS, Filling
 from rdpjax.data.stays.hour_profiles import Profiles
 from rdpjax.data.stays.hour_values import Values, values_vector
@@ -28,9 +27,9 @@ STEPS = np.array([v.step for v in VARIABLES])
 DENSE = np.array([v.panel == "monitor" for v in VARIABLES])
 
 
-def exact(name: str, vector: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
-    """An access without noise."""
-    return vector(), 0.0
+def exact(patients: Patients) -> Access:
+    """Accesses to these patients without noise."""
+    return lambda name, vector: (vector(patients), 0.0)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Filled:
 def real(cohort: Patients, hours: int) -> Filled:
     """Codes of patients that exist."""
     form, some = PatientForm(hours), cohort.take(np.arange(200 if hours == LONGEST else 600))
-    filling = form.measure(some, exact)
+    filling = form.measure(exact(some))
     codes = form.cells(some, filling)
     filling = filling.fitted(codes, np.random.default_rng(1))
     return Filled(form, filling, codes, filling.patients(codes, np.random.default_rng(0)))
@@ -250,7 +249,7 @@ def test_each_variable_has_its_own_histogram() -> None:
 def test_generated_readings_follow_the_noisy_histograms(cohort: Patients) -> None:
     """Variable by variable: the distribution and the mean, at the histograms' weights."""
     form = PatientForm(24)
-    filling = form.measure(cohort, exact)
+    filling = form.measure(exact(cohort))
     codes = np.repeat(form.cells(cohort, filling), 4, axis=0)
     filling = filling.fitted(codes, np.random.default_rng(1))
     patients = filling.patients(codes, np.random.default_rng(0))
@@ -284,7 +283,7 @@ def test_a_higher_level_gives_higher_readings(real: Filled) -> None:
 def test_what_is_encoded_and_filled_in_persists_as_it_did(cohort: Patients) -> None:
     """Heart rate's correlation with the next hour, in what was generated and what it came from."""
     form = PatientForm(48)
-    filling = form.measure(cohort, exact)
+    filling = form.measure(exact(cohort))
     codes = encode_patients(cohort, 48, filling.values)
     filling = filling.fitted(codes, np.random.default_rng(1))
     generated = filling.patients(codes, np.random.default_rng(0))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 
+from rdpjax.data.grid import GRID
 from rdpjax.data.stays import hour_profiles
 from rdpjax.data.stays.hour_profiles import (
     BOUND,
@@ -22,7 +23,7 @@ from rdpjax.data.stays.hour_profiles import (
     clipped,
     profiles_vector,
 )
-from rdpjax.data.stays.hour_values import ADMISSION_EDGES, GRID, Values, Window, values_vector
+from rdpjax.data.stays.hour_values import ADMISSION_EDGES, Values, Window, values_vector
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST, VARIABLES
 

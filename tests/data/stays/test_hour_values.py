@@ -5,19 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from rdpjax.data.grid import GRID, on_grid
 from rdpjax.data.stays import hour_values
 from rdpjax.data.stays.hour_values import (
-    GRID,
     Values,
     Window,
-    on_grid,
     value_weights,
     values_sensitivity,
     values_vector,
@@ -25,9 +23,6 @@ from rdpjax.data.stays.hour_values import (
 from rdpjax.data.stays.patient_table import encode_patients
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST, VARIABLES
-from rdpjax.dpsgd.keys import derive
-from rdpjax.dpsgd.noise import add_gaussian
-from rdpjax.stages.measurement import measure, measurement_event
 
 Odd = Callable[[str, int, int], Patients]
 Join = Callable[[Sequence[Patients]], Patients]
@@ -224,23 +219,6 @@ def test_every_reading_is_counted_in_its_own_cell(odd: Odd) -> None:
         assert all(not part.any() for i, part in enumerate(parts[:34]) if i != j), v.name
         expected = np.bincount(place, minlength=v.cells) / 336
         np.testing.assert_allclose(parts[j] / parts[j].sum(), expected, atol=1e-4)
-
-
-def test_the_last_digits_of_a_noisy_sum_are_not_those_of_the_exact_one(cohort: Patients) -> None:
-    """The noise is float32 and has coarser digits than the sum: a plain sum would show the rest."""
-    exact = values_vector(cohort, 48) + 2.0**-30  # as if on a finer grid than `GRID`
-    event = measurement_event("values", 3.4, values_sensitivity())  # as in the shipped run
-    key = derive(bytes(32), "a", "b")
-    noisy, deviation = measure(lambda: exact, event, key, lambda e: None)
-    noise = add_gaussian(jnp.asarray(key), jnp.zeros(exact.shape, jnp.float32), deviation)
-
-    def shown(released: np.ndarray) -> float:
-        digits = np.mod(np.round(exact * 2**30), 16)
-        return float((np.mod(np.round(released * 2**30), 16) == digits).mean())
-
-    assert shown(exact + np.asarray(noise, np.float64)) > 0.9, "sabotage: not rounded"
-    assert shown(noisy) < 0.15
-    np.testing.assert_allclose(noisy, exact + np.asarray(noise), atol=deviation / 2**15)
 
 
 @given(arrays(np.float64, 12, elements=st.floats(-4, 4)))

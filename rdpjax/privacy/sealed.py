@@ -1,0 +1,102 @@
+"""Private records in a wrapper that only an open ledger entry opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, TypeVar
+
+from rdpjax.privacy.events import Event
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class SealError(Exception):
+    """Records were to be read outside an open entry: a fault in the code, never the user's."""
+
+
+class Access:
+    """One open ledger entry: `Ledger.access` makes it, and closes it when its block ends.
+
+    Attributes:
+      event: What the entry says.
+    """
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self._open = True
+
+    def close(self) -> None:
+        """Nothing is read under this entry any more."""
+        self._open = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+
+class Sealed(Generic[T]):
+    """Private records, or what was made of them record by record.
+
+    Guarantees:
+      The records come out of `read` alone, and `read` wants an entry that is open: whoever
+      forgets the ledger gets a `SealError` and no records. `map` lets nothing out, since its
+      result is sealed too. A seal is a guard against mistakes; it cannot stop code that means
+      to break it. `layout` tells how many records there are: it is for compilers and for room in
+      memory, and belongs into nothing that is released.
+
+    Args:
+      records: What is private.
+
+    Examples:
+      >>> from rdpjax.privacy.ledger import Ledger
+      >>> ledger, ages = Ledger(), Sealed([50, 61])
+      >>> with ledger.access(Event("ages", "gaussian", 1.0, 2.0, 100.0, 1)) as access:
+      ...     sum(ages.read(access))
+      111
+      >>> ages.read(access)
+      Traceback (most recent call last):
+      ...
+      rdpjax.privacy.sealed.SealError: the entry of 'ages' is closed; records are read inside it
+    """
+
+    __slots__ = ("_records",)
+
+    def __init__(self, records: T) -> None:
+        self._records = records
+
+    def read(self, access: Access) -> T:
+        """The records, inside the block of an open entry.
+
+        Raises:
+          SealError: The entry is closed, or there is none.
+        """
+        if not isinstance(access, Access):
+            raise SealError("records are read inside a ledger entry only; open one")
+        if not access.is_open:
+            raise SealError(
+                f"the entry of {access.event.stage!r} is closed; records are read inside it"
+            )
+        return self._records
+
+    def map(self, function: Callable[[T], U]) -> Sealed[U]:
+        """What `function` makes of the records, sealed too: an encoding, say, or a copy elsewhere.
+
+        `function` must keep record by record and let nothing out by another way.
+        """
+        return Sealed(function(self._records))
+
+    @property
+    def layout(self) -> tuple[tuple[int, ...], Any]:
+        """Shape and type of the sealed array, for compilers: the number of records is private."""
+        records: Any = self._records
+        return tuple(records.shape), records.dtype
+
+    def _sealed(self, *_: object, **__: object) -> NoReturn:
+        raise SealError("the records are sealed; read them inside a ledger entry")
+
+    # Without these numpy would make an array of the wrapper itself, and pickle would write it.
+    __array__ = __reduce__ = __iter__ = __len__ = __getitem__ = _sealed
+
+    def __repr__(self) -> str:
+        return "Sealed(...)"
