@@ -64,6 +64,8 @@ class Config:
       max_codes: most codes of a numeric column, a number from 2 to 255.
       max_hours: hours of a patient's stay that are modelled, from its first, 1 to 336.
       label: what makes a patient positive: onset within the modelled hours, or in any hour.
+      hardened: clip to whole numbers and add discrete Gaussian noise, so that the claim holds for
+        the numbers that the machine computes with; slower.
       private: whether to clip and add noise; without, the run is for comparisons only.
       clipping: how per-example gradients are clipped: ghost without forming them, vmap by forming
         them; auto takes ghost where every layer has a rule. The results agree.
@@ -88,6 +90,7 @@ class Config:
     max_codes: int = 32
     max_hours: int = 24
     label: Label = "window"
+    hardened: bool = False
     private: Annotated[
         bool,
         tyro.conf.arg(
@@ -121,6 +124,14 @@ class Config:
                 f"delta is {self.delta:g}; it must be below 1 / records = {1 / self.records:.3g}"
             )
         PatientForm(self.max_hours, self.label)
+        if self.hardened and not self.private:
+            raise UserError(
+                "hardened: without noise there is nothing to harden; drop one of the two"
+            )
+        if self.hardened and self.clipping != "auto":
+            raise UserError(
+                f"clipping is {self.clipping!r}; hardened has a way of its own, leave it at 'auto'"
+            )
         if self.microbatch is not None and self.microbatch < 1:
             raise UserError(f"microbatch is {self.microbatch}; it must be 1 or more")
         self._check_batch()

@@ -24,7 +24,7 @@ from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, make_context
 from rdpjax.privacy.budget import Demand, calibrate, calibrate_alone
-from rdpjax.privacy.events import Event, round_up_rate
+from rdpjax.privacy.events import Event, Mechanism, round_up_rate
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
@@ -63,9 +63,9 @@ def make_plans(config: Config) -> Plans:
     rates = {name: round_up_rate(config.sampling_rate(name)) for name in config.stages}
     measured = [name for name in (*config.measurements, MARGINALS) if name in spent]
     demands = [Demand(name, "discrete_gaussian", 1.0, 1) for name in measured]
+    sampled: Mechanism = "poisson_discrete_gaussian" if config.hardened else "poisson_gaussian"
     demands += [
-        Demand(name, "poisson_gaussian", rates[name], stage.steps)
-        for name, stage in config.stages.items()
+        Demand(name, sampled, rates[name], stage.steps) for name, stage in config.stages.items()
     ]
     if not config.private:
         noise = {demand.name: 0.0 for demand in demands}
@@ -79,6 +79,7 @@ def make_plans(config: Config) -> Plans:
             noise_multiplier=noise[name],
             clip_norm=stage.clip_norm if config.private else math.inf,
             steps=stage.steps,
+            discrete=config.hardened,
         )
         for name, stage in config.stages.items()
     }

@@ -154,9 +154,9 @@ def _given(argv: Sequence[str], flag: str) -> str | None:
 
 
 def _sentence(summary: dict[str, object]) -> str:
-    epsilon = summary["epsilon"]
+    epsilon, pld = summary["epsilon"], summary["epsilon_pld"]
     cost = (
-        f"epsilon {epsilon:.6f} (RDP; PLD {summary['epsilon_pld']:.3f}; naive sum "
+        f"epsilon {epsilon:.6f} (RDP; PLD {f'{pld:.3f}' if pld else 'not available'}; naive sum "
         f"{summary['epsilon_naive_sum']:.3f}) at delta {summary['delta']:g}"
         if epsilon is not None
         else "NOT PRIVATE: trained without noise, for comparisons only"

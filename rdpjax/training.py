@@ -23,7 +23,7 @@ from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.execution import Execution, default_clipping, default_microbatch
 from rdpjax.dpsgd.feed import make_fed_chunk
 from rdpjax.dpsgd.keys import Roots, as_key, derive, step_keys
-from rdpjax.dpsgd.loop import make_chunk
+from rdpjax.dpsgd.loop import chunk_keys, make_chunk, size_of
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.privacy.ledger import Ledger
@@ -105,7 +105,8 @@ class StageRun:
         divisor = jnp.float32(expected)
         while done < self.plan.steps:
             steps = min(CHUNK, self.plan.steps - done)
-            keys = step_keys(self.roots, self.name, done, steps)
+            params = self._params(training, state)
+            keys = chunk_keys(self.plan, self.roots, self.name, done, steps, params)
             with self.ledger.access(self.plan.event(self.name, done, steps)) as access:
                 state, metrics = chunk(state, codes.sealed.read(access), keys, divisor)
                 heard = {name: np.asarray(values) for name, values in metrics.items()}
@@ -138,11 +139,20 @@ class StageRun:
             chosen, _ = self._settings(training, state, codes, expected)
             execution = Execution(**chosen, mesh=self.mesh)
             chunk = make_chunk(self.plan, execution, training.objective, training.update)
-            keys = step_keys(self.roots, self.name, 0, min(CHUNK, self.plan.steps))
+            steps = min(CHUNK, self.plan.steps)
+            keys = step_keys(self.roots, self.name, 0, steps)
+            if self.plan.discrete:
+                numbers = size_of(self._params(training, state))
+                noise: Any = jax.ShapeDtypeStruct((steps, numbers), jnp.int32)
+                keys = keys._replace(noise=noise)
             chunk.prepare(state, codes.shape, keys, jnp.float32(1))
             Compiled(training.init).prepare(key)
         released = jax.eval_shape(lambda key: training.release(training.init(key)), key)
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), released)
+
+    def _params(self, training: Training, state: Any) -> Any:
+        """Shapes of what is trained."""
+        return jax.eval_shape(lambda state: training.objective(state)[0], state)
 
     def _check_entered(self, done: int) -> None:
         """UserError unless the ledger lists all that a checkpoint was computed from."""
@@ -174,7 +184,9 @@ class StageRun:
         example = jax.ShapeDtypeStruct(codes.shape.shape[1:], codes.shape.dtype)
         clipping: str
         clipping, why = default_clipping(loss, params, example, jax.random.key(0))
-        if self.config.clipping not in ("auto", clipping):
+        if self.plan.discrete:
+            clipping, why = "lattice", "hardened: each gradient in whole numbers"
+        elif self.config.clipping not in ("auto", clipping):
             clipping, why = self.config.clipping, f"as asked for, though {why}"
         share = expected / (self.mesh.size if self.mesh else 1)
         microbatch = self.config.microbatch or default_microbatch(jax.default_backend(), share)

@@ -26,7 +26,7 @@ class ClippedSum(NamedTuple):
     """A sum of clipped gradients and what the curator may look at (private, not noised).
 
     Attributes:
-      gradient: the clipped sum, float32, the shape of `params`.
+      gradient: the clipped sum, float32, the shape of `params` (int32 on a lattice).
       loss: sum of the drawn examples' losses.
       clipped: how many drawn examples had a gradient longer than the bound.
     """
@@ -45,7 +45,7 @@ def clipped_gradients(
     clip_norm: float,
 ) -> Params:
     """Each example's clipped gradient, leaves with a leading batch axis; see `clipped_sum`."""
-    return _clipped(loss, params, examples, valid, keys, clip_norm)[0]
+    return clip(loss, params, examples, valid, keys, clip_norm)[0]
 
 
 def clipped_sum(
@@ -85,7 +85,7 @@ def clipped_sum(
       | C = 0 | zero |
       | no rows | a zero sum |
     """
-    gradients, factors, sound, losses = _clipped(loss, params, examples, valid, keys, clip_norm)
+    gradients, factors, sound, losses = clip(loss, params, examples, valid, keys, clip_norm)
     return ClippedSum(
         gradient=jax.tree.map(lambda leaf: leaf.sum(axis=0), gradients),
         loss=jnp.where(sound, losses, 0).sum(),
@@ -93,9 +93,9 @@ def clipped_sum(
     )
 
 
-def zero_sum(params: Params) -> ClippedSum:
+def zero_sum(params: Params, dtype: type = jnp.float32) -> ClippedSum:
     """The sum over no examples."""
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, dtype), params)
     return ClippedSum(zeros, jnp.float32(0), jnp.float32(0))
 
 
@@ -120,9 +120,10 @@ def all_finite(params: Params) -> Bool[Array, ""]:
     return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
 
 
-def _clipped(
+def clip(
     loss: Loss, params: Params, examples: Examples, valid: jax.Array, keys: jax.Array, bound: float
 ) -> tuple[Params, jax.Array, jax.Array, jax.Array]:
+    """Clipped gradients, the factors that clipped them, which rows count, and the losses."""
     with jax.default_matmul_precision("highest"):
         each = jax.vmap(jax.value_and_grad(_float32(loss)), in_axes=(None, 0, 0))
         losses, gradients = each(params, blank(valid, examples), keys)

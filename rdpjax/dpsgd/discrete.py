@@ -95,7 +95,9 @@ def _discrete_laplace(bits: Bits, count: int, scale: int) -> Whole:
         high[going] += 1
     x = low + scale * high
     negative = bits.words(len(x)) >> np.uint64(63) == 1
-    return np.where(negative, -x, x)[~(negative & (x == 0))]  # or 0 would come twice as often
+    once = ~(negative & (x == 0))  # or 0 would come twice as often
+    signed: Whole = np.where(negative, -x, x)[once]
+    return signed
 
 
 def _below(bits: Bits, count: int, bound: int) -> Whole:

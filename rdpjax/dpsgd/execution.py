@@ -11,16 +11,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from rdpjax.dpsgd import clipping, ghost
-from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params
+from rdpjax.dpsgd import clipping, ghost, lattice
+from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params, zero_sum
 from rdpjax.errors import UserError
 
-Clipping: TypeAlias = Literal["vmap", "ghost"]
+Clipping: TypeAlias = Literal["vmap", "ghost", "lattice"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 CLIPPED_SUMS: dict[str, Callable[..., ClippedSum]] = {
     "vmap": clipping.clipped_sum,
     "ghost": ghost.clipped_sum,
+    "lattice": lattice.lattice_sum,
 }
 
 AXIS = "devices"
@@ -31,7 +32,8 @@ class Execution:
     """Settings that two runs of one plan may differ in: their parameters agree to 1e-5.
 
     Attributes:
-      clipping: `ghost` (no per-example gradients) or `vmap` (all of them, for any loss).
+      clipping: `ghost` (no per-example gradients) or `vmap` (all of them, for any loss); `lattice`
+        (all of them, in whole numbers) for plans with discrete noise, and for no others.
       precision: of parameters and activations inside losses; norms, sums and noise are float32.
         A loss computes in the precision of its parameters.
       microbatch: records whose gradients are taken at once.
@@ -49,7 +51,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         if self.clipping not in CLIPPED_SUMS:
-            raise UserError(f"clipping must be vmap or ghost, got {self.clipping!r}")
+            raise UserError(f"clipping must be vmap, ghost or lattice, got {self.clipping!r}")
         if self.precision not in ("float32", "bfloat16"):
             raise UserError(f"precision must be float32 or bfloat16, got {self.precision!r}")
         if self.microbatch < 1:
@@ -61,6 +63,10 @@ class Execution:
         """`rdpjax.dpsgd.clipping.clipped_sum` in the way and the precision of these settings."""
         summed = CLIPPED_SUMS[self.clipping]
         return summed(self._rounded(loss), params, examples, valid, keys, clip_norm)
+
+    def zero_sum(self, params: Params) -> ClippedSum:
+        """The sum over no examples, of the type that `clipped_sum` gives."""
+        return zero_sum(params, jnp.int32 if self.clipping == "lattice" else jnp.float32)
 
     def _rounded(self, loss: Loss) -> Loss:
         if self.precision == "float32":

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rdpjax.dpsgd.clipping import ClippedSum, zero_sum
+from rdpjax.dpsgd.clipping import ClippedSum
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import StepKeys
 from rdpjax.dpsgd.loop import (
@@ -84,7 +84,7 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
             cut = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=size)
             return jax.tree.map(cut, batch)
 
-        zero = zero_sum(params)
+        zero = execution.zero_sum(params)
         more = add_drawn(zero, plan, execution, loss, params, drawn, fetch, total, keys)
         both: ClippedSum = jax.tree.map(jnp.add, part, across(execution, more))
         return both
@@ -118,7 +118,7 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
     ) -> tuple[State, Metrics]:
         columns = [np.asarray(column) for column in keys]
         total = np.int32(len(jax.tree.leaves(records)[0]))
-        shapes = jax.eval_shape(lambda state: zero_sum(objective(state)[0]), state)
+        shapes = jax.eval_shape(lambda state: execution.zero_sum(objective(state)[0]), state)
         zero = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
         part, count, taken = zero, 0, list[Metrics]()
         rounds = _rounds(plan, execution, records, np.asarray(keys.sampling))

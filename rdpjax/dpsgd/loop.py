@@ -18,10 +18,11 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree, Shaped, UInt32
 
-from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params, zero_sum
+from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params
 from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.execution import AXIS, Execution
-from rdpjax.dpsgd.keys import StepKeys, as_key
+from rdpjax.dpsgd.keys import Roots, StepKeys, as_key, step_keys
+from rdpjax.dpsgd.lattice import add_lattice_noise, lattice_noise
 from rdpjax.dpsgd.noise import add_gaussian
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import Draw, draw
@@ -52,7 +53,7 @@ def drawn_sum(
     """
     total = jax.tree.leaves(records)[0].shape[0]
     if total == 0:
-        return zero_sum(params), jnp.int32(0)
+        return execution.zero_sum(params), jnp.int32(0)
 
     def fetch(rows: jax.Array, first: jax.Array) -> Records:
         return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="fill", fill_value=0), records)
@@ -63,7 +64,7 @@ def drawn_sum(
         part = add_drawn(part, plan, execution, loss, params, drawn, fetch, total, keys)
         return part, count + drawn.drawn, drawn.following, turns + 1
 
-    first = (zero_sum(params), jnp.int32(0), jnp.uint32(0), jnp.int32(0))
+    first = (execution.zero_sum(params), jnp.int32(0), jnp.uint32(0), jnp.int32(0))
     part, count, _, _ = jax.lax.while_loop(lambda carry: carry[2] < total, turn, first)
     return across(execution, part), count
 
@@ -119,9 +120,10 @@ def across(execution: Execution, part: ClippedSum) -> ClippedSum:
     """The sum over all devices of what each has summed."""
     if execution.mesh is None:
         return part
-    flat, unravel = ravel_pytree(part)  # devices meet once, and not at every leaf
-    whole: ClippedSum = unravel(jax.lax.psum(flat, AXIS))  # type: ignore[no-untyped-call]
-    return whole
+    flat, unravel = ravel_pytree(part.gradient)  # devices meet once, and not at every leaf
+    parts = flat, part.loss, part.clipped
+    whole, loss, clipped = jax.lax.psum(parts, AXIS)  # type: ignore[no-untyped-call]
+    return ClippedSum(unravel(whole), loss, clipped)
 
 
 def private_gradient(
@@ -137,7 +139,7 @@ def private_gradient(
       plan: clip norm and noise.
       part: the clipped sum over the draw, over all devices.
       count: the size of the draw.
-      keys: this step's keys; the noise is the same on every device.
+      keys: this step's keys (the noise itself, where it is discrete); the same on every device.
       divisor: the expected batch size, public or noised before; never the realised size.
 
     Returns:
@@ -146,13 +148,38 @@ def private_gradient(
 
     Guarantees:
       The gradient is (clipped sum + N(0, (sigma C)**2 I)) / divisor, one subsampled Gaussian
-      mechanism at (q, sigma) of the plan. An empty draw gives pure noise.
+      mechanism at (q, sigma) of the plan; of a discrete plan, sum and noise are whole steps of one
+      lattice and the noise is a discrete Gaussian. An empty draw gives pure noise.
     """
-    deviation = plan.noise_multiplier * plan.clip_norm if plan.private else 0.0
-    noisy = add_gaussian(keys.noise, part.gradient, deviation)
+    if plan.discrete != all(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(part.gradient)):
+        raise ValueError("discrete plans, and no others, sum on a lattice: clipping='lattice'")
+    if plan.discrete:
+        noisy = add_lattice_noise(keys.noise, part.gradient, plan.clip_norm)
+    else:
+        deviation = plan.noise_multiplier * plan.clip_norm if plan.private else 0.0
+        noisy = add_gaussian(keys.noise, part.gradient, deviation)
     gradient = jax.tree.map(lambda leaf: leaf / divisor, noisy)
     seen = jnp.maximum(count, 1)
     return gradient, {"loss": part.loss / seen, "clipped": part.clipped / seen, "drawn": count}
+
+
+def chunk_keys(
+    plan: Plan, roots: Roots, stage: str, start: int, steps: int, params: Params
+) -> StepKeys:
+    """What a chunk takes for steps `start` to `start + steps`: keys, or the noise itself.
+
+    Discrete noise is drawn here, on the host: `keys.noise` is then int32 `[steps, numbers]`.
+    """
+    keys = step_keys(roots, stage, start, steps)
+    if not plan.discrete:
+        return keys
+    noise = lattice_noise(roots, stage, start, steps, size_of(params), plan.noise_multiplier)
+    return keys._replace(noise=jnp.asarray(noise))
+
+
+def size_of(params: Params) -> int:
+    """How many numbers there are in all leaves."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: Update) -> Compiled:

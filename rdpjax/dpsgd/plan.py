@@ -21,6 +21,7 @@ class Plan:
       noise_multiplier: standard deviation of the noise on the clipped sum, over `clip_norm`.
       clip_norm: C, the L2 sensitivity of the clipped sum under add-or-remove-one.
       steps: how many noisy steps are taken.
+      discrete: whether gradients are summed in whole numbers and the noise is discrete.
 
     Guarantees:
       The `event` accounts for exactly the sampler (`threshold`), the noise and the sensitivity
@@ -38,13 +39,14 @@ class Plan:
     noise_multiplier: float
     clip_norm: float
     steps: int
+    discrete: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.threshold <= SCALE:
             raise UserError(f"sampling rate must be in (0, 1], got {self.threshold / SCALE}")
         if self.steps < 1:
             raise UserError(f"steps must be 1 or more, got {self.steps}")
-        if self.noise_multiplier == 0 and math.isinf(self.clip_norm):
+        if self.noise_multiplier == 0 and math.isinf(self.clip_norm) and not self.discrete:
             return
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
             raise UserError(f"noise multiplier must be positive, got {self.noise_multiplier}")
@@ -58,10 +60,11 @@ class Plan:
         noise_multiplier: float,
         clip_norm: float,
         steps: int,
+        discrete: bool = False,
     ) -> Plan:
         """A plan whose rate is `sampling_rate` rounded up to a multiple of 2**-32."""
         threshold = int(round_up_rate(sampling_rate) * SCALE)
-        return Plan(threshold, noise_multiplier, clip_norm, steps)
+        return Plan(threshold, noise_multiplier, clip_norm, steps, discrete)
 
     @property
     def sampling_rate(self) -> float:
@@ -76,7 +79,7 @@ class Plan:
         """The ledger's entry for steps `start` to `start + steps` of `stage`."""
         return Event(
             stage=stage,
-            mechanism="poisson_gaussian",
+            mechanism="poisson_discrete_gaussian" if self.discrete else "poisson_gaussian",
             sampling_rate=self.sampling_rate,
             noise_multiplier=self.noise_multiplier,
             clip_norm=self.clip_norm,

@@ -34,6 +34,9 @@ _KNOWN_NOISE = (
     "the noise comes from a seed of the user's: epsilon holds only against those who cannot know "
     "or guess it"
 )
+_NO_PLD = (
+    "PLD is not available: discrete Gaussian noise on sampled records is accounted by RDP alone"
+)
 _NO_NOISE = "a stage ran without noise: nothing is claimed"
 
 
@@ -73,7 +76,7 @@ def privacy_report(
 
     Returns:
       The report. `epsilon`, `epsilon_pld` and `epsilon_naive_sum` are null, and `private` is
-      false, if a stage ran without noise.
+      false, if a stage ran without noise; `epsilon_pld` also where it is not available.
 
     Raises:
       UserError: `delta` is outside (0, 1), or something is no JSON value.
@@ -90,7 +93,12 @@ def privacy_report(
     delta, events = check_delta(delta), merge(events)
     epsilon, order = rdp_epsilon(events, delta)
     private = math.isfinite(epsilon)
-    added = [*([] if secret_noise else [_KNOWN_NOISE]), *([] if private else [_NO_NOISE])]
+    pld = pld_epsilon(events, delta) if private else None
+    remarks = {
+        _KNOWN_NOISE: not secret_noise,
+        _NO_NOISE: not private,
+        _NO_PLD: private and pld is None,
+    }
     report = {
         "version": VERSION,
         "private": private,
@@ -103,12 +111,12 @@ def privacy_report(
         "accountant": "RDP, dp-accounting's default orders",
         "order": order,
         "conversion": CONVERSION,
-        "epsilon_pld": pld_epsilon(events, delta) if private else None,
+        "epsilon_pld": pld,
         "epsilon_naive_sum": naive_epsilon(by_stage(events), delta) if private else None,
         "events": events_to_list(events),
         "declarations": dict(declarations),
         "versions": dict(versions),
-        "notes": [*notes, *added],
+        "notes": [*notes, *(remark for remark, so in remarks.items() if so)],
     }
     try:
         plain: dict[str, Any] = json.loads(json.dumps(report, allow_nan=False))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax.dpsgd import clipping, ghost
+from rdpjax.dpsgd import clipping
 from rdpjax.dpsgd.execution import (
     CLIPPED_SUMS,
     Execution,
@@ -41,8 +41,8 @@ def recurrent(w: jax.Array, x: jax.Array, key: jax.Array) -> jax.Array:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"clipping": "fast"}, "clipping must be vmap or ghost, got 'fast'"),
-        ({"clipping": "auto"}, "clipping must be vmap or ghost, got 'auto'"),
+        ({"clipping": "fast"}, "clipping must be vmap, ghost or lattice, got 'fast'"),
+        ({"clipping": "auto"}, "clipping must be vmap, ghost or lattice, got 'auto'"),
         ({"precision": "float16"}, "precision must be float32 or bfloat16, got 'float16'"),
         ({"precision": ""}, "precision must be float32 or bfloat16, got ''"),
         ({"microbatch": 0}, "microbatch must be 1 or more, got 0"),
@@ -59,9 +59,9 @@ def test_a_setting_that_cannot_be_is_refused_in_one_line(
 
 
 def test_every_way_has_the_same_signature() -> None:
-    assert set(CLIPPED_SUMS) == {"vmap", "ghost"}
-    ours, oracle = (inspect.signature(way) for way in (ghost.clipped_sum, clipping.clipped_sum))
-    assert ours == oracle
+    assert set(CLIPPED_SUMS) == {"vmap", "ghost", "lattice"}
+    ours, oracle, whole = (inspect.signature(way) for way in CLIPPED_SUMS.values())
+    assert ours == oracle == whole
 
 
 @pytest.mark.parametrize("way", ["vmap", "ghost"])
@@ -88,11 +88,12 @@ def test_a_loss_sees_parameters_in_the_precision_and_sums_are_float32(
 @pytest.mark.parametrize("of", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
 @pytest.mark.parametrize("way", CLIPPED_SUMS)
 def test_no_rows_give_a_zero_sum(way: Any, of: Any) -> None:
-    nobody = Execution(clipping=way).clipped_sum(
+    execution = Execution(clipping=way)
+    nobody = execution.clipped_sum(
         dense, W, of(np.zeros((0, 4), np.float32)), np.ones(0, bool), KEYS[:0], 1.0
     )
     assert nobody.gradient.shape == W.shape
-    assert nobody.gradient.dtype == jnp.float32
+    assert nobody.gradient.dtype == execution.zero_sum(W).gradient.dtype
     assert not np.any(flat(nobody))
 
 
