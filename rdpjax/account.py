@@ -1,58 +1,262 @@
-"""`python -m rdpjax.account`: what a plan or a run costs."""
+"""`python -m rdpjax.account`: what a plan or a run costs, and whom to believe about it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from rdpjax.errors import UserError, command
-from rdpjax.flags import parsed
-from rdpjax.privacy.budget import Budget
+from rdpjax.flags import optional, parsed
+from rdpjax.privacy.budget import Budget, Demand, calibrate
+from rdpjax.privacy.compare import compare, opinions_as_text
+from rdpjax.privacy.curve import check_picture, draw, points_as_text, trace, write_csv
+from rdpjax.privacy.events import Event, round_up_rate
 from rdpjax.privacy.statement import Source, read_source, state
 
-app = tyro.extras.SubcommandApp()
+_Paths = tyro.conf.Positional[tuple[Path, ...]]
+_Json = Annotated[bool, tyro.conf.arg(name="json")]
+_Delta = Annotated[float | None, optional("FLOAT", "stated, or 1e-5")]
 
 
-@app.command
-def show(
-    paths: tyro.conf.Positional[tuple[Path, ...]],
-    delta: float | None = None,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
-) -> None:
+@dataclass(frozen=True)
+class Show:
     """Print every access to the records and what all of them cost together.
 
     Several paths are composed as if all had read the same records.
-
-    Args:
-      paths: Run folders, privacy.json files, ledger.jsonl files or configurations (.toml).
-      delta: Probability left to chance, in (0, 1); by default what the paths state, else 1e-5.
-      as_json: Print JSON instead of a table.
     """
+
+    paths: _Paths = ()
+    """Run folders, privacy.json files, ledger.jsonl files or configurations (.toml)."""
+
+    records: Annotated[int | None, optional("INT", "what the configuration states")] = None
+    """Public number of records: sets the sampling rate where a configuration has a batch size, and
+    delta must be below 1 / records."""
+
+    delta: _Delta = None
+    """Probability left to chance, in (0, 1)."""
+
+    as_json: _Json = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> int:
+        sources = _sources(self.paths, self.records)
+        statement = state(sources, _delta(sources, self.delta), self.records)
+        _print(self.as_json, statement.to_dict(), statement.to_text())
+        return 0
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Find the noise multipliers with which all stages together cost a total.
+
+    The stages are those of a configuration, or are given one by one.
+    """
+
+    config: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CONFIG]")] = None
+    """A configuration (.toml): its stages, shares and budget, unless given here."""
+
+    epsilon: Annotated[float | None, optional("FLOAT", "the configuration's")] = None
+    """The total, above 0."""
+
+    delta: _Delta = None
+    """Probability left to chance, in (0, 1)."""
+
+    stage: Annotated[
+        tuple[tuple[str, float, int], ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="NAME Q STEPS"),
+    ] = ()
+    """A stage: its name, sampling rate in (0, 1] (1 reads every record) and steps. Repeat it."""
+
+    shares: Annotated[
+        dict[str, float], optional("[NAME SHARE ...]", "the configuration's, or equal")
+    ] = field(default_factory=dict)
+    """Each stage's share of the total mu squared; they sum to 1."""
+
+    as_json: _Json = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> int:
+        if (self.config is None) == (not self.stage):
+            raise UserError("give a configuration, or --stage NAME Q STEPS for each stage")
+        source = self._stages() if self.config is None else self._configured(self.config)
+        assert source.delta is not None
+        statement = state([source], source.delta)
+        noise = {event.stage: event.noise_multiplier for event in source.events}
+        _print(
+            self.as_json, {"noise_multipliers": noise, **statement.to_dict()}, statement.to_text()
+        )
+        return 0
+
+    def _stages(self) -> Source:
+        if self.epsilon is None:
+            raise UserError("give --epsilon, the total that all stages may cost")
+        budget = Budget(self.epsilon, Budget().delta if self.delta is None else self.delta)
+        demands = [_demand(*plan) for plan in self.stage]
+        equal = {demand.name: 1 / len(demands) for demand in demands}
+        noise = calibrate(budget, demands, self.shares or equal)
+        events = tuple(demand.event(noise[demand.name]) for demand in demands)
+        return Source("plan", events, budget.delta)
+
+    def _configured(self, path: Path) -> Source:
+        from rdpjax.config import load_config
+
+        config = load_config(path)
+        if not config.private:
+            raise UserError(f"{path}: trains without noise (private = false); nothing to calibrate")
+        if config.epsilons and not self.shares:
+            raise UserError(f"{path}: states an epsilon for each stage; give --shares for a total")
+        given = {"epsilon": self.epsilon, "delta": self.delta, "shares": self.shares or None}
+        change: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        return _plan(path, dataclasses.replace(config, **change, epsilons={}))
+
+
+@dataclass(frozen=True)
+class _Planned:
+    paths: _Paths = ()
+    """The plan: run folders, privacy.json files, ledger.jsonl files or configurations (.toml)."""
+
+    stage: Annotated[
+        tuple[tuple[str, float, int, float], ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="NAME Q STEPS SIGMA"),
+    ] = ()
+    """Instead of paths, a stage: name, sampling rate, steps and noise multiplier. Repeat it."""
+
+    delta: _Delta = None
+    """Probability left to chance, in (0, 1)."""
+
+    as_json: _Json = False
+    """Print JSON instead of a table."""
+
+    def plan(self) -> tuple[list[Event], float]:
+        """The plan, and its delta."""
+        if bool(self.paths) == bool(self.stage):
+            raise UserError(
+                "name a run, ledger or configuration, or give --stage NAME Q STEPS SIGMA"
+            )
+        if self.paths:
+            sources = _sources(self.paths)
+            return [e for source in sources for e in source.events], _delta(sources, self.delta)
+        plan = [_demand(name, rate, n).event(sigma) for name, rate, n, sigma in self.stage]
+        return plan, _delta([], self.delta)
+
+
+@dataclass(frozen=True)
+class Curve(_Planned):
+    """Print, write or draw epsilon against steps, noise, sampling rate or delta."""
+
+    against: Literal["steps", "sigma", "q", "delta"] = "steps"
+    """What is varied; the rest of the plan stays."""
+
+    of: Annotated[str | None, optional("NAME", "the only one")] = None
+    """The stage in which it is varied; needed where there are several."""
+
+    values: Annotated[
+        tuple[float, ...],
+        optional("FLOAT [FLOAT ...]", "from an eighth of the plan's to 8 times it"),
+    ] = ()
+    """The values it takes."""
+
+    csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Also write the points as CSV."""
+
+    picture: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Also draw them (.png, .svg or .pdf)."""
+
+    def run(self) -> int:
+        events, delta = self.plan()
+        if self.picture is not None:
+            check_picture(self.picture)
+        points = trace(events, delta, self.against, values=self.values, stage=self.of, say=_say)
+        if self.csv is not None:
+            write_csv(points, self.against, self.csv)
+        if self.picture is not None:
+            fixed = "" if self.against == "delta" else f" at delta {delta:g}"
+            draw(points, self.against, f"{self.of or 'plan'}{fixed}", self.picture)
+        values = {"against": self.against, "points": [vars(point) for point in points]}
+        _print(self.as_json, values, points_as_text(points, self.against))
+        return 0
+
+
+@dataclass(frozen=True)
+class Compare(_Planned):
+    """Print what several accountants say of one plan, and what each figure is worth."""
+
+    def run(self) -> int:
+        events, delta = self.plan()
+        opinions = compare(events, delta)
+        values = {"delta": delta, "accountants": [vars(opinion) for opinion in opinions]}
+        _print(self.as_json, values, f"{opinions_as_text(opinions)}\n\ndelta {delta:g}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Try our accountants, or another, against independent mathematics; 1 if a property fails."""
+
+    accountant: Annotated[str | None, tyro.conf.arg(metavar="MODULE:FUNCTION")] = None
+    """Somebody's: `f(events, delta) -> epsilon`, events a list of (q, sigma, steps), and optionally
+    `f.rdp(events, orders)`; ours unless given. See docs/ACCOUNTING.md."""
+
+    as_json: _Json = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> int:
+        from rdpjax.privacy.candidate import load
+        from rdpjax.privacy.verify import as_text, verify
+
+        given = None if self.accountant is None else load(self.accountant)
+        properties = verify(given, _say)
+        passed = all(p.passed for p in properties)
+        values = {"passed": passed, "properties": [p.to_dict() for p in properties]}
+        _print(self.as_json, values, as_text(properties))
+        return 0 if passed else 1
+
+
+Verb = (
+    Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+    | Annotated[Curve, tyro.conf.subcommand("curve")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
+)
+
+
+def _sources(paths: Sequence[Path], records: int | None = None) -> list[Source]:
     if not paths:
         raise UserError("name a run folder, a privacy.json, a ledger.jsonl or a configuration")
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError("a path is given twice; its accesses would count twice")
-    sources = [_source(path) for path in paths]
-    statement = state(sources, _delta(sources) if delta is None else delta)
-    print(json.dumps(statement.to_dict(), indent=2) if as_json else statement.to_text())
+    return [_source(path, records) for path in paths]
 
 
-def _source(path: Path) -> Source:
+def _source(path: Path, records: int | None) -> Source:
     if path.suffix != ".toml":
         return read_source(path)
     # Imported here: they bring in jax, and a ledger is shown without it.
     from rdpjax.config import load_config
-    from rdpjax.pipeline import plan_events
 
     config = load_config(path)
+    return _plan(path, config if records is None else dataclasses.replace(config, records=records))
+
+
+def _plan(path: Path, config: Any) -> Source:
+    from rdpjax.pipeline import plan_events
+
     return Source(str(path), tuple(plan_events(config)), delta=config.delta)
 
 
-def _delta(sources: Sequence[Source]) -> float:
+def _delta(sources: Sequence[Source], given: float | None) -> float:
+    if given is not None:
+        return given
     stated = {source.delta for source in sources if source.delta is not None}
     if len(stated) > 1:
         listed = ", ".join(f"{delta:g}" for delta in sorted(stated))
@@ -60,18 +264,34 @@ def _delta(sources: Sequence[Source]) -> float:
     return stated.pop() if stated else Budget().delta
 
 
+def _demand(name: str, rate: float, steps: int) -> Demand:
+    try:
+        return Demand(name, "poisson_gaussian", round_up_rate(rate), steps)
+    except UserError as error:
+        raise UserError(f"--stage {name}: {error}") from None
+
+
+def _print(as_json: bool, values: dict[str, Any], text: str) -> None:
+    print(json.dumps(values, indent=2, allow_nan=False) if as_json else text)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    parsed(
-        lambda: app.cli(
+    """The command: 0, 1 where a property fails, 2 where the user can mend something."""
+    verb: Verb = parsed(
+        lambda: tyro.cli(
+            Verb,  # type: ignore[arg-type]
             prog="python -m rdpjax.account",
-            description="What a plan or a run costs.",
+            description="What a plan or a run costs, and whom to believe about it.",
             args=argv,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     )
-    return 0
+    return verb.run()
 
 
 if __name__ == "__main__":

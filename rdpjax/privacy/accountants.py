@@ -46,6 +46,8 @@ class Law(NamedTuple):
     lattice: bool = False
 
 
+_PLD_MOST = 1e3
+
 _log = logging.getLogger(__name__)
 
 
@@ -123,7 +125,8 @@ def pld_epsilon(events: Iterable[Event], delta: float) -> float | None:
 
     Returns:
       Epsilon; 0 without events, infinity if any event has no noise; None (not available) with
-      "poisson_discrete_gaussian", or where the gap is larger than delta.
+      "poisson_discrete_gaussian", where the gap is larger than delta, or where epsilon is so large
+      (above 1000 by RDP) that its grid would not fit in memory.
 
     Raises:
       UserError: `delta` is outside (0, 1).
@@ -138,12 +141,15 @@ def pld_epsilon(events: Iterable[Event], delta: float) -> float | None:
         return math.inf
     if any(law.lattice for law in steps):
         return None
-    lattices = sum(event.steps for event in events if event.mechanism == "discrete_gaussian")
-    if not lattices:
-        return _pld_epsilon(tuple(steps.items()), delta)
     most, _ = rdp_epsilon(events, delta)
+    if most > _PLD_MOST:
+        return None
+    lattices = sum(event.steps for event in events if event.mechanism == "discrete_gaussian")
     kept = delta - lattices * LATTICE_GAP * (1 + math.exp(min(most, 700.0)))
-    return min(_pld_epsilon(tuple(steps.items()), kept), most) if kept > 0 else None
+    if kept <= 0:
+        return None
+    epsilon = _pld_epsilon(tuple(steps.items()), kept)
+    return min(epsilon, most) if lattices else epsilon
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,12 +6,18 @@ import dataclasses
 import importlib.metadata
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from rdpjax.errors import UserError
-from rdpjax.privacy.accountants import naive_epsilon, orders, pld_epsilon, rdp_epsilon
+from rdpjax.privacy.accountants import (
+    check_delta,
+    naive_epsilon,
+    orders,
+    pld_epsilon,
+    rdp_epsilon,
+)
 from rdpjax.privacy.events import RELATION, Event, events_from_list
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.report import by_stage, replay
@@ -39,10 +45,13 @@ class Source:
 def read_source(path: Path) -> Source:
     """The accesses of a run folder, a release folder, a `privacy.json` or a ledger file.
 
-    Of a run folder that has both, the report must list what the ledger lists.
+    Of a run folder that has both, the report must list what the ledger lists. A run that has a
+    ledger and no report is still in progress: its accesses are shown only where its ledger is
+    named outright, since what they cost is no claim.
 
     Raises:
-      UserError: No such file, a file of another kind, or two that contradict each other.
+      UserError: No such file, a file of another kind, two that contradict each other, or a run in
+        progress.
     """
     if not path.is_dir():
         if path.suffix == ".json":
@@ -62,6 +71,11 @@ def read_source(path: Path) -> Source:
     if report is None and ledger is None:
         raise UserError(
             f"{path}: neither release/privacy.json nor internal/ledger.jsonl is in it; name a run"
+        )
+    if report is None and (running := path / "internal/ledger.jsonl").is_file():
+        raise UserError(
+            f"{path}: the run is still in progress, release/privacy.json is not there; resume it, "
+            f"or name {running} to see what it has spent so far"
         )
     if report is None or ledger is None:
         only = read_source(report or ledger or path)
@@ -120,24 +134,26 @@ class Statement:
       accesses: Each access.
       epsilon: All of them composed, by RDP: the claim.
       order: The Rényi order that gave it; None for 0 and infinity.
-      epsilon_pld: The same by privacy loss distributions.
+      epsilon_pld: The same by privacy loss distributions; None where these are not available.
       epsilon_naive_sum: The stages' epsilons added up: for comparison only.
       units: What one record is, by source.
+      records: How many there are, if that is public: then delta is below 1 / records.
     """
 
     delta: float
     accesses: tuple[Access, ...]
     epsilon: float
     order: float | None
-    epsilon_pld: float
+    epsilon_pld: float | None
     epsilon_naive_sum: float
     units: tuple[str, ...]
+    records: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; null stands for an infinite epsilon."""
+        """Plain JSON values; null stands for an epsilon that is infinite or not available."""
 
-        def finite(epsilon: float) -> float | None:
-            return epsilon if math.isfinite(epsilon) else None
+        def finite(epsilon: float | None) -> float | None:
+            return epsilon if epsilon is not None and math.isfinite(epsilon) else None
 
         return {
             "epsilon": finite(self.epsilon),
@@ -145,9 +161,11 @@ class Statement:
             "epsilon_pld": finite(self.epsilon_pld),
             "epsilon_naive_sum": finite(self.epsilon_naive_sum),
             "delta": self.delta,
+            "records": self.records,
             "units": list(self.units),
             "relation": RELATION,
             "accountant": _accountant(),
+            "versions": versions(),
             "accesses": [
                 {"source": a.source, **a.event.to_dict(), "epsilon": finite(a.epsilon)}
                 for a in self.accesses
@@ -165,17 +183,21 @@ class Statement:
                    f"{e.clip_norm:.6g}", str(e.steps), _show(access.epsilon))  # fmt: skip
             table.append((access.source, *row) if several else row)
         order = "" if self.order is None else f", order {self.order:g}"
+        pld = "not available" if self.epsilon_pld is None else _show(self.epsilon_pld)
         lines = [
-            *_aligned(table, left=3 if several else 2),
+            *aligned(table, left=range(3 if several else 2)),
             "",
             f"composed epsilon    {_show(self.epsilon)}  (RDP{order})",
-            f"                    {_show(self.epsilon_pld)}  (PLD)",
+            f"                    {pld}  (PLD)",
             f"naive sum           {_show(self.epsilon_naive_sum)}  (stage by stage; no claim)",
             f"delta               {self.delta:g}",
             *(f"unit                {unit}" for unit in self.units),
             f"relation            {RELATION}",
             f"accountant          {_accountant()}",
+            f"versions            {', '.join(f'{k} {v}' for k, v in versions().items())}",
         ]
+        if self.records is not None:
+            lines.append(f"records             {self.records} (public)")
         if self.order in (orders()[0], orders()[-1]):
             lines.append("The order is at the end of the grid: epsilon holds, but may be loose.")
         if math.isinf(self.epsilon):
@@ -183,11 +205,16 @@ class Statement:
         return "\n".join(lines)
 
 
-def state(sources: Sequence[Source], delta: float) -> Statement:
+def state(sources: Sequence[Source], delta: float, records: int | None = None) -> Statement:
     """Compose the accesses of all sources.
 
+    Args:
+      sources: Where the accesses come from.
+      delta: In (0, 1).
+      records: How many records there are, if that is public.
+
     Raises:
-      UserError: `delta` is outside (0, 1).
+      UserError: `delta` is outside (0, 1), or not below 1 / records.
 
     Examples:
       >>> events = (Event("hist", "gaussian", 1.0, 10.0, 1.0, 100),)
@@ -202,7 +229,13 @@ def state(sources: Sequence[Source], delta: float) -> Statement:
       unit                one row
       relation            add-or-remove-one
       accountant          dp-accounting ...
+      versions            rdpjax ...
     """
+    delta = check_delta(delta)
+    if records is not None and records < 1:
+        raise UserError(f"records is {records}; it must be 1 or more")
+    if records is not None and delta * records >= 1:
+        raise UserError(f"delta is {delta:g}; it must be below 1 / records = {1 / records:.3g}")
     events = [event for source in sources for event in source.events]
     epsilon, order = rdp_epsilon(events, delta)
     own = [(s.name, e, rdp_epsilon([e], delta)[0]) for s in sources for e in s.events]
@@ -215,7 +248,14 @@ def state(sources: Sequence[Source], delta: float) -> Statement:
         epsilon_pld=pld_epsilon(events, delta),
         epsilon_naive_sum=naive_epsilon(stages, delta),
         units=tuple(dict.fromkeys(source.unit for source in sources)),
+        records=records,
     )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that an epsilon depends on."""
+    names = ("rdpjax", "dp-accounting", "numpy", "scipy")
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _accountant() -> str:
@@ -226,12 +266,17 @@ def _show(epsilon: float) -> str:
     return f"{epsilon:.3f}" if epsilon >= 0.1 or epsilon == 0 else f"{epsilon:.3g}"
 
 
-def _aligned(table: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """Lines of a table: the first `left` columns flush left, the others flush right."""
+def aligned(table: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
+    """Lines of a table: the columns named in `left` flush left, the others flush right.
+
+    Examples:
+      >>> aligned([("a", "1"), ("bb", "10")], left=[0])
+      ['a    1', 'bb  10']
+    """
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if index < left else cell.rjust(width)
+            cell.ljust(width) if index in left else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table

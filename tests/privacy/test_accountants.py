@@ -243,3 +243,7 @@ def test_the_gap_bounds_the_distance_to_rounded_gaussian_noise(scale: float) -> 
     per_number = LATTICE_GAP * LATTICE_STEPS**2 / LATTICE_NUMBERS
     assert 0.9 * distance <= per_number / scale**2
     assert distance > 0.5 * per_number / scale**2, "and not by much"
+
+
+def test_pld_asks_for_no_more_memory_than_there_is() -> None:
+    assert pld_epsilon([Event("a", "gaussian", 1.0, 0.001, 1.0, 1)], 1e-5) is None

@@ -1,0 +1,214 @@
+"""Epsilon of a plan against its steps, noise, sampling rate or delta: table, CSV and picture."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from rdpjax.errors import UserError
+from rdpjax.privacy.accountants import check_delta, pld_epsilon, rdp_epsilon
+from rdpjax.privacy.compare import need_noise
+from rdpjax.privacy.events import SAMPLED, Event, round_up_rate
+from rdpjax.privacy.search import SIGMA_LEAST
+from rdpjax.privacy.statement import aligned
+
+Against = Literal["steps", "sigma", "q", "delta"]
+PICTURES = (".png", ".svg", ".pdf")
+_POINTS = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """Epsilon at one value.
+
+    Attributes:
+      value: Of what is varied.
+      epsilon: By RDP.
+      order: The Rényi order that gave it; None for 0.
+      epsilon_pld: By privacy loss distributions; None where these are not available.
+    """
+
+    value: float
+    epsilon: float
+    order: float | None
+    epsilon_pld: float | None
+
+
+def trace(
+    events: Sequence[Event],
+    delta: float,
+    against: Against,
+    *,
+    values: Sequence[float] = (),
+    stage: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Point, ...]:
+    """Epsilon of the whole plan while one of its numbers takes several values.
+
+    Args:
+      events: The plan; every event with noise.
+      delta: In (0, 1).
+      against: What is varied.
+      values: Which values it takes; unless given, nine from an eighth of the plan's value to
+        eight times it, or deltas from 1e-10 to 1e-2.
+      stage: Whose steps, noise multiplier or sampling rate; needed where there are several stages.
+      say: Hears a line for each value.
+
+    Returns:
+      A point for each value, in order.
+
+    Raises:
+      UserError: No such stage, a value out of range, or a plan without noise.
+
+    Examples:
+      >>> plan = [Event("hist", "gaussian", 1.0, 10.0, 1.0, 100)]
+      >>> for point in trace(plan, 1e-5, "sigma", values=[10, 20]):
+      ...     print(f"{point.value:g}: {point.epsilon:.3f} {point.epsilon_pld:.3f}")
+      10: 4.729 4.377
+      20: 2.166 1.993
+    """
+    delta = check_delta(delta)
+    need_noise(events)
+    index = None if against == "delta" else _position(events, against, stage)
+    points = []
+    for value in _checked(values, against) or _around(events, against, index):
+        changed, at = (events, value) if index is None else (list(events), delta)
+        if index is not None:
+            changed = [*events[:index], _with(events[index], against, value), *events[index + 1 :]]
+        epsilon, order = rdp_epsilon(changed, at)
+        points.append(Point(value, epsilon, order, pld_epsilon(changed, at)))
+        say(f"  {against} {value:g}: epsilon {epsilon:.4g}")
+    return tuple(points)
+
+
+def _position(events: Sequence[Event], against: str, stage: str | None) -> int:
+    names = [event.stage for event in events]
+    if stage is None:
+        if len(events) > 1:
+            raise UserError(
+                f"--of: whose {against}? the plan has the accesses {', '.join(names)}; name one"
+            )
+        return 0
+    if names.count(stage) != 1:
+        many = "no access" if stage not in names else "several accesses"
+        raise UserError(f"--of: {many} {stage!r} in the plan; it has {', '.join(names)}")
+    return names.index(stage)
+
+
+def _with(event: Event, against: str, value: float) -> Event:
+    if against == "steps":
+        return dataclasses.replace(event, steps=int(value))
+    if against == "sigma":
+        return dataclasses.replace(event, noise_multiplier=value)
+    if event.mechanism not in SAMPLED:
+        raise UserError(f"--of: {event.stage!r} reads every record; its q is 1")
+    return dataclasses.replace(event, sampling_rate=round_up_rate(value))
+
+
+def _checked(values: Sequence[float], against: str) -> list[float]:
+    """Values that the axis can take.
+
+    Raises:
+      UserError: One is out of range.
+    """
+    for value in values:
+        if against == "delta":
+            check_delta(value)
+        elif not (math.isfinite(value) and value > 0):
+            raise UserError(f"--values: {against} is {value:g}; it must be positive and finite")
+        elif against == "sigma" and value < SIGMA_LEAST:
+            raise UserError(f"--values: sigma is {value:g}; give {SIGMA_LEAST:g} or more")
+        elif against == "q" and value > 1:
+            raise UserError(f"--values: q is {value:g}; it must lie in (0, 1]")
+        elif against == "steps" and value % 1:
+            raise UserError(f"--values: steps is {value:g}; give a whole number")
+    return [float(value) for value in values]
+
+
+def _around(events: Sequence[Event], against: str, index: int | None) -> list[float]:
+    spread = [-1 + 2 * i / (_POINTS - 1) for i in range(_POINTS)]
+    if index is None:
+        return [10 ** (-6 + 4 * part) for part in spread]
+    event = events[index]
+    if against == "sigma":
+        return sorted({max(SIGMA_LEAST, event.noise_multiplier * 8**part) for part in spread})
+    if against == "q":
+        return sorted({min(1.0, event.sampling_rate * 8**part) for part in spread})
+    return sorted({float(max(1, round(event.steps * 8**part))) for part in spread})
+
+
+def points_as_text(points: Sequence[Point], against: str) -> str:
+    """The points as a table.
+
+    Examples:
+      >>> print(points_as_text([Point(10.0, 4.5, 5.4, None)], "sigma"))
+      sigma     RDP  PLD
+         10  4.5000
+    """
+    rows = [(against, "RDP", "PLD")]
+    for point in points:
+        pld = "" if point.epsilon_pld is None else f"{point.epsilon_pld:.4f}"
+        rows.append((f"{point.value:.6g}", f"{point.epsilon:.4f}", pld))
+    return "\n".join(aligned(rows, left=()))
+
+
+def write_csv(points: Sequence[Point], against: str, path: Path) -> None:
+    """The points with a header; an empty cell where there is no value.
+
+    Raises:
+      UserError: The file cannot be written.
+    """
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([against, "epsilon", "order", "epsilon_pld"])
+            writer.writerows(dataclasses.astuple(point) for point in points)
+    except OSError as error:
+        raise UserError(f"--csv {path}: cannot be written: {error.strerror}") from None
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a picture that could not be written once all is computed.
+
+    Raises:
+      UserError: No kind of picture, or no such folder.
+    """
+    if path.suffix not in PICTURES:
+        raise UserError(f"--picture {path}: name a {', '.join(PICTURES)} file")
+    if not path.parent.is_dir():
+        raise UserError(f"--picture {path}: no folder {path.parent}; make it first")
+
+
+def draw(points: Sequence[Point], against: str, title: str, path: Path) -> None:
+    """The points as a picture, of the kind that the file's name ends in.
+
+    Raises:
+      UserError: What `check_picture` refuses, or the file cannot be written.
+    """
+    check_picture(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)  # its own canvas: no pyplot, so no global state and no display
+    axes = figure.add_subplot()
+    x = [point.value for point in points]
+    axes.plot(x, [point.epsilon for point in points], "o-", label="RDP (the claim)")
+    pld = [math.nan if p.epsilon_pld is None else p.epsilon_pld for p in points]
+    if not all(map(math.isnan, pld)):
+        axes.plot(x, pld, "s--", label="PLD")
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel({"sigma": "noise multiplier", "q": "sampling rate"}.get(against, against))
+    axes.set_ylabel("epsilon")
+    axes.set_title(title)
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend()
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise UserError(f"--picture {path}: cannot be written: {error.strerror}") from None
