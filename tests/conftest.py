@@ -361,3 +361,14 @@ def in_processes() -> Iterator[Callable[..., list[Ended]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Which detector caught which sabotage, where those tests ran."""
+    passed = terminalreporter.getreports("passed")
+    rows = [value for r in passed for name, value in r.user_properties if name == "sabotage"]
+    if rows:
+        from tests.audits.sabotage_table import table
+
+        terminalreporter.write_sep("=", "sabotage")
+        terminalreporter.write_line(table(dict(rows)))

@@ -39,8 +39,10 @@ MAY_IMPORT = {
     "start": SHARED | ROOMS | {"run_folder"},
     "run": BELOW_RUN | {"start"} | {"evaluation"},
     "evaluation": {"data", "errors"},
+    "audits": BELOW_RUN | {"evaluation", "device", "training"},
     **{command: BELOW_RUN | {"run", "start", "device", "evaluation"} for command in COMMANDS},
 }
+MAY_IMPORT["audit"] = {"audits", "errors", "flags"}
 # A plan knows its event, so that the sampler, the noise and the ledger cannot disagree.
 EXCEPTIONS = {("dpsgd/plan.py", "privacy")}
 

@@ -361,7 +361,11 @@ def same_gaps_in_every_round(patch: Patch) -> None:
 
 def rate_doubled(patch: Patch) -> None:
     true = sampling.draw
-    patch.setattr(loop, "draw", lambda key, n, threshold, *rest: true(key, n, 2 * threshold, *rest))
+
+    def double(key: jax.Array, count: int, threshold: int, *rest: Any) -> sampling.Draw:
+        return true(key, count, min(2 * threshold, 2**32), *rest)
+
+    patch.setattr(loop, "draw", double)
 
 
 def fixed_size_batch(patch: Patch) -> None:

@@ -1,0 +1,41 @@
+"""`python -m rdpjax.audit`: tries to break the claim, by experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from rdpjax.audits.gradient import GradientAudit
+from rdpjax.audits.one_run import OneRunAudit
+from rdpjax.audits.release import ReleaseAudit
+from rdpjax.audits.replay import ReplayAudit
+from rdpjax.errors import command
+from rdpjax.flags import parsed
+
+Audit = (
+    Annotated[GradientAudit, tyro.conf.subcommand("gradient")]
+    | Annotated[OneRunAudit, tyro.conf.subcommand("one-run")]
+    | Annotated[ReleaseAudit, tyro.conf.subcommand("release")]
+    | Annotated[ReplayAudit, tyro.conf.subcommand("replay")]
+)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command: 0 where the claim stands, 1 where an audit broke it, 2 for a mistake."""
+    audit: Audit = parsed(
+        lambda: tyro.cli(
+            Audit,  # type: ignore[arg-type]
+            prog="python -m rdpjax.audit",
+            description="Tries to break the privacy claim of a plan or a run, by experiment.",
+            args=argv,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    )
+    return audit.run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,271 @@
+"""`audit release`: can members be told from others by the released records alone?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from rdpjax.audits.findings import PRIVATE
+from rdpjax.audits.roc_picture import draw
+from rdpjax.audits.subject import Subject, read_subject
+from rdpjax.data.datasets import Reading
+from rdpjax.data.forms import TableForm
+from rdpjax.data.schema import Categorical, Schema
+from rdpjax.errors import UserError
+from rdpjax.evaluation.attacks import (
+    Outcome,
+    Points,
+    allowed_area,
+    allowed_rate,
+    ceiling,
+    density_ratio,
+    nearest_distance,
+    outcome,
+)
+from rdpjax.flags import optional
+from rdpjax.run_folder import read_generator
+
+LEAST = 20
+"""Held-out records of which one half is attacked and the other half is a reference, at least."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack and how it fared.
+
+    Attributes:
+      name: of the attack.
+      members: scores of records that were trained on.
+      others: scores of as many that were not.
+      outcome: how well they are told apart.
+    """
+
+    name: str
+    members: np.ndarray
+    others: np.ndarray
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class ReleaseAudit:
+    """Attack a completed run's released records: membership inference.
+
+    Members are records that the run was trained on, others are as many of its hold-out; the
+    attacks see the released records, and a reference of held-out records that are not attacked.
+    That they find nothing proves nothing: they are average-case. What is printed reads the records
+    and is not private: do not publish it.
+    """
+
+    path: tyro.conf.Positional[Path]
+    """Folder of a completed run with a hold-out."""
+
+    data: Annotated[Path | None, optional("PATH", "as train looks for it, else simulated")] = None
+    """The records that the run read."""
+
+    records: int = 2000
+    """How many members are attacked, and how many others, at most."""
+
+    json: Annotated[Path | None, optional("FILE", "none")] = None
+    """Also write the figures to this file."""
+
+    picture: Annotated[Path | None, optional("FILE", "none")] = None
+    """Also draw the ROC curves, as .png, .svg or .pdf."""
+
+    quiet: bool = False
+    """No progress on stderr."""
+
+    def run(self) -> int:
+        """0 where the claim allows what was found, 1 where it does not."""
+        if self.records < 1:
+            raise UserError(f"--records {self.records}: give 1 or more")
+
+        def say(line: str) -> None:
+            if not self.quiet:
+                print(line, file=sys.stderr, flush=True)
+
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: no run folder; `release` attacks a completed run")
+        subject = read_subject(self.path, self.data)
+        epsilon, delta = claimed(subject)
+        attacks = attack(subject, self.records, say)
+        print(as_text(attacks, epsilon, delta))
+        if self.json is not None:
+            _write(self.json, attacks, epsilon, delta)
+        if self.picture is not None:
+            curves = {each.name: (each.members, each.others) for each in attacks}
+            draw(curves, epsilon, delta, f"Membership inference on {subject.name}", self.picture)
+        return int(any(exceeds(each.outcome, epsilon, delta) for each in attacks))
+
+
+def claimed(subject: Subject) -> tuple[float, float]:
+    """Epsilon and delta of a run's release."""
+    assert subject.folder is not None
+    path = subject.folder.release / "privacy.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return float(report["epsilon"]), float(report["delta"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: states no epsilon and delta; restore it") from None
+
+
+def attack(
+    subject: Subject, most: int, say: Callable[[str], object] = lambda line: None
+) -> list[Attack]:
+    """Every attack on a run's released records.
+
+    Args:
+      subject: a completed run.
+      most: members that are attacked, and others, at most.
+      say: hears of progress.
+
+    Raises:
+      UserError: a run without a hold-out, or with hardly any.
+    """
+    if subject.folder is None or subject.held is None:
+        raise UserError(f"{subject.name}: no run folder; `release` attacks a completed run")
+    if subject.held.sum() < LEAST:
+        raise UserError(
+            f"{subject.name}: the run held out {int(subject.held.sum())} records, and the attacks "
+            f"need {LEAST}; train with a larger --holdout"
+        )
+    folder, dataset = subject.folder, subject.dataset
+    say("  reading the released records")
+    released = dataset.open(folder.release / (dataset.file or "psv"), {}, Reading()).records
+    filling = read_generator(folder.release).filling
+
+    def points(records: Any) -> Points:
+        return features(subject, records, filling)
+
+    # Who is attacked has nothing to do with what is released: any choice will do, a fixed one is
+    # repeated.
+    shuffled = np.random.default_rng(0)
+    held = shuffled.permutation(np.flatnonzero(subject.held))
+    trained = shuffled.permutation(np.flatnonzero(~subject.held))
+    count = min(most, len(held) // 2, len(trained))
+    everyone = subject.source.records
+    say(f"  {count} members, {count} others, {len(held) - count} for reference")
+    members = points(dataset.take(everyone, _mask(trained[:count], subject.held)))
+    others = points(dataset.take(everyone, _mask(held[:count], subject.held)))
+    reference = points(dataset.take(everyone, _mask(held[count:], subject.held)))
+    synthetic = points(released)
+
+    found = []
+    for name, score in {
+        "nearest distance": lambda records: nearest_distance(records, synthetic),
+        "density ratio": lambda records: density_ratio(records, synthetic, reference),
+    }.items():
+        say(f"  {name}")
+        inside, outside = score(members), score(others)
+        found.append(Attack(name, inside, outside, outcome(inside, outside)))
+    return found
+
+
+def _mask(chosen: np.ndarray, like: np.ndarray) -> np.ndarray:
+    mask = np.zeros(len(like), bool)
+    mask[chosen] = True
+    return mask
+
+
+def features(subject: Subject, records: Any, filling: Any) -> Points:
+    """Records in features of one scale, by public bounds and released quantities alone.
+
+    Numbers in shares of their range, levels as corners a distance of 1 apart; patients by the
+    cells of their table, in shares of each column's.
+    """
+    form = subject.form
+    if isinstance(form, TableForm):
+        return _of_table(form.schema, records)
+    cells = form.cells(records, filling).astype(float)
+    return cells / np.array([max(1, column.cells - 1) for column in form.schema.columns])
+
+
+def _of_table(schema: Schema, frame: Any) -> Points:
+    parts = []
+    for column in schema.columns:
+        values = frame[column.name].to_numpy()
+        if isinstance(column, Categorical):
+            parts.append((values[:, None] == np.array(column.levels)[None, :]) / np.sqrt(2))
+            continue
+        bounded = np.clip(np.nan_to_num(values.astype(float)), column.low, column.high)
+        parts.append((bounded[:, None] - column.low) / (column.high - column.low))
+    return np.concatenate(parts, axis=1)
+
+
+def exceeds(found: Outcome, epsilon: float, delta: float) -> bool:
+    """Whether an attack found more than (epsilon, delta) leaves to any, beyond its intervals."""
+    return found.auc.low > allowed_area(epsilon, delta) or any(
+        point.found.low > allowed_rate(point.accused.high, epsilon, delta) for point in found.points
+    )
+
+
+def as_text(attacks: list[Attack], epsilon: float, delta: float) -> str:
+    """The figures as a table, with what the claim allows."""
+    head = ("attack", "figure", "measured", "interval", f"allowed by epsilon {epsilon:.3f}")
+    rows = [head]
+    for each in attacks:
+        area = each.outcome.auc
+        shown = f"{allowed_area(epsilon, delta):.4f}"
+        rows.append((each.name, "AUC", f"{area.share:.4f}", _ends(area), shown))
+        for point in each.outcome.points:
+            rows.append(
+                (
+                    each.name,
+                    f"TPR at {point.asked:.1%} FPR",
+                    f"{point.found.share:.4f}",
+                    _ends(point.found),
+                    f"{allowed_rate(point.asked, epsilon, delta):.4f}",
+                )
+            )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    count, confidence = len(attacks[0].members), attacks[0].outcome.confidence
+    most = ceiling(count, count, delta, confidence)
+    worst = any(exceeds(each.outcome, epsilon, delta) for each in attacks)
+    verdict = (
+        "EXCEEDED: an attack found more than the claim allows" if worst else "the claim stands"
+    )
+    return "\n".join(
+        [
+            *lines,
+            f"{count} members and {count} others; intervals of {confidence:.0%} each; {verdict}.",
+            f"Without a single error an attack of this size would certify epsilon {most:.2f}.",
+            "Average-case attacks: that they find nothing proves nothing.",
+            PRIVATE,
+        ]
+    )
+
+
+def _ends(rate: Any) -> str:
+    return f"[{rate.low:.4f}, {rate.high:.4f}]"
+
+
+def _write(path: Path, attacks: list[Attack], epsilon: float, delta: float) -> None:
+    values = {
+        "note": PRIVATE,
+        "epsilon": epsilon,
+        "delta": delta,
+        "attacks": [
+            {
+                "attack": each.name,
+                "members": len(each.members),
+                "exceeds": exceeds(each.outcome, epsilon, delta),
+                **dataclasses.asdict(each.outcome),
+            }
+            for each in attacks
+        ],
+    }
+    try:
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None

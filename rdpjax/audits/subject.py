@@ -1,0 +1,81 @@
+"""What is audited: a configuration, or a completed run, and the records that it reads."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdpjax.config import Config, load_config
+from rdpjax.data.datasets import Dataset, Reading, Source, find_dataset
+from rdpjax.data.forms import Form
+from rdpjax.data.holdout import holdout_mask
+from rdpjax.errors import UserError
+from rdpjax.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A plan and its records.
+
+    Attributes:
+      name: what the user called it.
+      config: its settings.
+      dataset: how its records are read and written.
+      source: its records, the hold-out among them.
+      held: which of them a completed run held out; None of a configuration.
+      folder: of the run; None of a configuration.
+    """
+
+    name: str
+    config: Config
+    dataset: Dataset
+    source: Source
+    held: np.ndarray | None = None
+    folder: RunFolder | None = None
+
+    @property
+    def form(self) -> Form:
+        return self.dataset.form(self.config.max_hours, self.config.label)
+
+    @property
+    def records(self) -> Any:
+        """What is trained on: canonical records without the hold-out."""
+        if self.held is None:
+            return self.source.records
+        return self.dataset.take(self.source.records, ~self.held)
+
+
+def read_subject(path: Path, data: Path | None = None) -> Subject:
+    """The plan at `path` with its records.
+
+    Args:
+      path: a run folder, a configuration (.toml), or the name of a shipped one.
+      data: the records; by default they are looked for as `train` looks for them, and simulated
+        where there are none.
+
+    Raises:
+      UserError: no such run or configuration, a run in progress, one that is not private, or
+        records other than the run's.
+    """
+    folder = RunFolder(path) if path.is_dir() else None
+    if folder is None:
+        config, reading = load_config(path), Reading()
+    else:
+        config, facts, roots = folder.read_start()
+        if not folder.complete:
+            raise UserError(f"{path}: the run is still in progress; finish it with --resume")
+        reading = Reading(**{k: facts[k] for k in Reading.__dataclass_fields__ if k in facts})
+    if not config.private:
+        raise UserError(f"{path}: a config without noise (private = false) claims nothing to audit")
+    dataset = find_dataset(config.dataset)
+    source = dataset.open(data, os.environ, reading)
+    if folder is None:
+        return Subject(str(path), config, dataset, source)
+    if source.fingerprint != facts["fingerprint"]:
+        raise UserError(f"{path}: the run read other records; give them with --data PATH")
+    held = holdout_mask(source.keys, config.holdout, roots.holdout)
+    return Subject(str(path), config, dataset, source, held, folder)

@@ -1,0 +1,84 @@
+"""Every sabotage of the pipeline is caught, and by whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rdpjax.audits.subject import Subject
+from rdpjax.config import Config
+from rdpjax.data.schema import Schema
+from tests.audits.detectors import DETECTORS
+from tests.audits.sabotage import MUTATIONS
+from tests.audits.sabotage_table import read_table, table
+from tests.audits.toy import toy_subject
+
+KEPT = Path(__file__).resolve().parents[2] / "docs" / "SABOTAGE.md"
+
+
+@pytest.fixture
+def two_stages(toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame) -> Subject:
+    return toy_subject(toy_config, toy_schema, toy_frame)
+
+
+@pytest.fixture
+def subject(two_stages: Subject) -> Subject:
+    """One stage: its programs are compiled anew for every sabotage."""
+    config = dataclasses.replace(
+        two_stages.config,
+        label_source="generator",
+        shares={"marginals": 0.2, "vae": 0.8},
+        stages={"vae": two_stages.config.stages["vae"]},
+    )
+    return dataclasses.replace(two_stages, config=config)
+
+
+QUICK = (
+    "record used twice in a step",
+    "measurement unbounded",
+    "free mean in the codec",
+    "budget guard off",
+)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.slow
+def test_nothing_is_caught_where_nothing_is_broken(detector: str, subject: Subject) -> None:
+    assert DETECTORS[detector](subject) is None
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_nearest_detector_catches(
+    name: str, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MUTATIONS[name](monkeypatch, subject)
+    assert DETECTORS["ledger" if name == "budget guard off" else "replay"](subject)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_every_sabotage_is_caught(
+    name: str, subject: Subject, two_stages: Subject, record_property: Any
+) -> None:
+    found = {}
+    subject = two_stages if name.endswith("two stages") else subject
+    for detector, detect in DETECTORS.items():
+        with pytest.MonkeyPatch.context() as patch:
+            MUTATIONS[name](patch, subject)
+            found[detector] = detect(subject)
+    record_property("sabotage", [name, found])
+    assert any(found.values())
+
+
+def test_the_kept_table_lists_every_sabotage() -> None:
+    """As the last run printed it: each is caught by somebody."""
+    kept = read_table(KEPT.read_text(encoding="utf-8"))
+    assert list(kept) == list(MUTATIONS) and len(kept) >= 15
+    for name, found in kept.items():
+        assert list(found) == list(DETECTORS)
+        assert any(found.values()), f"nobody catches {name}"
+    assert read_table(table(kept)) == kept
