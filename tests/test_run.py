@@ -219,7 +219,7 @@ def test_nothing_is_released_under_a_ledger_that_lacks_an_access(
     ledger = interrupted / "internal" / "ledger.jsonl"
     lines = ledger.read_text().splitlines(keepends=True)
     ledger.write_text("".join(lines[:lost]))  # the checkpoint holds a chunk that it lacks
-    with pytest.raises(UserError, match="lacks accesses of vae"):
+    with pytest.raises(UserError, match="2 steps of 'vae', which the ledger does not list"):
         go("run", resume=True)
     assert not (interrupted / "release").exists()
 
