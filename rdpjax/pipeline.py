@@ -29,7 +29,7 @@ from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
 from rdpjax.progress import Progress, Silence
-from rdpjax.stages.measurement import measurement_event, noisy
+from rdpjax.stages.measurement import check_size, measurement_event, noisy
 from rdpjax.stages.stage import Artefact
 from rdpjax.training import Codes, StageRun, compiled_ahead
 
@@ -150,6 +150,8 @@ def fit(
     progress, team = progress or Silence(), team or Team()
     schema, sealed = form.schema, Sealed(records)
     del records
+    if MARGINALS in plans.measurements:
+        check_size(MARGINALS, 1 + sum(column.bins for column in schema.columns))
 
     def measured(
         name: str, vector: Callable[[Any], np.ndarray], of: Sealed[Any] = sealed

@@ -90,6 +90,11 @@ def _resumed(
         raise UserError(
             f"{folder.path}: its configuration differs from this one; use the run's own flags"
         )
+    if not roots.noise and not folder.complete:
+        raise UserError(
+            f"{folder.path}: the run was complete and its noise key is gone, but its release/ is "
+            "missing; restore it, or start a new run"
+        )
     if known.get("fingerprint") != facts["fingerprint"]:
         raise UserError(f"{folder.path}: the data changed since the run began; start a new one")
     if options.seed is not None and Roots.make(options.seed).sampling != roots.sampling:

@@ -163,6 +163,17 @@ def test_resume_of_a_complete_run_changes_nothing(
     assert released(tmp_path / "run") == before and entries(tmp_path / "run") == accesses
 
 
+def test_a_complete_run_without_its_release_is_not_resumed(
+    go: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Its noise root is gone: what would be released again would be under noise that is known."""
+    go("run")
+    shutil.rmtree(tmp_path / "run" / "release")
+    with pytest.raises(UserError, match="complete and its noise key is gone"):
+        go("run", resume=True)
+    assert not (tmp_path / "run" / "release").exists()
+
+
 @pytest.fixture
 def interrupted(go: Callable[..., dict[str, Any]], tmp_path: Path) -> Path:
     """A run that was killed after the first checkpoint of its first stage."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rdpjax.data.grid import on_grid
 from rdpjax.data.runs import run_features
 from rdpjax.data.schema import Categorical, Numeric, Schema
 
@@ -85,20 +84,21 @@ def histogram(schema: Schema, cells: np.ndarray) -> np.ndarray:
       float64 vector of length `sum(column.bins) + 1`; its last entry is the number of rows.
 
     Guarantees:
-      A row adds each column's weight (1 unless the schema says otherwise; rounded down to a
-      multiple of `GRID`) to one bin of the column and 1 to the count: L2 norm at most
+      A row adds each column's weight (1 unless the schema says otherwise, a multiple of
+      `rdpjax.data.grid.GRID`) to one bin of the column and 1 to the count: L2 norm at most
       `sensitivity(schema)`, whatever its values, summed without rounding. No rows give zeros.
     """
     parts = []
     for j, column in enumerate(schema.columns):
         bins = np.minimum(cells[:, j], column.bins - 1)
-        parts.append(on_grid(column.weight) * np.bincount(bins, minlength=column.bins))
+        parts.append(column.weight * np.bincount(bins, minlength=column.bins))
     return np.concatenate([*parts, [len(cells)]]).astype(float)
 
 
 def sensitivity(schema: Schema) -> float:
-    """The most that one record can move `histogram`, in L2 norm."""
-    return float(np.sqrt(1 + sum(column.weight**2 for column in schema.columns)))
+    """The most that one record can move `histogram`, in L2 norm, rounded up."""
+    exact = np.sqrt(1 + sum(column.weight**2 for column in schema.columns))
+    return float(np.nextafter(exact, np.inf))
 
 
 def project(counts: np.ndarray, total: float) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rdpjax.data.grid import GRID
 from rdpjax.errors import UserError, nearest
 
 Within = Literal["start", "uniform", "halves"]
@@ -112,8 +113,11 @@ class Categorical:
         finite = all(isinstance(v, int | float) and math.isfinite(v) for v in self.scale)
         if self.scale and not (finite and len(self.scale) == count):
             raise UserError(f"{where}: scale needs one finite number for each of {count} levels")
-        if not 0 < self.weight <= 100:
-            raise UserError(f"{where}: weight must lie above 0 and not above 100")
+        if not 0 < self.weight <= 100 or self.weight % GRID:
+            raise UserError(
+                f"{where}: weight must lie above 0 and not above 100, and be a multiple of 2**-16 "
+                "(0.25 or 5, say)"
+            )
 
     @property
     def cells(self) -> int:

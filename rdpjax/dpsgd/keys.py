@@ -81,7 +81,8 @@ def derive(root: bytes, stage: str, purpose: str, step: int = 0) -> np.ndarray:
     Guarantees:
       Distinct (stage, purpose, step) give independent keys as far as keyed BLAKE2b is a
       pseudo-random function; the field separator cannot occur in a name, so no two triples
-      share an input. The same triple gives the same key: a replayed step replays its noise.
+      share an input. The same triple gives the same key: a replayed step replays its noise. A root
+      that was deleted gives no key.
     """
     digest = _digest(root, _path(stage, purpose, step), 8)
     return np.frombuffer(digest, dtype="<u4").astype(np.uint32)
@@ -120,4 +121,6 @@ def _path(stage: str, purpose: str, step: int) -> str:
 
 
 def _digest(root: bytes, text: str, size: int) -> bytes:
+    if len(root) != ROOT_BYTES:  # with an empty key BLAKE2b is a hash that anybody can compute
+        raise ValueError("this root is gone: nothing can be derived from it any more")
     return hashlib.blake2b(text.encode(), key=root, digest_size=size).digest()

@@ -46,7 +46,9 @@ def lattice_sum(
       Each example contributes a vector of integers of L2 norm at most `UNITS`, checked in integer
       arithmetic after rounding: no rounding of a norm, a factor or a product can carry it further.
       The sum is exact modulo 2**32, in any order and on any number of devices; to wrap around is a
-      function of the exact sum plus noise, which wrap around alike. For the rest the table of
+      function of the exact sum plus noise, which wrap around alike. An example's integers are those
+      of one compiled program: another microbatch size may round a number to the next step. For the
+      rest the table of
       `clipped_sum` holds; what is not finite, or still too long once cut to whole steps, counts as
       zero.
 
@@ -72,25 +74,32 @@ def rounded(gradients: Params) -> Params:
     """
     # Nothing that float32 could hand over becomes an integer by chance: first into range.
     inside = jax.tree.map(lambda x: jnp.clip(jnp.nan_to_num(x), -UNITS, UNITS), gradients)
-    nearest = jax.tree.map(lambda x: jnp.rint(x).astype(jnp.int32), inside)
+    # Behind the barrier they are computed once: what is measured is what is summed.
+    nearest: Params = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
+        jax.tree.map(lambda x: jnp.rint(x).astype(jnp.int32), inside)
+    )
 
     def shortened(nearest: Params) -> Params:
         near = too_long(nearest)
-        cut = jax.tree.map(lambda x: jnp.trunc(x).astype(jnp.int32), inside)
+        cut: Params = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
+            jax.tree.map(lambda x: jnp.trunc(x).astype(jnp.int32), inside)
+        )
         fits, cut = blank(~near, nearest), blank(near & ~too_long(cut), cut)
         shorter: Params = jax.tree.map(jnp.add, fits, cut)
         return shorter
 
     # Nearly always floating point is sure that all rows are short, and quicker to say so.
     sure = surely_short(nearest).all()
-    whole: Params = jax.lax.cond(sure, lambda nearest: nearest, shortened, nearest)
+    whole: Params = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
+        jax.lax.cond(sure, lambda nearest: nearest, shortened, nearest)
+    )
     return whole
 
 
 def surely_short(whole: Params) -> Bool[Array, " batch"]:
     """Whether the L2 norm of a row is at most `UNITS` whatever float32 has rounded away."""
     total, roundings = jnp.zeros(()), 2
-    for leaf in jax.tree.leaves(whole):
+    for leaf in filter(jnp.size, jax.tree.leaves(whole)):
         numbers = leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)  # exact: below 2**24
         block = min(_FLOAT_BLOCK, numbers.shape[1])
         numbers = jnp.pad(numbers, ((0, 0), (0, -numbers.shape[1] % block)))
@@ -105,7 +114,7 @@ def surely_short(whole: Params) -> Bool[Array, " batch"]:
 def too_long(whole: Params) -> Bool[Array, " batch"]:
     """Whether the L2 norm of a row is above `UNITS`, exactly; numbers lie within +-`UNITS`."""
     high = low = jnp.zeros((), jnp.uint32)
-    for leaf in jax.tree.leaves(whole):
+    for leaf in filter(jnp.size, jax.tree.leaves(whole)):
         numbers = leaf.reshape(leaf.shape[0], -1)
         block = min(_BLOCK, numbers.shape[1])
         numbers = jnp.pad(numbers, ((0, 0), (0, -numbers.shape[1] % block)))

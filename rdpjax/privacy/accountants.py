@@ -63,7 +63,9 @@ def check_delta(delta: object) -> float:
     if isinstance(delta, bool) or not isinstance(delta, int | float | np.number):
         raise UserError(f"delta is {delta!r}; give a number, 1e-5 say")
     if not 0 < delta < 1:
-        raise UserError(f"delta is {delta:g}; it must lie strictly between 0 and 1, and below 1/n")
+        huge = isinstance(delta, int) and abs(delta) > 2**53  # of which `g` would raise
+        shown = "a huge number" if huge else f"{delta:g}"
+        raise UserError(f"delta is {shown}; it must lie strictly between 0 and 1, and below 1/n")
     return float(delta)
 
 
@@ -148,8 +150,7 @@ def pld_epsilon(events: Iterable[Event], delta: float) -> float | None:
     kept = delta - lattices * LATTICE_GAP * (1 + math.exp(min(most, 700.0)))
     if kept <= 0:
         return None
-    epsilon = _pld_epsilon(tuple(steps.items()), kept)
-    return min(epsilon, most) if lattices else epsilon
+    return min(_pld_epsilon(tuple(steps.items()), kept), most)
 
 
 @functools.lru_cache(maxsize=256)

@@ -24,12 +24,14 @@ SAMPLED = ("poisson_gaussian", "poisson_discrete_gaussian")
 LATTICE_STEPS = 2**30
 """The noise of "discrete_gaussian" is at least this many steps of its lattice wide."""
 
-LATTICE_NUMBERS = 2**16
+LATTICE_NUMBERS = 2**18
 """A vector under "discrete_gaussian" has at most so many numbers."""
 RELATION = "add-or-remove-one"
 
 # The sampler compares 32 random bits with an integer, so every rate it can draw is a multiple.
 _GRID = 2**32
+
+_MOST_STEPS = 2**53  # beyond it a float counts no steps
 
 # Words by which people ask for sampling that the Poisson analysis does not cover.
 _REFUSED = {
@@ -75,8 +77,8 @@ class Event:
         noise (Canonne, Kamath, Steinke 2020) to vectors of whole steps of a lattice; that of
         "discrete_gaussian" is `LATTICE_STEPS` wide or more, on `LATTICE_NUMBERS` numbers or fewer.
       sampling_rate: A multiple of 2**-32 in (0, 1]; 1 where every record is read.
-      noise_multiplier: Standard deviation of the noise divided by `clip_norm`; 0 is the
-        non-private mode, whose epsilon is infinite.
+      noise_multiplier: Standard deviation of the noise divided by `clip_norm`, 1e-6 to 1e6; 0 is
+        the non-private mode, whose epsilon is infinite.
       clip_norm: The L2 sensitivity of the sum to one record added or removed; infinite only where
         there is no noise.
       steps: Number of noisy sums, at least 1.
@@ -150,8 +152,10 @@ use one of gaussian, ...
                 f"sampling_rate is {rate:g} but {self.mechanism!r} reads every record; use 1, or "
                 f"'poisson_{self.mechanism}'"
             )
-        if self.noise_multiplier < 0:
-            raise UserError(f"noise_multiplier is {self.noise_multiplier:g}; it must be >= 0")
+        if self.noise_multiplier and not 1e-6 <= self.noise_multiplier <= 1e6:
+            raise UserError(
+                f"noise_multiplier is {self.noise_multiplier:g}; it must be 0, or from 1e-6 to 1e6"
+            )
         if self.clip_norm <= 0:
             raise UserError(f"clip_norm is {self.clip_norm:g}; it must be positive")
         if math.isinf(self.clip_norm) and self.noise_multiplier > 0:
@@ -251,7 +255,10 @@ def check_version(what: str, values: Mapping[str, Any], newest: int) -> None:
 def _number(field: str, value: object, *, infinite: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise UserError(f"{field} is {value!r}; give a number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise UserError(f"{field} is too large a number") from None
     if not math.isfinite(number) and not (infinite and number > 0):
         raise UserError(f"{field} is {number!r}; give a finite number")
     return number
@@ -262,4 +269,6 @@ def _count(field: str, value: object, *, least: int) -> int:
         raise UserError(f"{field} is {value!r}; give a whole number")
     if value < least:
         raise UserError(f"{field} is {value}; it must be at least {least}")
+    if int(value) > _MOST_STEPS:
+        raise UserError(f"{field} is too large a number; it must be at most 2**53")
     return int(value)

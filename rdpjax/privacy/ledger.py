@@ -29,6 +29,7 @@ from rdpjax.privacy.sealed import Access
 __all__ = ["BudgetExceeded", "Event", "Ledger", "read_ledger"]
 
 _VERSION = 1
+_BEGINNING = b'{"version": '
 
 
 class BudgetExceeded(UserError):
@@ -249,8 +250,8 @@ def _read(path: Path) -> tuple[list[_Entry], bytes, int]:
     for number, line in enumerate(text.splitlines(keepends=True), start=1):
         try:
             entries.append(_parse(line))
-        except (ValueError, TypeError):
-            if not line.endswith(b"\n"):
+        except (ValueError, TypeError, RecursionError):
+            if not line.endswith(b"\n") and _BEGINNING.startswith(line[: len(_BEGINNING)]):
                 break  # torn: only the last line can lack its end
             raise UserError(
                 f"{path}: line {number} is no ledger entry; the file was changed after it was "

@@ -35,7 +35,8 @@ _KNOWN_NOISE = (
     "or guess it"
 )
 _NO_PLD = (
-    "PLD is not available: discrete Gaussian noise on sampled records is accounted by RDP alone"
+    "PLD is not available: it does not know discrete noise on sampled records, nor (for want of "
+    "memory, or of a part of delta that is kept back for other discrete noise) so large an epsilon"
 )
 _NO_NOISE = "a stage ran without noise: nothing is claimed"
 

@@ -42,8 +42,9 @@ class Sealed(Generic[T]):
       The records come out of `read` alone, and `read` wants an entry that is open: whoever
       forgets the ledger gets a `SealError` and no records. `map` lets nothing out, since its
       result is sealed too. A seal is a guard against mistakes; it cannot stop code that means
-      to break it. `layout` tells how many records there are: it is for compilers and for room in
-      memory, and belongs into nothing that is released.
+      to break it, and any open entry opens it: that the entry says what is then done with the
+      records is for plans and tests to ensure. `layout` tells how many records there are: it is
+      for compilers and for room in memory, and belongs into nothing that is released.
 
     Args:
       records: What is private.

@@ -8,6 +8,7 @@ import numpy as np
 
 from rdpjax.data.grid import GRID
 from rdpjax.dpsgd.discrete import Bits, discrete_gaussian
+from rdpjax.errors import UserError
 from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
 
 
@@ -21,6 +22,15 @@ def measurement_event(name: str, noise_multiplier: float, sensitivity: float) ->
     """
     bound = sensitivity if noise_multiplier > 0 else float("inf")
     return Event(name, "discrete_gaussian", 1.0, noise_multiplier, bound, 1)
+
+
+def check_size(name: str, numbers: int) -> None:
+    """UserError where a vector has more numbers than the accountant allows for."""
+    if numbers > LATTICE_NUMBERS:
+        raise UserError(
+            f"{name}: {numbers} numbers to measure, at most {LATTICE_NUMBERS} can be accounted; "
+            "make the schema's cells wider"
+        )
 
 
 def noisy(sums: np.ndarray, event: Event, key: bytes) -> tuple[np.ndarray, float]:
@@ -39,8 +49,9 @@ def noisy(sums: np.ndarray, event: Event, key: bytes) -> tuple[np.ndarray, float
       can add. Without records it is noise on zeros. Rounding to float64 comes last.
 
     Raises:
-      ValueError: sums off the grid, or more numbers than the accountant allows for; a fault in the
-        code that made them.
+      UserError: more numbers than the accountant allows for.
+      ValueError: sums off the grid, not finite, or 2**62 steps and more; a fault in the code that
+        made them.
 
     References:
       Canonne, Kamath, Steinke 2020, arXiv 2004.00010.
@@ -50,8 +61,9 @@ def noisy(sums: np.ndarray, event: Event, key: bytes) -> tuple[np.ndarray, float
     deviation = event.noise_multiplier * event.clip_norm
     step = min(GRID, 2.0 ** math.floor(math.log2(deviation / LATTICE_STEPS)))
     steps = np.asarray(sums, np.float64) / step
-    if steps.size > LATTICE_NUMBERS or (steps != np.rint(steps)).any():
-        raise ValueError(f"{event.stage}: {steps.size} sums, or sums off the grid")
+    check_size(event.stage, steps.size)
+    if not (np.abs(steps) < 2**62).all() or (steps != np.rint(steps)).any():
+        raise ValueError(f"{event.stage}: sums off the grid, or too large for it")
     scale = math.ceil(deviation / step)
     drawn = discrete_gaussian(Bits(key), steps.size, scale).reshape(steps.shape)
     return (steps.astype(np.int64) + drawn) * step, scale * step

@@ -188,7 +188,7 @@ def test_every_row_adds_a_vector_of_the_same_norm(values: np.ndarray):
     rows = np.stack([histogram(TOY, cells[i : i + 1]) for i in range(3)])
     assert set(np.unique(rows)) == {0.0, 1.0}
     np.testing.assert_array_equal(rows.sum(1), len(TOY.columns) + 1)
-    np.testing.assert_array_equal(np.linalg.norm(rows, axis=1), sensitivity(TOY))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), sensitivity(TOY), rtol=1e-15)
     np.testing.assert_array_equal(histogram(TOY, cells), rows.sum(0))
     for j, column in enumerate(TOY.columns):
         halves = 2 if getattr(column, "within", "") == "halves" else 1
@@ -200,7 +200,7 @@ def test_sensitivity_is_met_by_constant_and_extreme_records(schema: Schema):
     for value in (math.nan, math.inf, -math.inf, 0.0, 1.0, 1e9):
         row = records(schema, np.full((1, len(schema.columns)), value))
         counted = histogram(schema, encode_cells(schema, row))
-        assert np.linalg.norm(counted) == sensitivity(schema)
+        assert np.linalg.norm(counted) <= sensitivity(schema) <= np.sqrt(counted @ counted) + 1e-15
         assert counted[-1] == 1
     assert sensitivity(schema) == math.sqrt(len(schema.columns) + 1)
     assert len(counted) == sum(c.bins for c in schema.columns) + 1

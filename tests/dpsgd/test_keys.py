@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdpjax.dpsgd.keys import ROOT_BYTES, Roots, StepKeys, as_key, derive, step_keys
+from rdpjax.dpsgd.keys import (
+    ROOT_BYTES,
+    Roots,
+    StepKeys,
+    as_key,
+    derive,
+    step_keys,
+    stream_key,
+)
 
 ROOTS = Roots.make(5)
 NAMES = [field.name for field in dataclasses.fields(Roots) if field.name != "secret"]
@@ -100,3 +109,12 @@ def test_the_noise_root_has_a_name_that_is_no_key():
     other = dataclasses.replace(ROOTS, sampling=Roots.make(6).sampling)
     assert other.noise_id == ROOTS.noise_id
     assert ROOTS.noise_id not in ROOTS.noise.hex()
+
+
+@pytest.mark.parametrize("make", [derive, stream_key])
+def test_a_root_that_was_deleted_gives_no_key(make: Callable[..., object]) -> None:
+    """An empty key makes BLAKE2b a hash that anybody can compute: noise from it hides nothing."""
+    with pytest.raises(ValueError, match="this root is gone"):
+        make(b"", "vae", "noise", 3)
+    with pytest.raises(ValueError, match="this root is gone"):
+        _ = dataclasses.replace(Roots.make(1), noise=b"").noise_id

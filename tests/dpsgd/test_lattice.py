@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -209,3 +213,13 @@ def test_a_chunk_lowers_for_every_platform(platform: str) -> None:
         PARAMS, jnp.asarray(records(20)), keys, jnp.float32(1)
     ).mlir_module()
     assert "f64" not in text and "callback" not in text
+
+
+@pytest.mark.parametrize(("stage", "size"), [("labeler", 16), ("vae", 13)])
+def test_what_a_record_adds_does_not_depend_on_its_row(stage: str, size: int) -> None:
+    """Under the compiler's own settings, in place of the tests'."""
+    script = Path(__file__).with_name("row_positions.py")
+    environ = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    command = [sys.executable, str(script), stage, str(size)]
+    run = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["0"]

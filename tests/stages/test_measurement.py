@@ -13,6 +13,7 @@ from rdpjax.data.codec import encode_cells, histogram, sensitivity
 from rdpjax.data.grid import GRID
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import stream_key
+from rdpjax.errors import UserError
 from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
 from rdpjax.stages.measurement import measurement_event, noisy
 
@@ -36,6 +37,7 @@ def test_the_event_states_what_is_done() -> None:
     )
     assert (event.noise_multiplier, event.steps, event.start) == (1.5, 1, 0)
     assert event.clip_norm == pytest.approx(math.sqrt(13)), "twelve columns and the count"
+    assert event.clip_norm**2 >= 13, "rounded up"
     assert math.isinf(marginals_event(CARDIO, 0.0).clip_norm), "no noise, no claim"
 
 
@@ -107,8 +109,14 @@ def test_sums_and_noise_are_whole_steps_of_one_lattice(noise: float) -> None:
 def test_no_more_numbers_than_the_accountant_allows_for() -> None:
     event = measurement_event("levels", 1.0, 1.0)
     noisy(np.zeros(LATTICE_NUMBERS), event, KEY)
-    with pytest.raises(ValueError, match="65537 sums"):
+    with pytest.raises(UserError, match="levels: 262145 numbers to measure, at most 262144"):
         noisy(np.zeros(LATTICE_NUMBERS + 1), event, KEY)
+
+
+@pytest.mark.parametrize("sums", [np.nan, np.inf, 2.0**60])
+def test_sums_that_no_integer_can_hold_are_a_fault(sums: float) -> None:
+    with pytest.raises(ValueError, match="too large"):
+        noisy(np.array([sums]), measurement_event("levels", 0.05, 2.0), KEY)
 
 
 def test_one_record_moves_the_histogram_by_the_sensitivity(
@@ -124,5 +132,5 @@ def test_one_record_moves_the_histogram_by_the_sensitivity(
 
 def test_an_event_is_one_gaussian() -> None:
     assert marginals_event(CARDIO, 1.0) == Event(
-        "marginals", "discrete_gaussian", 1.0, 1.0, math.sqrt(13), steps=1
+        "marginals", "discrete_gaussian", 1.0, 1.0, sensitivity(CARDIO), steps=1
     )

@@ -149,8 +149,8 @@ def _block_vector(patients: Patients, hours: int) -> np.ndarray:
 
 
 def values_sensitivity() -> float:
-    """The most that one patient can move `values_vector`, in L2 norm."""
-    return float(np.sqrt(len(VARIABLES) + 3))
+    """The most that one patient can move `values_vector`, in L2 norm, rounded up."""
+    return float(np.nextafter(np.sqrt(len(VARIABLES) + 3), np.inf))
 
 
 @dataclass(frozen=True)
