@@ -17,7 +17,7 @@ from tests.audits.sabotage import MUTATIONS
 from tests.audits.sabotage_table import read_table, table
 from tests.audits.toy import toy_subject
 
-KEPT = Path(__file__).resolve().parents[2] / "docs" / "SABOTAGE.md"
+KEPT = Path(__file__).resolve().parents[2] / "docs" / "THREAT_MODEL.md"
 
 
 @pytest.fixture
