@@ -46,23 +46,41 @@ def lattice_sum(
       Each example contributes a vector of integers of L2 norm at most `UNITS`, checked in integer
       arithmetic after rounding: no rounding of a norm, a factor or a product can carry it further.
       The sum is exact modulo 2**32, in any order and on any number of devices; to wrap around is a
-      function of the exact sum plus noise, which wrap around alike. An example's integers are those
-      of one compiled program: another microbatch size may round a number to the next step. For the
-      rest the table of
-      `clipped_sum` holds; what is not finite, or still too long once cut to whole steps, counts as
-      zero.
+      function of the exact sum plus noise, which wrap around alike. Examples are taken one by one
+      through the same loop body, so that an example's integers do not depend on the row it stands
+      in: in a batch at once, a compiler may round the last rows in another way than the first. For
+      the rest the table of `clipped_sum` holds; what is not finite, or still too long once cut to
+      whole steps, counts as zero.
 
     References:
       Kairouz, Liu, Steinke 2021, arXiv 2102.06387.
     """
+
+    def add(row: jax.Array, part: ClippedSum) -> ClippedSum:
+        example, counts, key = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, row, 1), (examples, valid, keys)
+        )
+        more = _whole(loss, params, example, counts, key, clip_norm)
+        both: ClippedSum = jax.tree.map(jnp.add, part, more)
+        return both
+
     if valid.shape[0] == 0:
         return zero_sum(params, jnp.int32)
-    gradients, factors, sound, losses = clip(loss, params, examples, valid, keys, clip_norm)
-    whole = rounded(jax.tree.map(lambda leaf: leaf / clip_norm * UNITS, gradients))
+    examples, valid = jax.tree.map(jnp.asarray, (examples, valid))
+    summed: ClippedSum = jax.lax.fori_loop(0, len(valid), add, zero_sum(params, jnp.int32))
+    return summed
+
+
+def _whole(
+    loss: Loss, params: Params, example: Examples, valid: jax.Array, key: jax.Array, bound: float
+) -> ClippedSum:
+    """What one example, with a batch axis of 1, adds to the sum."""
+    gradients, factors, sound, losses = clip(loss, params, example, valid, key, bound)
+    whole = rounded(jax.tree.map(lambda leaf: leaf / bound * UNITS, gradients))
     return ClippedSum(
-        gradient=jax.tree.map(lambda leaf: leaf.sum(axis=0, dtype=jnp.int32), whole),
-        loss=jnp.where(sound, losses, 0).sum(),
-        clipped=(sound & (factors < 1)).sum(dtype=jnp.float32),
+        gradient=jax.tree.map(lambda leaf: leaf[0], whole),
+        loss=jnp.where(sound, losses, 0)[0],
+        clipped=(sound & (factors < 1)).astype(jnp.float32)[0],
     )
 
 
