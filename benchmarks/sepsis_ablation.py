@@ -71,13 +71,6 @@ def refilled(
     return filled(change(trained.filling), study.table(trained.generator), study.seed)
 
 
-def untilted(study: Study, trained: Trained | None) -> Patients:
-    """Rows as the network draws them, none rejected."""
-    assert trained is not None
-    generator = replace(trained.generator, tilt=None)
-    return filled(trained.filling, study.table(generator), study.seed)
-
-
 def copied(study: Study, trained: Trained | None) -> Patients:
     """Rows of real patients, filled in: the ceiling of the codec."""
     assert trained is not None
@@ -140,7 +133,6 @@ VARIANTS = {
     "default at epsilon 1": Variant(at_epsilon_1, product),
     "VAE given stay": Variant(vae, product),
     "VAE given stay, GAN": Variant(vae_gan, product),
-    "without the tilt": Variant(default, untilted),
     "without panels": Variant(default, partial(refilled, change=without_panels)),
     "without residual correlation": Variant(default, partial(refilled, change=without_correlation)),
     "real codes, filled in": Variant(default, copied, private=False),

@@ -31,6 +31,16 @@ class Tilt:
     effective: float
     acceptance: float
 
+    @staticmethod
+    def none(columns: int, width: int) -> Tilt:
+        """Keeps every record as it was generated.
+
+        Examples:
+          >>> Tilt.none(1, 2).accept(np.array([[0], [1]]), np.array([0.0, 0.999])).tolist()
+          [True, True]
+        """
+        return Tilt(np.zeros((columns, width)), 0.0, 1.0, 1.0)
+
     def accept(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Which records to keep: bool (rows,), for codes (rows, columns), uniforms (rows,)."""
         columns = np.arange(codes.shape[1])
@@ -43,8 +53,6 @@ def fit_tilt(
     codes: np.ndarray,
     shares: np.ndarray,
     *,
-    slack: np.ndarray | None = None,
-    last: int | None = None,
     sweeps: int = 40,
     cap: float = 5.0,
     least: float = 0.3,
@@ -54,10 +62,6 @@ def fit_tilt(
     Args:
       codes: the pool, (rows, columns).
       shares: noisy share of every code, (columns, width).
-      slack: how far the share of a column's codes may stay from the noisy one, (columns,): the
-        standard deviation of the noise, say. With many columns, following the noise of all wears
-        the pool out. None for not at all.
-      last: a column that is fitted after all others, whatever the effective sample size.
       sweeps: passes over the columns at most.
       cap: largest weight, in units of the mean before capping; bounds the work of rejection.
       least: fitting stops before the effective sample size falls below this share of the pool.
@@ -70,27 +74,20 @@ def fit_tilt(
       (3.0, 0.75)
     """
     rows, columns = codes.shape
-    slack = np.zeros(columns) if slack is None else slack
     multipliers = np.zeros(shares.shape)
     logs = np.zeros(rows)
     weights, log_cap = _capped(logs, cap)
 
-    def fit(j: int, room: float) -> None:
-        """One column's multipliers, to within `room` of its shares."""
-        nonlocal logs, weights, log_cap
-        found = np.bincount(codes[:, j], weights, minlength=shares.shape[1])
-        wanted = np.clip(found, shares[j] - room, shares[j] + room)
-        step = np.log(np.maximum(wanted, 1e-9) / np.maximum(found, 1e-9))
-        step = np.where(found > 0, np.clip(step, -1, 1), 0)
-        step = np.clip(multipliers[j] + step, -_LIMIT, _LIMIT) - multipliers[j]
-        multipliers[j] += step
-        logs = logs + step[codes[:, j]]
-        weights, log_cap = _capped(logs, cap)
-
     for _ in range(sweeps):
         before, before_logs = multipliers.copy(), logs
         for j in range(columns):
-            fit(j, slack[j])
+            found = np.bincount(codes[:, j], weights, minlength=shares.shape[1])
+            step = np.log(np.maximum(shares[j], 1e-9) / np.maximum(found, 1e-9))
+            step = np.where(found > 0, np.clip(step, -1, 1), 0)
+            step = np.clip(multipliers[j] + step, -_LIMIT, _LIMIT) - multipliers[j]
+            multipliers[j] += step
+            logs = logs + step[codes[:, j]]
+            weights, log_cap = _capped(logs, cap)
         if _effective(weights) < least:
             part = _largest_part(before_logs, logs, cap, least)
             multipliers = before + part * (multipliers - before)
@@ -99,9 +96,6 @@ def fit_tilt(
             break
         if np.abs(multipliers - before).max() < 1e-4:
             break
-    if last is not None:
-        for _ in range(sweeps):
-            fit(last, 0.0)
     kept = np.exp(np.minimum(logs - log_cap, 0)).mean()
     return Tilt(multipliers, log_cap, _effective(weights), float(kept))
 
