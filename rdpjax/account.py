@@ -16,9 +16,9 @@ from rdpjax.errors import UserError, command
 from rdpjax.flags import optional, parsed
 from rdpjax.privacy.budget import Budget, Demand, calibrate
 from rdpjax.privacy.compare import compare, opinions_as_text
-from rdpjax.privacy.curve import check_picture, draw, points_as_text, trace, write_csv
+from rdpjax.privacy.curve import check_files, draw, points_as_text, trace, write_csv
 from rdpjax.privacy.events import Event, round_up_rate
-from rdpjax.privacy.statement import Source, read_source, state
+from rdpjax.privacy.statement import Source, check_records, read_source, state
 
 _Paths = tyro.conf.Positional[tuple[Path, ...]]
 _Json = Annotated[bool, tyro.conf.arg(name="json")]
@@ -46,6 +46,7 @@ class Show:
     """Print JSON instead of a table."""
 
     def run(self) -> int:
+        check_records(self.records)
         sources = _sources(self.paths, self.records)
         statement = state(sources, _delta(sources, self.delta), self.records)
         _print(self.as_json, statement.to_dict(), statement.to_text())
@@ -90,9 +91,8 @@ class Calibrate:
         assert source.delta is not None
         statement = state([source], source.delta)
         noise = {event.stage: event.noise_multiplier for event in source.events}
-        _print(
-            self.as_json, {"noise_multipliers": noise, **statement.to_dict()}, statement.to_text()
-        )
+        values = {"noise_multipliers": noise, **statement.to_dict()}
+        _print(self.as_json, values, statement.to_text())
         return 0
 
     def _stages(self) -> Source:
@@ -102,8 +102,7 @@ class Calibrate:
         demands = [_demand(*plan) for plan in self.stage]
         equal = {demand.name: 1 / len(demands) for demand in demands}
         noise = calibrate(budget, demands, self.shares or equal)
-        events = tuple(demand.event(noise[demand.name]) for demand in demands)
-        return Source("plan", events, budget.delta)
+        return Source("plan", tuple(d.event(noise[d.name]) for d in demands), budget.delta)
 
     def _configured(self, path: Path) -> Source:
         from rdpjax.config import load_config
@@ -139,14 +138,11 @@ class _Planned:
     def plan(self) -> tuple[list[Event], float]:
         """The plan, and its delta."""
         if bool(self.paths) == bool(self.stage):
-            raise UserError(
-                "name a run, ledger or configuration, or give --stage NAME Q STEPS SIGMA"
-            )
+            raise UserError("name a run, ledger or configuration, or --stage NAME Q STEPS SIGMA")
         if self.paths:
             sources = _sources(self.paths)
             return [e for source in sources for e in source.events], _delta(sources, self.delta)
-        plan = [_demand(name, rate, n).event(sigma) for name, rate, n, sigma in self.stage]
-        return plan, _delta([], self.delta)
+        return [_event(*stage) for stage in self.stage], _delta([], self.delta)
 
 
 @dataclass(frozen=True)
@@ -173,8 +169,7 @@ class Curve(_Planned):
 
     def run(self) -> int:
         events, delta = self.plan()
-        if self.picture is not None:
-            check_picture(self.picture)
+        check_files(self.csv, self.picture)
         points = trace(events, delta, self.against, values=self.values, stage=self.of, say=_say)
         if self.csv is not None:
             write_csv(points, self.against, self.csv)
@@ -213,8 +208,7 @@ class Verify:
         from rdpjax.privacy.candidate import load
         from rdpjax.privacy.verify import as_text, verify
 
-        given = None if self.accountant is None else load(self.accountant)
-        properties = verify(given, _say)
+        properties = verify(None if self.accountant is None else load(self.accountant), _say)
         passed = all(p.passed for p in properties)
         values = {"passed": passed, "properties": [p.to_dict() for p in properties]}
         _print(self.as_json, values, as_text(properties))
@@ -265,10 +259,16 @@ def _delta(sources: Sequence[Source], given: float | None) -> float:
 
 
 def _demand(name: str, rate: float, steps: int) -> Demand:
+    event = _event(name, rate, steps, 1.0)  # any noise: the rest is checked
+    return Demand(name, event.mechanism, event.sampling_rate, event.steps)
+
+
+def _event(name: str, rate: float, steps: int, sigma: float) -> Event:
     try:
-        return Demand(name, "poisson_gaussian", round_up_rate(rate), steps)
+        return Event(name, "poisson_gaussian", round_up_rate(rate), sigma, 1.0, steps)
     except UserError as error:
-        raise UserError(f"--stage {name}: {error}") from None
+        told = str(error).removeprefix(f"event {name!r}: ")
+        raise UserError(f"--stage {' '.join(name.split())}: {told}") from None
 
 
 def _print(as_json: bool, values: dict[str, Any], text: str) -> None:

@@ -119,6 +119,8 @@ class Config:
             raise UserError(f"max_codes is {self.max_codes}; it must lie between 2 and 255")
         if self.records is not None and self.records < 1:
             raise UserError(f"records is {self.records}; it must be 1 or more")
+        if self.records is not None and self.records > 2**53:
+            raise UserError("records is too large a number; it must be at most 2**53")
         if self.records is not None and self.delta * self.records >= 1:
             raise UserError(
                 f"delta is {self.delta:g}; it must be below 1 / records = {1 / self.records:.3g}"

@@ -238,7 +238,12 @@ def test_calibrate_the_original_plan_to_a_total(capsys: pytest.CaptureFixture[st
         (("--epsilon", 3, "--delta", 1, *STAGES), "delta is 1"),
         (("--epsilon", 3, "--stage", "vae", 1.5, 10), "--stage vae: sampling_rate is 1.5"),
         (("--epsilon", 3, "--stage", "vae", 0, 10), "--stage vae: sampling_rate is 0"),
-        (("--epsilon", 3, "--stage", "vae", 0.1, 0), "'vae': steps is 0"),
+        (("--epsilon", 3, "--stage", "vae", 0.1, 0), "--stage vae: steps is 0"),
+        (("--epsilon", 3, "--stage", "vae", 0.1, -3), "--stage vae: steps is -3"),
+        (
+            ("--epsilon", 3, "--stage", "vae", 0.1, -3, "--shares", "vae", 1),
+            "--stage vae: steps is -3",
+        ),
         (("--epsilon", 3, *STAGES, "--shares", "vae", 0.5), "shares are given for vae, but"),
         (("--epsilon", 3, "--stage", "vae", 0.1, "many"), "--stage"),
     ],
@@ -281,6 +286,33 @@ def test_curve_and_compare_refuse(run: Path, capsys: pytest.CaptureFixture[str])
     assert "name a .png" in refused(capsys, *plan, "--picture", "x.bmp", verb="curve")
 
 
+def test_numbers_out_of_all_range_are_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "--stage a: noise_multiplier is 1e+200" in refused(
+        capsys, "--stage", "a", 0.01, 100, 1e200, verb="compare"
+    )
+    assert "--values: " in refused(
+        capsys, "--stage", "a", 0.01, 100, 1, "--against", "sigma", "--values", 1e155, verb="curve"
+    )
+    for digits in (400, 5000):
+        config = ROOT / "configs" / "cardio-original.toml"
+        assert "records" in refused(capsys, config, "--records", "9" * digits)
+    path = tmp_path / "ledger.jsonl"
+    path.touch()
+    assert main(["show", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("no access listed\n")
+
+
+def test_curve_computes_nothing_for_a_file_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = ("--stage", "vae", 0.1, 10, 1)
+    files = ("--csv", tmp_path / "x.csv", "--picture", tmp_path / "missing" / "x.png")
+    assert "no folder" in refused(capsys, *plan, *files, verb="curve")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_compare_marks_every_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = printed(capsys, "compare", run)
     worth = {o["accountant"]: o["worth"] for o in found["accountants"]}
@@ -299,10 +331,10 @@ def test_verify_ends_with_1_for_a_wrong_accountant(
     monkeypatch.setattr(epsilon_laws, "DRAWS", 200)
     assert main(["verify", "--accountant", "always_one:epsilon"]) == 1
     out, err = capsys.readouterr()
-    assert "FAIL" in out and "properties hold" in out and " 1/10  FAIL" in err
+    assert "FAIL" in out and "properties hold" in out and " 1/13  FAIL" in err
     assert main(["verify", "--accountant", "always_one:epsilon", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["passed"] is False and len(found["properties"]) == 10
+    assert found["passed"] is False and len(found["properties"]) == 13
 
 
 @pytest.mark.parametrize("name", ["nowhere_at_all:f", "always_one", "math:tau", "math:sine"])

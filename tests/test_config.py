@@ -95,6 +95,7 @@ def test_a_whole_number_will_do_for_a_number() -> None:
         ("delta = 2", "config: delta is 2"),
         ("max_codes = 1", "config: max_codes is 1; it must lie between 2 and 255"),
         ("records = 0", "config: records is 0; it must be 1 or more"),
+        (f"records = {10**400}", "config: records is too large a number; it must be at most 2**53"),
         ("stages = ['gan', 'labeler']", "config: stages: gan needs the decoder of vae; keep vae"),
         ("stages = ['labeler']", "config: stages: none of them generates records; keep vae"),
         ("stages = ['vae']", "config: stages: no labeler; keep it or use label_source"),

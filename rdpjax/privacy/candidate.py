@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import sys
@@ -30,11 +31,13 @@ class Candidate:
       name: How reports call it.
       epsilon_function: `f(events, delta) -> epsilon`; events are (q, sigma, steps) each.
       rdp_function: `f(events, orders)` -> Rényi divergences, one an order; None if it has none.
+      slow: Whether it may take seconds for an answer; then fewer plans are tried.
     """
 
     name: str
     epsilon_function: Callable[[list[Step], float], Any]
     rdp_function: Callable[[list[Step], list[float]], Any] | None = None
+    slow: bool = False
 
     def epsilon(self, steps: Sequence[Step], delta: float) -> float:
         """Its epsilon.
@@ -72,20 +75,29 @@ class Candidate:
         return values
 
     def unless_refused(self, steps: Sequence[Step], delta: float) -> float | None:
-        """What it returns for a plan that it need not account; None if it raises."""
+        """What it returns for a plan that it need not account; None if it raises or exits."""
         try:
-            return float(self.epsilon_function(list(steps), delta))
-        except Exception:
+            return float(_called(lambda: float(self.epsilon_function(list(steps), delta)), ""))
+        except Fault:
             return None
 
 
 def _called(function: Callable[[], Any], asked: str) -> Any:
-    """The value of somebody's code, whatever that code does."""
+    """The value of somebody's code, whatever that code does.
+
+    What it prints goes to stderr: stdout belongs to the result. An exit is a fault like any other;
+    passed on, it would end the verification with a status of its choice.
+    """
     try:
-        return function()
-    except Exception as error:
-        told = " ".join(str(error).split())
-        raise Fault(f"raised {type(error).__name__} for {asked}: {told}") from None
+        with contextlib.redirect_stdout(sys.stderr):
+            return function()
+    except (Exception, SystemExit) as error:
+        raise Fault(f"raised {_one_line(error)} for {asked}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    told = " ".join(str(error).split())
+    return f"{type(error).__name__}{f' ({told})' if told else ''}"
 
 
 def our_rdp() -> Candidate:
@@ -104,7 +116,7 @@ def our_rdp() -> Candidate:
 
 def our_pld() -> Candidate:
     """The accountant whose figure is printed beside the claim."""
-    return Candidate("PLD", lambda steps, delta: pld_epsilon(_events(steps), delta))
+    return Candidate("PLD", lambda steps, delta: pld_epsilon(_events(steps), delta), slow=True)
 
 
 def _events(steps: Sequence[Step]) -> list[Event]:
@@ -134,11 +146,11 @@ def load(name: str) -> Candidate:
     before = list(sys.path)
     sys.path.append("")
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        told = " ".join(str(error).split())
+        with contextlib.redirect_stdout(sys.stderr):
+            module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
         raise UserError(
-            f"{where}: {module_name} cannot be imported ({type(error).__name__}: {told}); "
+            f"{where}: {module_name} cannot be imported: {_one_line(error)}; "
             "run from the folder that holds it, or install it"
         ) from None
     finally:

@@ -149,8 +149,18 @@ def gaussian_limit(events: Sequence[Event], delta: float) -> float:
 def _pld(events: Sequence[Event], delta: float) -> Opinion:
     name, found = "PLD (dp-accounting)", pld_epsilon(events, delta)
     if found is None:
-        return Opinion(name, None, "skipped", "not available for discrete noise")
+        return Opinion(name, None, "skipped", _why_no_pld(events))
     return Opinion(name, found, "bound", "losses rounded up to multiples of 1e-4")
+
+
+def _why_no_pld(events: Sequence[Event]) -> str:
+    """The cause for which `pld_epsilon` has no value for a plan."""
+    mechanisms = {event.mechanism for event in events}
+    if "poisson_discrete_gaussian" in mechanisms:
+        return "not available for discrete noise on sampled records"
+    if "discrete_gaussian" in mechanisms:
+        return "what it keeps back for discrete noise is more than delta at so large an epsilon"
+    return "epsilon is so large that its losses would not fit in memory"
 
 
 def _opacus(events: Sequence[Event], delta: float) -> Opinion:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -74,11 +76,15 @@ def trace(
     delta = check_delta(delta)
     need_noise(events)
     index = None if against == "delta" else _position(events, against, stage)
+    at_values = _checked(values, against) or _around(events, against, index)
+    # All of them before the first is accounted: a bad value is not found after minutes.
+    plans = [events] * len(at_values)
+    if index is not None:
+        changes = [_with(events[index], against, value) for value in at_values]
+        plans = [[*events[:index], change, *events[index + 1 :]] for change in changes]
     points = []
-    for value in _checked(values, against) or _around(events, against, index):
-        changed, at = (events, value) if index is None else (list(events), delta)
-        if index is not None:
-            changed = [*events[:index], _with(events[index], against, value), *events[index + 1 :]]
+    for value, changed in zip(at_values, plans, strict=True):
+        at = value if index is None else delta
         epsilon, order = rdp_epsilon(changed, at)
         points.append(Point(value, epsilon, order, pld_epsilon(changed, at)))
         say(f"  {against} {value:g}: epsilon {epsilon:.4g}")
@@ -100,13 +106,16 @@ def _position(events: Sequence[Event], against: str, stage: str | None) -> int:
 
 
 def _with(event: Event, against: str, value: float) -> Event:
-    if against == "steps":
-        return dataclasses.replace(event, steps=int(value))
-    if against == "sigma":
-        return dataclasses.replace(event, noise_multiplier=value)
-    if event.mechanism not in SAMPLED:
+    if against == "q" and event.mechanism not in SAMPLED:
         raise UserError(f"--of: {event.stage!r} reads every record; its q is 1")
-    return dataclasses.replace(event, sampling_rate=round_up_rate(value))
+    try:
+        if against == "steps":
+            return dataclasses.replace(event, steps=int(value))
+        if against == "sigma":
+            return dataclasses.replace(event, noise_multiplier=value)
+        return dataclasses.replace(event, sampling_rate=round_up_rate(value))
+    except UserError as error:
+        raise UserError(f"--values: {error}") from None
 
 
 def _checked(values: Sequence[float], against: str) -> list[float]:
@@ -160,36 +169,73 @@ def write_csv(points: Sequence[Point], against: str, path: Path) -> None:
     """The points with a header; an empty cell where there is no value.
 
     Raises:
-      UserError: The file cannot be written.
+      UserError: The file cannot be written; what was there stays.
     """
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([against, "epsilon", "order", "epsilon_pld"])
-            writer.writerows(dataclasses.astuple(point) for point in points)
-    except OSError as error:
-        raise UserError(f"--csv {path}: cannot be written: {error.strerror}") from None
+    _check_place("--csv", path)
+    with _whole("--csv", path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([against, "epsilon", "order", "epsilon_pld"])
+        writer.writerows(dataclasses.astuple(point) for point in points)
 
 
-def check_picture(path: Path) -> None:
-    """Refuse a picture that could not be written once all is computed.
+def check_files(table: Path | None, picture: Path | None) -> None:
+    """Refuse files that could not be written once all is computed.
 
     Raises:
-      UserError: No kind of picture, or no such folder.
+      UserError: No kind of picture, no such folder, a folder, no permission, or twice the same.
     """
+    if table is not None:
+        _check_place("--csv", table)
+    if picture is not None:
+        _check_picture(picture)
+    if table is not None and picture is not None and table.resolve() == picture.resolve():
+        raise UserError(f"--picture {picture}: is the file of --csv too; name another")
+
+
+def _check_picture(path: Path) -> None:
     if path.suffix not in PICTURES:
         raise UserError(f"--picture {path}: name a {', '.join(PICTURES)} file")
+    _check_place("--picture", path)
+
+
+def _check_place(flag: str, path: Path) -> None:
     if not path.parent.is_dir():
-        raise UserError(f"--picture {path}: no folder {path.parent}; make it first")
+        raise UserError(f"{flag} {path}: no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: is a folder; name a file in it")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{flag} {path}: cannot be written: no permission; name another file")
+
+
+@contextlib.contextmanager
+def _whole(flag: str, path: Path) -> Generator[Path]:
+    """A name under which to write, so that a failure leaves nothing half-written at `path`.
+
+    Raises:
+      UserError: It cannot be written.
+    """
+    # A device or a pipe must not be replaced by a file.
+    special = path.exists() and not path.is_file()
+    place = path.resolve()
+    part = path if special else place.with_name(f"{place.name}.part")
+    try:
+        yield part
+        if not special:
+            part.replace(place)
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be written: {error.strerror}") from None
+    finally:
+        if not special:
+            part.unlink(missing_ok=True)
 
 
 def draw(points: Sequence[Point], against: str, title: str, path: Path) -> None:
     """The points as a picture, of the kind that the file's name ends in.
 
     Raises:
-      UserError: What `check_picture` refuses, or the file cannot be written.
+      UserError: What `check_files` refuses, or the file cannot be written; what was there stays.
     """
-    check_picture(path)
+    _check_picture(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -208,7 +254,5 @@ def draw(points: Sequence[Point], against: str, title: str, path: Path) -> None:
     axes.set_title(title)
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise UserError(f"--picture {path}: cannot be written: {error.strerror}") from None
+    with _whole("--picture", path) as part:
+        figure.savefig(part, dpi=150, format=path.suffix[1:])

@@ -7,16 +7,19 @@ import math
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rdpjax.privacy.candidate import Candidate, Fault
 from rdpjax.privacy.divergence import Both, renyi_at_integers, renyi_by_quadrature
 from rdpjax.privacy.events import round_up_rate
+from rdpjax.privacy.loss_sampling import Step
 from rdpjax.privacy.properties import Cases, Check
 
 RATES = tuple(round_up_rate(rate) for rate in (0.001, 0.01, 0.1, 0.5, 1.0))
 SIGMAS = (0.5, 0.7, 1.0, 2.0, 4.0)
 INTEGERS = (2.0, 3.0, 5.0, 8.0, 16.0, 32.0)
 FRACTIONS = (1.1, 1.5, 2.5, 6.5)
+POINTS = 200
 GRID = tuple((rate, sigma) for rate in RATES for sigma in SIGMAS)
 
 
@@ -45,6 +48,21 @@ def curve_checks(candidate: Candidate) -> list[Check]:
             for order, found in zip(INTEGERS, curve, strict=True):
                 true = exact(rate, sigma, order)
                 yield _at(rate, sigma, order), abs(found - true) / true
+
+    def drawn_integers() -> Cases:
+        for rate, sigma, steps in _drawn():
+            curve = candidate.rdp([(rate, sigma, steps)], INTEGERS) / steps
+            true = renyi_at_integers(rate, sigma, [int(order) for order in INTEGERS])
+            # Both round at 1e-15 of 1, so that the least of them have few digits.
+            off = np.max(abs(curve - true) / np.maximum(true, 1e-4))
+            yield f"{_at(rate, sigma)}, {steps} steps", float(off)
+
+    def drawn_fractions() -> Cases:
+        for rate, sigma, steps in _drawn():
+            curve = candidate.rdp([(rate, sigma, steps)], FRACTIONS) / steps
+            floors = least(rate, sigma)
+            off = np.max((floors - curve) / np.maximum(floors, 1e-8))
+            yield f"{_at(rate, sigma)}, {steps} steps", float(off)
 
     def floor() -> Cases:
         for rate, sigma in GRID:
@@ -122,6 +140,10 @@ def curve_checks(candidate: Candidate) -> list[Check]:
 
     return [
         Check("RDP at integer orders is the quadrature's", 1e-10, integers),
+        Check(f"RDP at integer orders of {POINTS} random plans is exact", 1e-10, drawn_integers),
+        Check(
+            f"RDP at fractional orders of {POINTS} random plans is not low", 1e-6, drawn_fractions
+        ),
         Check("RDP at fractional orders is at least the quadrature's", 1e-6, floor),
         Check("RDP at fractional orders above 2 is at most 1.2 times it", 0.2, ceiling),
         Check("RDP at q = 1 is a / (2 sigma^2)", 1e-12, full_batch),
@@ -134,5 +156,35 @@ def curve_checks(candidate: Candidate) -> list[Check]:
     ]
 
 
-def _at(rate: float, sigma: float, order: float) -> str:
-    return f"q {rate:g}, sigma {sigma:g}, order {order:g}"
+def _drawn() -> list[Step]:
+    """Plans between and beyond the points of the grid, whose divergence is above rounding."""
+    random = np.random.default_rng(0)
+    rates, sigmas, steps = (
+        np.exp(random.uniform(math.log(low), math.log(high), POINTS))
+        for low, high in ((1e-4, 1.0), (0.3, 20.0), (1.0, 20_000.0))
+    )
+    return [
+        (round_up_rate(float(rate)), float(sigma), int(count))
+        for rate, sigma, count in zip(rates, sigmas, steps, strict=True)
+    ]
+
+
+def least(rate: float, sigma: float) -> NDArray[np.float64]:
+    """Floors of the divergences at `FRACTIONS`, float64, [orders].
+
+    (a - 1) D_a is convex, and known at the integers: it lies above the lines through the two next
+    integers on either side.
+    """
+    integers = renyi_at_integers(rate, sigma, range(2, math.ceil(max(FRACTIONS)) + 2))
+    bent = np.array([0.0, 0.0, *(integers * np.arange(1, len(integers) + 1))])
+    orders = np.array(FRACTIONS)
+    below = np.floor(orders).astype(int)
+    left = bent[below] + (orders - below) * (bent[below] - bent[below - 1])
+    right = bent[below + 1] - (below + 1 - orders) * (bent[below + 2] - bent[below + 1])
+    floors: NDArray[np.float64] = np.maximum(left, right) / (orders - 1)
+    return floors
+
+
+def _at(rate: float, sigma: float, order: float | None = None) -> str:
+    at = f"q {rate:g}, sigma {sigma:g}"
+    return at if order is None else f"{at}, order {order:g}"

@@ -33,10 +33,12 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     References:
       Balle and Wang 2018 (arXiv 1805.06530), Theorem 8.
     """
-    from scipy.special import log_ndtr, ndtr
+    from scipy.special import erfcx, ndtr
 
-    tail = math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu))
-    return max(0.0, float(ndtr(mu / 2 - epsilon / mu)) - tail)
+    # exp(epsilon) times the tail beyond mu / 2 + epsilon / mu, without its large factors.
+    middle = mu / 2 - epsilon / mu
+    tail = 0.5 * erfcx((mu / 2 + epsilon / mu) / math.sqrt(2)) * math.exp(-0.5 * middle * middle)
+    return max(0.0, float(ndtr(middle) - tail))
 
 
 def one_step_deltas(rate: float, sigma: float, epsilon: float) -> Deltas:
@@ -134,7 +136,7 @@ def _remove(rate: float, sigma: float, epsilon: Floats) -> Floats:
     """Hockey-stick of M from P, for any real epsilon: below log(1 - q) every x counts."""
     from scipy.special import log_ndtr, ndtr
 
-    some = np.exp(epsilon) > 1 - rate
+    some = np.expm1(epsilon) > -rate  # as it is added below, so that the sum is above 0
     at = np.where(some, epsilon, 0.0)
     t = sigma**2 * np.log((np.expm1(at) + rate) / rate) + 0.5
     with_record = (1 - rate) * ndtr(-t / sigma) + rate * ndtr((1 - t) / sigma)
@@ -147,7 +149,7 @@ def _add(rate: float, sigma: float, epsilon: Floats) -> Floats:
     """Hockey-stick of P from M, for any real epsilon: 0 from -log(1 - q) on."""
     from scipy.special import log_ndtr, ndtr
 
-    some = np.exp(-epsilon) > 1 - rate
+    some = np.expm1(-epsilon) > -rate
     at = np.where(some, epsilon, 0.0)
     t = sigma**2 * np.log((np.expm1(-at) + rate) / rate) + 0.5
     stay = math.log1p(-rate) if rate < 1 else -math.inf

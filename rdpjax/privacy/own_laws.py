@@ -37,7 +37,8 @@ def own_checks() -> list[Check]:
         Check("discrete_gaussian costs what gaussian does, at every order", 0.0, _discrete),
         Check("poisson_discrete_gaussian has integer orders alone", 0.0, _whole_orders),
         Check("poisson_discrete_gaussian is the sum over the lattice", 1e-10, _lattice),
-        Check("RDP is never below PLD", 0.0, _above_pld),
+        # `pld_epsilon` is capped at RDP, so equality is a failure: on these plans RDP is loose.
+        Check("RDP is never below PLD", -0.01, _above_pld),
         Check("calibration meets its target from below", 1e-3, _round_trip),
         Check("what cannot be accounted is refused", 0.0, _refusals),
     ]

@@ -11,17 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from rdpjax.errors import UserError
-from rdpjax.privacy.accountants import (
-    check_delta,
-    naive_epsilon,
-    orders,
-    pld_epsilon,
-    rdp_epsilon,
-)
+from rdpjax.privacy.accountants import check_delta, naive_epsilon, orders, pld_epsilon, rdp_epsilon
 from rdpjax.privacy.events import RELATION, Event, events_from_list
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.report import by_stage, replay
 
+_MOST_RECORDS = 2**53  # beyond it a float counts none
 UNSTATED = "one record (the file does not say more)"
 
 
@@ -96,7 +91,7 @@ def _read_report(path: Path) -> Source:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: no JSON ({error}); name a privacy.json") from None
     if not isinstance(report, dict):
         raise UserError(f"{path}: no privacy report; name a privacy.json")
@@ -106,14 +101,18 @@ def _read_report(path: Path) -> Source:
         raise UserError(f"{path}: {error}") from None
     claim = report.get("epsilon")
     claimed = math.inf if claim is None else claim
-    # Another version of dp-accounting may differ in its last digits.
-    same = isinstance(claimed, int | float) and math.isclose(claimed, found, rel_tol=1e-6)
+    try:
+        # Another version of dp-accounting may differ in its last digits.
+        same = isinstance(claimed, int | float) and math.isclose(claimed, found, rel_tol=1e-6)
+    except OverflowError:
+        same = False
     if not same:
-        raise UserError(
-            f"{path}: claims epsilon {claim}, but its events cost {found:.6g}; do not trust it"
-        )
-    events = events_from_list(report["events"])
-    return Source(str(path), events, float(report["delta"]), str(report.get("unit", UNSTATED)))
+        told = f"claims epsilon {claim!r:.40}, but its events cost {found:.6g}"
+        raise UserError(f"{path}: {told}; do not trust it")
+    unit = report.get("unit", UNSTATED)
+    if not isinstance(unit, str) or not unit.isprintable() or not unit.strip():
+        raise UserError(f"{path}: unit is {unit!r:.40}, not a line of text; do not trust it")
+    return Source(str(path), events_from_list(report["events"]), float(report["delta"]), unit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +176,8 @@ class Statement:
         several = len({access.source for access in self.accesses}) > 1
         head = ("stage", "mechanism", "q", "sigma", "C", "steps", "epsilon")
         table: list[tuple[str, ...]] = [("run", *head) if several else head]
+        if not self.accesses:
+            table = [("no access listed",)]
         for access in self.accesses:
             e = access.event
             row = (e.stage, e.mechanism, f"{e.sampling_rate:.6g}", f"{e.noise_multiplier:.6g}",
@@ -232,8 +233,7 @@ def state(sources: Sequence[Source], delta: float, records: int | None = None) -
       versions            rdpjax ...
     """
     delta = check_delta(delta)
-    if records is not None and records < 1:
-        raise UserError(f"records is {records}; it must be 1 or more")
+    check_records(records)
     if records is not None and delta * records >= 1:
         raise UserError(f"delta is {delta:g}; it must be below 1 / records = {1 / records:.3g}")
     events = [event for source in sources for event in source.events]
@@ -250,6 +250,18 @@ def state(sources: Sequence[Source], delta: float, records: int | None = None) -
         units=tuple(dict.fromkeys(source.unit for source in sources)),
         records=records,
     )
+
+
+def check_records(records: int | None) -> None:
+    """Refuse a public number of records that no table has.
+
+    Raises:
+      UserError: It is below 1 or beyond 2**53.
+    """
+    if records is not None and records > _MOST_RECORDS:
+        raise UserError("records is too large a number; it must be at most 2**53")
+    if records is not None and records < 1:
+        raise UserError(f"records is {records!r:.40}; it must be 1 or more")
 
 
 def versions() -> dict[str, str]:

@@ -74,9 +74,28 @@ def test_discrete_noise_has_no_losses_to_convolve(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "_optional", lambda name: None if "opacus" in name else object())
     lattice = Event("vae", "poisson_discrete_gaussian", 0.25, 2.0, 1.0, 10)
     found = by_name(compare([lattice], 1e-5))
-    assert found["PLD (dp-accounting)"].note == "not available for discrete noise"
+    assert found["PLD (dp-accounting)"].note == (
+        "not available for discrete noise on sampled records"
+    )
     assert found["PRV"].note == "not available for discrete noise"
     assert found["RDP (dp-accounting)"].epsilon is not None
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        (Event("x", "gaussian", 1.0, 0.1, 1.0, 100), "so large that its losses would not fit"),
+        (Event("x", "discrete_gaussian", 1.0, 0.1, 1.0, 100), "more than delta at so large"),
+    ],
+)
+def test_why_losses_are_missing(event: Event, cause: str) -> None:
+    found = by_name(compare([event], 1e-5))["PLD (dp-accounting)"]
+    assert found.worth == "skipped" and cause in found.note
+
+
+def test_a_plan_that_hides_next_to_no_one_is_answered() -> None:
+    found = by_name(compare(plan((0.05, 0.01, 1_000_000)), 1e-5))
+    assert found["Gaussian limit"].epsilon > found["RDP (dp-accounting)"].epsilon > 1e8
 
 
 def test_a_step_that_reads_all_is_gaussian_already() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from rdpjax.errors import UserError
 from rdpjax.privacy.accountants import pld_epsilon, rdp_epsilon
-from rdpjax.privacy.curve import Point, draw, points_as_text, trace, write_csv
+from rdpjax.privacy.curve import Point, check_files, draw, points_as_text, trace, write_csv
 from rdpjax.privacy.events import Event
 
 HIST = Event("hist", "gaussian", 1.0, 10.0, 1.0, 1)
@@ -61,6 +62,48 @@ def test_files(tmp_path: Path) -> None:
             draw(points, "sigma", "plan", tmp_path / name)
     with pytest.raises(UserError, match="--csv"):
         write_csv(points, "sigma", tmp_path / "missing" / "x.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv", "x.pdf", "x.png", "x.svg"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("before")
+
+    class Full:
+        def writerow(self, row: Any) -> None: ...
+
+        def writerows(self, rows: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv, "writer", lambda *args, **kwargs: Full())
+    with pytest.raises(UserError, match=r"--csv .*: cannot be written: No space left"):
+        write_csv((Point(1.0, 2.0, None, None),), "sigma", path)
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_is_written_to_and_a_link_is_followed(tmp_path: Path) -> None:
+    write_csv((Point(1.0, 2.0, None, None),), "q", Path(os.devnull))
+    assert not Path(os.devnull).is_file()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "target.csv")
+    write_csv((Point(1.0, 2.0, None, None),), "q", tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "target.csv").read_text().startswith("q,epsilon")
+
+
+def test_files_are_checked_beforehand(tmp_path: Path) -> None:
+    check_files(None, None)
+    check_files(tmp_path / "x.csv", tmp_path / "x.png")
+    (tmp_path / "folder.png").mkdir()
+    for table, picture, message in (
+        (tmp_path / "missing" / "x.csv", None, "--csv .*no folder"),
+        (tmp_path, None, "--csv .*is a folder"),
+        (None, tmp_path / "x.bmp", "name a .png"),
+        (None, tmp_path / "missing" / "x.png", "--picture .*no folder"),
+        (None, tmp_path / "folder.png", "--picture .*is a folder"),
+        (tmp_path / "x.png", tmp_path / "x.png", "--picture .*is the file of --csv too"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_files(table, picture)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +116,8 @@ def test_files(tmp_path: Path) -> None:
         ("steps", [0], "vae", "steps is 0"),
         ("sigma", [float("nan")], "vae", "sigma is nan"),
         ("sigma", [0.01], "vae", "sigma is 0.01; give 0.05 or more"),
+        ("sigma", [1e155], "vae", r"--values: event 'vae': noise_multiplier is 1e\+155"),
+        ("steps", [1e300], "vae", "--values: event 'vae': steps is too large"),
         ("delta", [1.0], None, "delta is 1"),
         ("sigma", [1.0], None, "--of: whose sigma"),
         ("sigma", [1.0], "gan", "no access 'gan' in the plan; it has hist, vae"),

@@ -84,6 +84,31 @@ def test_pld_is_a_hair_above_the_exact_value(steps: int) -> None:
     assert exact * (1 - 1e-7) <= pld <= exact * (1 + 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("mu", "epsilon"),
+    [
+        (1e-8, 0.0),
+        (0.1, 0.340669364684326),
+        (1.0, 4.37717809568122),
+        (30.0, 577.011973688017),
+        (1e3, 504263.892920654),
+        (1e90, 5e179),
+    ],
+)
+def test_gaussians_of_any_size_have_an_epsilon(mu: float, epsilon: float) -> None:
+    """By mpmath to 60 digits; mu^2 / 2 is all that counts at 1e90."""
+    found = least_epsilon(lambda epsilon: gaussian_delta(mu, epsilon), 1e-5)
+    assert found == pytest.approx(epsilon, rel=5e-9)
+
+
+def test_where_the_added_record_can_tell_no_more() -> None:
+    """At epsilon = -log(1 - q) the threshold is at minus infinity, to the last bit."""
+    for rate in (1e-5, 0.1, 0.3, 0.75):
+        edge = -math.log1p(-rate)
+        at = [edge, *(np.nextafter(edge, to) for to in (0.0, 1.0))]
+        assert all(one_step_deltas(rate, 1.0, float(epsilon)).add < 1e-12 for epsilon in at)
+
+
 def test_a_delta_that_is_spent_on_nothing_costs_nothing() -> None:
     assert exact_epsilon([(0.01, 1.0, 1)], 0.01) == 0.0
     assert exact_epsilon([], 1e-5) == 0.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from rdpjax.errors import UserError
 from rdpjax.privacy.accountants import naive_epsilon, rdp_epsilon
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
+from rdpjax.privacy.report import privacy_report
 from rdpjax.privacy.statement import Source, aligned, read_source, state, versions
 
 HIST = Event("hist", "gaussian", 1.0, 10.0, 1.0, 1)
@@ -28,7 +31,9 @@ def test_own_composed_and_naive_epsilons() -> None:
 
 def test_a_public_count_bounds_delta() -> None:
     assert state([Source("a", (HIST,))], 1e-5, records=99_999).records == 99_999
-    for records, message in ((100_000, "below 1 / records"), (0, "records is 0")):
+    for records, message in (
+        (100_000, "below 1 / records"), (0, "records is 0"), (10**400, "records is too large"),
+    ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             state([Source("a", (HIST,))], 1e-5, records=records)
 
@@ -38,6 +43,39 @@ def test_nothing_private_is_said_in_both_forms() -> None:
     found = state([Source("a", (HIST, bare))], 1e-5)
     assert found.to_dict()["epsilon"] is found.to_dict()["epsilon_pld"] is None
     assert "nothing is private" in found.to_text()
+
+
+def test_nothing_listed_is_said() -> None:
+    found = state([Source("a", ())], 1e-5)
+    assert found.to_text().startswith("no access listed\n") and found.epsilon == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epsilon": 10**400}, "claims epsilon 1000"),
+        ({"epsilon": [1]}, r"claims epsilon \[1\]"),
+        ({"delta": 10**400}, "delta is"),
+        ({"unit": "one row\ncomposed epsilon 0.1"}, "unit is 'one row"),
+        ({"unit": "\x1b[2J"}, "unit is "),
+        ({"unit": " "}, "unit is ' '"),
+        ({"unit": {"a": 1}}, "unit is "),
+        ({"deep": "DEEP"}, "no JSON"),
+    ],
+)
+def test_reports_that_nobody_wrote_are_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    report = privacy_report(
+        [HIST], 1e-5, unit="one row", secret_noise=True, declarations={}, versions={}
+    )
+    path = tmp_path / "privacy.json"
+    path.write_text(json.dumps(report))
+    assert read_source(path).unit == "one row"
+    path.write_text(json.dumps(report | change).replace('"DEEP"', "[" * 100_000))
+    with pytest.raises(UserError, match=message) as refusal:
+        read_source(path)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 250 + len(str(path))
 
 
 def test_a_ledger_without_a_release_is_a_run_in_progress(tmp_path: Path) -> None:
