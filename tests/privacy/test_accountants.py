@@ -231,7 +231,8 @@ def test_pld_keeps_the_gap_to_the_lattice_back_from_delta() -> None:
     assert plain <= discrete < plain + 1e-6
     plain, discrete = both(1.0, 2e-13)  # the gap is of delta's size
     assert plain is not None and (discrete is None or discrete > plain)
-    assert both(0.05, 1e-5)[1] is None, "at such an epsilon the gap is larger than delta"
+    loud = Event("a", "discrete_gaussian", 1.0, 0.05, 1.0, 1)
+    assert pld_epsilon([loud], 1e-5) is None, "at such an epsilon the gap is larger than delta"
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 8.0])
