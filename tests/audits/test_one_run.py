@@ -93,6 +93,7 @@ def test_without_noise_the_claim_is_exceeded(
     assert 1 < found["best attack"].measured <= found["best attack"].ceiling
 
 
+@pytest.mark.slow
 def test_without_noise_on_the_histograms_alone_it_is_they_that_tell(
     flags: Callable[..., OneRunAudit], monkeypatch: Patch
 ) -> None:
