@@ -67,6 +67,7 @@ def test_whole_orders_cost_little(toy_config: Config) -> None:
     assert plain.noise_multiplier <= hardened.noise_multiplier < 1.05 * plain.noise_multiplier
 
 
+@pytest.mark.slow
 def test_it_learns_what_the_other_way_learns(train: Train) -> None:
     """The same masks, another noise of the same size: the released numbers stay near."""
     plain, hardened = (train(hardened=hardened)[0] for hardened in (False, True))

@@ -57,6 +57,7 @@ def test_no_stage_uses_a_key_twice(name: str, stage: str) -> None:
     checked(name, stage)
 
 
+@pytest.mark.slow
 def test_nor_does_it_hardened() -> None:
     checked("cardio", "labeler", discrete=True)
 

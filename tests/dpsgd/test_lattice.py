@@ -216,7 +216,9 @@ def test_a_chunk_lowers_for_every_platform(platform: str) -> None:
     assert "f64" not in text and "callback" not in text
 
 
-@pytest.mark.parametrize(("stage", "size"), [("labeler", 16), ("vae", 13)])
+@pytest.mark.parametrize(
+    ("stage", "size"), [("labeler", 16), pytest.param("vae", 13, marks=pytest.mark.slow)]
+)
 def test_what_a_record_adds_does_not_depend_on_its_row(stage: str, size: int) -> None:
     """Under the compiler's own settings, in place of the tests'."""
     script = Path(__file__).with_name("row_positions.py")
