@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from rdpjax.errors import UserError, command
-from rdpjax.flags import optional, parsed
+from rdpjax.flags import optional, run_verb
 from rdpjax.privacy.budget import Budget, Demand, calibrate
 from rdpjax.privacy.compare import compare, opinions_as_text
 from rdpjax.privacy.curve import check_files, draw, points_as_text, trace, write_csv
@@ -282,16 +282,12 @@ def _say(line: str) -> None:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0, 1 where a property fails, 2 where the user can mend something."""
-    verb: Verb = parsed(
-        lambda: tyro.cli(
-            Verb,  # type: ignore[arg-type]
-            prog="python -m rdpjax.account",
-            description="What a plan or a run costs, and whom to believe about it.",
-            args=argv,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+    return run_verb(
+        Verb,
+        "python -m rdpjax.account",
+        "What a plan or a run costs, and whom to believe about it.",
+        argv,
     )
-    return verb.run()
 
 
 if __name__ == "__main__":

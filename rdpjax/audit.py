@@ -12,7 +12,7 @@ from rdpjax.audits.one_run import OneRunAudit
 from rdpjax.audits.release import ReleaseAudit
 from rdpjax.audits.replay import ReplayAudit
 from rdpjax.errors import command
-from rdpjax.flags import parsed
+from rdpjax.flags import run_verb
 
 Audit = (
     Annotated[GradientAudit, tyro.conf.subcommand("gradient")]
@@ -25,16 +25,12 @@ Audit = (
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 where the claim stands, 1 where an audit broke it, 2 for a mistake."""
-    audit: Audit = parsed(
-        lambda: tyro.cli(
-            Audit,  # type: ignore[arg-type]
-            prog="python -m rdpjax.audit",
-            description="Tries to break the privacy claim of a plan or a run, by experiment.",
-            args=argv,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+    return run_verb(
+        Audit,
+        "python -m rdpjax.audit",
+        "Tries to break the privacy claim of a plan or a run, by experiment.",
+        argv,
     )
-    return audit.run()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import io
 import itertools
 import re
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import tyro
 
@@ -39,6 +39,24 @@ def parsed(parse: Callable[[], T]) -> T:
         raise UserError(one_line(said.getvalue())) from None
     sys.stderr.write(said.getvalue())
     return result
+
+
+def run_verb(verbs: Any, prog: str, description: str, argv: Sequence[str] | None) -> int:
+    """Run one of several verbs, dataclasses of flags with a `run`; its exit status.
+
+    The flags are read first: what the verb says on stderr is seen when it is said.
+    """
+    verb = parsed(
+        lambda: tyro.cli(
+            verbs,
+            prog=prog,
+            description=description,
+            args=argv,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    )
+    status: int = verb.run()
+    return status
 
 
 def one_line(box: str) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
 import numpy as np
-import tyro
 
 from rdpjax.audits.findings import PRIVATE, Finding, as_table, check_folders, write_json
+from rdpjax.audits.flags import ExperimentFlags
 from rdpjax.audits.gradient_canaries import Coins, extended, observe
 from rdpjax.audits.gradient_verdicts import judge_run, judge_steps
 from rdpjax.audits.picture import draw
@@ -40,7 +39,7 @@ FULL, SAMPLED = 1_000, 10_000
 
 
 @dataclass(frozen=True)
-class GradientAudit:
+class GradientAudit(ExperimentFlags):
     """Certify a lower bound on epsilon with canaries in the gradient of every step of a stage.
 
     Canaries are crafted records whose clipped gradients are orthogonal to each other and to all
@@ -49,9 +48,6 @@ class GradientAudit:
     in every step, and what one step certifies is composed over the steps. Below 1 it is in or out
     for the whole run, and the whole run is attacked.
     """
-
-    path: tyro.conf.Positional[Path]
-    """A run folder, a configuration (.toml), or the name of a shipped one."""
 
     stage: Annotated[str | None, optional("NAME", "the first")] = None
     """Stage to audit."""
@@ -72,21 +68,6 @@ class GradientAudit:
 
     records: int = 256
     """Real records that are trained on beside the canaries; they change the canaries' nothing."""
-
-    data: Annotated[Path | None, optional("PATH", "as train looks for it, else simulated")] = None
-    """The records."""
-
-    seed: Annotated[int | None, optional("INT", "from the operating system")] = None
-    """For an audit that can be repeated."""
-
-    json: Annotated[Path | None, optional("FILE", "none")] = None
-    """Also write the findings to this file."""
-
-    picture: Annotated[Path | None, optional("FILE", "none")] = None
-    """Also draw the findings, as .png, .svg or .pdf."""
-
-    quiet: bool = False
-    """No progress on stderr."""
 
     def run(self) -> int:
         """Audit, print; 0 where the claim stands, 1 where a bound exceeds it."""

@@ -19,6 +19,7 @@ import tyro
 from rdpjax.audits.canaries import CRAFTED
 from rdpjax.audits.counts import scores_of_counts
 from rdpjax.audits.findings import PRIVATE, Finding, as_table, check_folders, write_json
+from rdpjax.audits.flags import ExperimentFlags
 from rdpjax.audits.listening import Listener
 from rdpjax.audits.picture import draw
 from rdpjax.audits.subject import Subject, read_subject
@@ -47,7 +48,7 @@ THROWS = 1000
 
 
 @dataclass(frozen=True)
-class OneRunAudit:
+class OneRunAudit(ExperimentFlags):
     """Certify a lower bound on epsilon with crafted records in one training of the real pipeline.
 
     Canaries are appended to the records, each by a fair coin of its own, and the whole pipeline is
@@ -71,21 +72,6 @@ class OneRunAudit:
 
     epsilon: Annotated[float | None, optional("FLOAT", "the plan's")] = None
     """Claim of the run that is audited, in place of the plan's."""
-
-    data: Annotated[Path | None, optional("PATH", "as train looks for it, else simulated")] = None
-    """The records."""
-
-    seed: Annotated[int | None, optional("INT", "from the operating system")] = None
-    """For an audit that can be repeated."""
-
-    json: Annotated[Path | None, optional("FILE", "none")] = None
-    """Also write the findings to this file."""
-
-    picture: Annotated[Path | None, optional("FILE", "none")] = None
-    """Also draw the findings, as .png, .svg or .pdf."""
-
-    quiet: bool = False
-    """No progress on stderr."""
 
     def run(self) -> int:
         """Audit, print; 0 where the claim stands, 1 where the bound at 99 % exceeds it."""

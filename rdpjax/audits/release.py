@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import tyro
 
 from rdpjax.audits.findings import PRIVATE
+from rdpjax.audits.flags import AuditFlags
 from rdpjax.audits.roc_picture import draw
 from rdpjax.audits.subject import Subject, read_subject
 from rdpjax.data.datasets import Reading
@@ -55,7 +55,7 @@ class Attack:
 
 
 @dataclass(frozen=True)
-class ReleaseAudit:
+class ReleaseAudit(AuditFlags):
     """Attack a completed run's released records: membership inference.
 
     Members are records that the run was trained on, others are as many of its hold-out; the
@@ -67,35 +67,22 @@ class ReleaseAudit:
     path: tyro.conf.Positional[Path]
     """Folder of a completed run with a hold-out."""
 
-    data: Annotated[Path | None, optional("PATH", "as train looks for it, else simulated")] = None
-    """The records that the run read."""
-
     records: int = 2000
     """How many members are attacked, and how many others, at most."""
 
-    json: Annotated[Path | None, optional("FILE", "none")] = None
-    """Also write the figures to this file."""
-
     picture: Annotated[Path | None, optional("FILE", "none")] = None
     """Also draw the ROC curves, as .png, .svg or .pdf."""
-
-    quiet: bool = False
-    """No progress on stderr."""
 
     def run(self) -> int:
         """0 where the claim allows what was found, 1 where it does not."""
         if self.records < 1:
             raise UserError(f"--records {self.records}: give 1 or more")
 
-        def say(line: str) -> None:
-            if not self.quiet:
-                print(line, file=sys.stderr, flush=True)
-
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no run folder; `release` attacks a completed run")
         subject = read_subject(self.path, self.data)
         epsilon, delta = claimed(subject)
-        attacks = attack(subject, self.records, say)
+        attacks = attack(subject, self.records, self.say)
         print(as_text(attacks, epsilon, delta))
         if self.json is not None:
             _write(self.json, attacks, epsilon, delta)

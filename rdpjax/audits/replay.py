@@ -14,20 +14,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
 from rdpjax import training
 from rdpjax.audits import intermediates as compare
 from rdpjax.audits.comparisons import Comparison, as_table, broken
+from rdpjax.audits.flags import AuditFlags
 from rdpjax.audits.neighbours import Neighbourhood, neighbourhood
 from rdpjax.audits.recording import Recording, record
 from rdpjax.audits.subject import Subject, read_subject
@@ -36,7 +34,6 @@ from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.plan import SCALE
 from rdpjax.dpsgd.sampling import capacity
 from rdpjax.errors import UserError
-from rdpjax.flags import optional
 from rdpjax.pipeline import Plans, make_plans, plan_events, target_of
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.sealed import SealError
@@ -50,7 +47,7 @@ SEEDS = 100
 
 
 @dataclass(frozen=True)
-class ReplayAudit:
+class ReplayAudit(AuditFlags):
     """Replay neighbouring data sets with the same keys, and compare every intermediate.
 
     Each measurement and each clipped sum must move by no more than its declared sensitivity; all
@@ -58,20 +55,8 @@ class ReplayAudit:
     of the subject are taken, and its own sampling rates, noise and clip norms; its keys are not.
     """
 
-    path: tyro.conf.Positional[Path]
-    """A run folder, a configuration (.toml), or the name of a shipped one."""
-
-    data: Annotated[Path | None, optional("PATH", "as train looks for it, else simulated")] = None
-    """The records."""
-
     records: int = 2000
     """How many records to replay with, at most."""
-
-    json: Annotated[Path | None, optional("FILE", "none")] = None
-    """Also write the comparisons to this file."""
-
-    quiet: bool = False
-    """No progress on stderr."""
 
     def run(self) -> int:
         """0 where every bound holds, 1 where one is broken."""
@@ -80,12 +65,8 @@ class ReplayAudit:
         _compile_quickly()
         keep_programs()
 
-        def say(line: str) -> None:
-            if not self.quiet:
-                print(line, file=sys.stderr, flush=True)
-
         subject = read_subject(self.path, self.data)
-        found = list(replay(subject, self.records, say))
+        found = list(replay(subject, self.records, self.say))
         print(as_table(found))
         if self.json is not None:
             _write(

@@ -268,7 +268,7 @@ def _step_curve(law: Law, at: Orders) -> Curve:
         return _frozen(np.full(len(at), np.inf))
     accountant = _library().rdp.RdpAccountant(at)
     # Overflow ends in infinity, which is a valid bound; orders left out are logged by rdp_epsilon.
-    with _quiet(), np.errstate(all="ignore"):
+    with silenced("absl"), np.errstate(all="ignore"):
         curve = np.array(accountant.compose(_dp_event(law)).rdp, np.float64)
     if np.isnan(curve).any():
         raise ArithmeticError(f"dp-accounting returned NaN at q={rate!r}, sigma={sigma!r}")
@@ -318,9 +318,9 @@ def _library() -> Any:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Keep absl's line per unconverged order off the screen."""
-    logger = logging.getLogger("absl")
+def silenced(name: str) -> Generator[None]:
+    """Keep what a logger says off the screen."""
+    logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:
         yield

@@ -229,7 +229,9 @@ def test_run_prints_and_writes(
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["vae", "gan", "labeler"])
 def test_real_stages_of_cardio(small_data: Path, stage: str) -> None:
-    flags = GradientAudit(Path("cardio.toml"), stage, **FULL, data=small_data, seed=1, quiet=True)
+    flags = GradientAudit(
+        Path("cardio.toml"), stage=stage, **FULL, data=small_data, seed=1, quiet=True
+    )
     found = audit_gradient(flags)
     assert 0.8 * TRUE <= found.findings[1].measured <= TRUE
     assert not any(each.exceeds for each in found.findings)

@@ -1,0 +1,45 @@
+"""Flags that audits have in common."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from rdpjax.flags import optional
+
+
+@dataclass(frozen=True)
+class AuditFlags:
+    """What is audited, and where the findings go."""
+
+    path: tyro.conf.Positional[Path]
+    """A run folder, a configuration (.toml), or the name of a shipped one."""
+
+    data: Annotated[Path | None, optional("PATH", "as train looks for it, else simulated")] = None
+    """The records."""
+
+    json: Annotated[Path | None, optional("FILE", "none")] = None
+    """Also write the findings to this file."""
+
+    quiet: bool = False
+    """No progress on stderr."""
+
+    def say(self, line: str) -> None:
+        """A line of progress."""
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class ExperimentFlags(AuditFlags):
+    """Of an audit that draws at random."""
+
+    seed: Annotated[int | None, optional("INT", "from the operating system")] = None
+    """For an audit that can be repeated."""
+
+    picture: Annotated[Path | None, optional("FILE", "none")] = None
+    """Also draw the findings, as .png, .svg or .pdf."""
