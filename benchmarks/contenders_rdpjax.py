@@ -45,6 +45,9 @@ from rdpjax.dpsgd.loop import make_chunk
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.stages.optimiser import AveragedAdam
 
+SHARED_SIZES = (16, 24, 32, 48, 64, 128)
+"""Microbatches of several devices: not all divide a batch, but a Poisson draw has no size."""
+
 ADAM = AveragedAdam(LEARNING_RATE, steps=10_000, decay=0.98)
 
 
@@ -131,12 +134,12 @@ def _rdpjax_sum(clipping: Clipping, workload: Workload, problem: Problem) -> np.
 
 
 def _plain_settings(workload: Workload, batch: int) -> list[Setting]:
-    """On one device and on all: a device's whole share in a loop and a scan; 64 in a scan."""
+    """On one device and on all: a device's whole share in a loop and a scan; less in a scan."""
     found: list[Setting] = []
     for devices in device_counts():
         if batch % devices == 0:
             ways = [("python", None), ("scan", None)]
-            ways += [("scan", size) for size in microbatches(batch // devices, (64,)) if size]
+            ways += [("scan", size) for size in microbatches(batch // devices, SIZES[:-1]) if size]
             found += [{"devices": devices, "loop": loop, "microbatch": m} for loop, m in ways]
     return found
 
@@ -147,7 +150,7 @@ def _own_settings(workload: Workload, batch: int) -> list[Setting]:
     if not several:
         return [{"devices": one, "microbatch": size} for size in SIZES if size <= 2 * batch]
     pairs = [(one, size) for size in SIZES[1:]]
-    pairs += [(devices, size) for devices in several for size in SIZES[:-1]]
+    pairs += [(devices, size) for devices in several for size in SHARED_SIZES]
     return [{"devices": devices, "microbatch": m} for devices, m in pairs if m <= batch]
 
 

@@ -19,7 +19,7 @@ from flax import linen as nn
 
 from rdpjax.models.gan import Discriminator
 from rdpjax.models.labeler import Labeler
-from rdpjax.models.layers import Conv1d, code_features
+from rdpjax.models.layers import Conv1d, code_features, tanh
 from rdpjax.models.vae import Vae, log_prior
 
 Records = dict[str, np.ndarray]
@@ -155,8 +155,8 @@ class StayEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = nn.tanh(Conv1d(self.channels)(x))
-        x = x + nn.tanh(Conv1d(self.channels)(x))
+        x = tanh(Conv1d(self.channels)(x))
+        x = x + tanh(Conv1d(self.channels)(x))
         x = x.reshape(*x.shape[:-2], -1)
         return nn.Dense(LATENT)(x), jnp.clip(nn.Dense(LATENT)(x), -6.0, 2.0)
 
@@ -170,7 +170,7 @@ class StayDecoder(nn.Module):
     def __call__(self, z: jax.Array) -> jax.Array:
         x = nn.Dense(HOURS * self.channels)(z)
         x = x.reshape(*x.shape[:-1], HOURS, self.channels)
-        x = x + nn.tanh(Conv1d(self.channels)(x))
+        x = x + tanh(Conv1d(self.channels)(x))
         return Conv1d(SIGNALS)(x)
 
 
@@ -182,10 +182,10 @@ class StayScore(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.tanh(Conv1d(self.channels)(x))
-        x = x + nn.tanh(Conv1d(self.channels)(x))
+        x = tanh(Conv1d(self.channels)(x))
+        x = x + tanh(Conv1d(self.channels)(x))
         x = x.reshape(*x.shape[:-2], -1)
-        return nn.Dense(1)(nn.tanh(nn.Dense(self.hidden)(x)))[..., 0]
+        return nn.Dense(1)(tanh(nn.Dense(self.hidden)(x)))[..., 0]
 
 
 STAY_CRITIC = StayScore(channels=32, hidden=32)

@@ -46,7 +46,7 @@ def test_a_claim_that_is_broken(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "add_gaussian", lambda key, tree, deviation: tree)
+    monkeypatch.setattr(loop, "add_gaussian", lambda key, tree, *rest: tree)
     assert audit.main([*quick(toy_path, small_data), "--quiet"]) == 1
     shown = capsys.readouterr()
     assert "EXCEEDED" in shown.out

@@ -29,6 +29,7 @@ from rdpjax.dpsgd.loop import (
     across,
     add_drawn,
     on_all,
+    place,
     private_gradient,
 )
 from rdpjax.dpsgd.plan import Plan
@@ -74,9 +75,7 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
       The device holds the records of no more than a few rounds.
     """
 
-    def add(
-        state: State, part: ClippedSum, drawn: Draw, batch: Records, total: Any, keys: StepKeys
-    ) -> ClippedSum:
+    def summed(state: State, drawn: Draw, batch: Records, total: Any, keys: StepKeys) -> ClippedSum:
         params, loss = objective(state)
         size = _microbatch(execution, drawn)
 
@@ -85,8 +84,11 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
             return jax.tree.map(cut, batch)
 
         zero = execution.zero_sum(params)
-        more = add_drawn(zero, plan, execution, loss, params, drawn, fetch, total, keys)
-        both: ClippedSum = jax.tree.map(jnp.add, part, across(execution, more))
+        return add_drawn(zero, plan, execution, loss, params, drawn, fetch, total, keys)
+
+    def add(state: State, part: ClippedSum, *round_and_keys: Any) -> ClippedSum:
+        more = across(execution, summed(state, *round_and_keys))
+        both: ClippedSum = jax.tree.map(jnp.add, part, more)
         return both
 
     def end(
@@ -99,8 +101,13 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
         keys: StepKeys,
         divisor: jax.Array,
     ) -> tuple[State, Metrics]:
-        part = add(state, part, drawn, batch, total, keys)
-        gradient, seen = private_gradient(plan, part, count, keys, divisor)
+        first = place(execution)[0] == 0  # what earlier rounds summed counts once
+        part = jax.tree.map(
+            lambda before, more: jnp.where(first, before, 0) + more,
+            part,
+            summed(state, drawn, batch, total, keys),
+        )
+        gradient, seen = private_gradient(plan, execution, part, count, keys, divisor)
         state, metrics = update(state, gradient, keys.update)
         return state, seen | metrics
 

@@ -43,11 +43,12 @@ def drawn_sum(
     records: Records,
     keys: StepKeys,
 ) -> tuple[ClippedSum, jax.Array]:
-    """The clipped sum over a fresh Poisson draw, before noise, and the size of the draw.
+    """This device's part of the clipped sum over a fresh Poisson draw, and the size of the draw.
 
     Guarantees:
-      Sensitivity `plan.clip_norm` under add-or-remove-one of a record. Nothing is truncated: the
-      loop goes on until every record is decided on, over as many microbatches as the draw fills.
+      The sum over all devices, one by default, has sensitivity `plan.clip_norm` under
+      add-or-remove-one of a record. Nothing is truncated: the loop goes on until every record is
+      decided on, over as many microbatches as the draw fills.
       A record's key depends on the step and on its own index, so neither the microbatch size nor
       other records change its gradient. Without records, or with an empty draw, the sum is zero.
     """
@@ -66,7 +67,7 @@ def drawn_sum(
 
     first = (execution.zero_sum(params), jnp.int32(0), jnp.uint32(0), jnp.int32(0))
     part, count, _, _ = jax.lax.while_loop(lambda carry: carry[2] < total, turn, first)
-    return across(execution, part), count
+    return part, count
 
 
 def add_drawn(
@@ -96,9 +97,7 @@ def add_drawn(
     size = min(execution.microbatch, len(drawn.indices))
     indices = jnp.concatenate([drawn.indices, jnp.full((size,), total, jnp.int32)])
     step_key = as_key(keys.loss)
-    alone = execution.mesh is None
-    mine = jnp.int32(0) if alone else jax.lax.axis_index(AXIS)
-    devices = 1 if execution.mesh is None else execution.mesh.size
+    mine, devices = place(execution)
 
     def microbatch(turn: jax.Array, part: ClippedSum) -> ClippedSum:
         first = (mine + turn * devices) * size
@@ -116,6 +115,13 @@ def add_drawn(
     return summed
 
 
+def place(execution: Execution) -> tuple[jax.Array, int]:
+    """Which of the devices this is, and how many there are."""
+    if execution.mesh is None:
+        return jnp.int32(0), 1
+    return jax.lax.axis_index(AXIS), execution.mesh.size
+
+
 def across(execution: Execution, part: ClippedSum) -> ClippedSum:
     """The sum over all devices of what each has summed."""
     if execution.mesh is None:
@@ -128,6 +134,7 @@ def across(execution: Execution, part: ClippedSum) -> ClippedSum:
 
 def private_gradient(
     plan: Plan,
+    execution: Execution,
     part: ClippedSum,
     count: jax.Array,
     keys: StepKeys,
@@ -137,7 +144,8 @@ def private_gradient(
 
     Args:
       plan: clip norm and noise.
-      part: the clipped sum over the draw, over all devices.
+      execution: the devices.
+      part: this device's part of the clipped sum over the draw.
       count: the size of the draw.
       keys: this step's keys (the noise itself, where it is discrete); the same on every device.
       divisor: the expected batch size, public or noised before; never the realised size.
@@ -148,19 +156,25 @@ def private_gradient(
 
     Guarantees:
       The gradient is (clipped sum + N(0, (sigma C)**2 I)) / divisor, one subsampled Gaussian
-      mechanism at (q, sigma) of the plan; of a discrete plan, sum and noise are whole steps of one
-      lattice and the noise is a discrete Gaussian. An empty draw gives pure noise.
+      mechanism at (q, sigma) of the plan, the same on every device. Each device adds noise to a
+      stretch of the numbers of its own, before the parts are summed. Of a discrete plan, sum and
+      noise are whole steps of one lattice and the noise is a discrete Gaussian. An empty draw
+      gives pure noise.
     """
     if plan.discrete != all(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(part.gradient)):
         raise ValueError("discrete plans, and no others, sum on a lattice: clipping='lattice'")
     if plan.discrete:
-        noisy = add_lattice_noise(keys.noise, part.gradient, plan.clip_norm)
+        whole = across(execution, part)
+        noisy = add_lattice_noise(keys.noise, whole.gradient, plan.clip_norm)
     else:
         deviation = plan.noise_multiplier * plan.clip_norm if plan.private else 0.0
-        noisy = add_gaussian(keys.noise, part.gradient, deviation)
+        flat, unravel = ravel_pytree(part.gradient)
+        shared = add_gaussian(keys.noise, flat, deviation, *place(execution))
+        whole = across(execution, part._replace(gradient=shared))
+        noisy = unravel(whole.gradient)
     gradient = jax.tree.map(lambda leaf: leaf / divisor, noisy)
     seen = jnp.maximum(count, 1)
-    return gradient, {"loss": part.loss / seen, "clipped": part.clipped / seen, "drawn": count}
+    return gradient, {"loss": whole.loss / seen, "clipped": whole.clipped / seen, "drawn": count}
 
 
 def chunk_keys(
@@ -197,7 +211,7 @@ def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: U
         def step(state: State, keys: StepKeys) -> tuple[State, Metrics]:
             params, loss = objective(state)
             part, count = drawn_sum(plan, execution, loss, params, records, keys)
-            gradient, drawn = private_gradient(plan, part, count, keys, divisor)
+            gradient, drawn = private_gradient(plan, execution, part, count, keys, divisor)
             state, metrics = update(state, gradient, keys.update)
             return state, drawn | metrics
 

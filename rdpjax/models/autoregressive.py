@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rdpjax.models.layers import draw_codes, one_hot
+from rdpjax.models.layers import draw_codes, one_hot, tanh
 
 Params = dict[str, Any]
 Features = Float[Array, "columns width order"]
@@ -137,7 +137,7 @@ class Autoregressive:
             carry: tuple[jax.Array, jax.Array], layer: dict[str, jax.Array]
         ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
             seen, inward = carry
-            tilts = layer["skip"] @ seen + layer["outward"] @ jnp.tanh(inward)
+            tilts = layer["skip"] @ seen + layer["outward"] @ tanh(inward)
             tilts = tilts + jnp.broadcast_to(layer["bias"], tilts.shape)
             logits = layer["heads"] @ tilts
             logits = logits + jnp.broadcast_to(layer["prior"], logits.shape)
@@ -167,7 +167,7 @@ class Autoregressive:
         """Tilts of one record's columns after the first, from the features before each."""
         dtype = params["bias"].dtype
         linear, inward = self._linear(params, first.astype(dtype), rest.astype(dtype))
-        units = jnp.tanh(inward + params["unit_bias"]).reshape(-1)
+        units = tanh(inward + params["unit_bias"]).reshape(-1)
         bent = jnp.einsum("gh,gho->go", _masked(units, self._open), params["outward"])
         tilts = (linear + bent + params["bias"]).astype(jnp.float32)
         return tilts.reshape(-1, self._each)[: self._rest]

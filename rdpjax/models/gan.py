@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rdpjax.models.layers import Conv1d, Dense, PositionDense
+from rdpjax.models.layers import Conv1d, Dense, PositionDense, tanh
 from rdpjax.models.vae import INPUT_SCALE
 
 Params = dict[str, Any]
@@ -70,7 +70,7 @@ class Generator:
     @property
     def _residual(self) -> nn.Module:
         zero = nn.initializers.zeros
-        return nn.Sequential([Dense(self.hidden), nn.tanh, Dense(self.latent, kernel_init=zero)])
+        return nn.Sequential([Dense(self.hidden), tanh, Dense(self.latent, kernel_init=zero)])
 
 
 class Discriminator(nn.Module):

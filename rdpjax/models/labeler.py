@@ -5,7 +5,7 @@ from __future__ import annotations
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rdpjax.models.layers import Conv1d, Dense, PositionDense
+from rdpjax.models.layers import Conv1d, Dense, PositionDense, tanh
 from rdpjax.models.vae import INPUT_SCALE
 
 
@@ -28,7 +28,7 @@ class Labeler(nn.Module):
         zero = nn.initializers.zeros
         linear = Dense(1, kernel_init=zero)(x.reshape(*x.shape[:-2], -1))
         x = PositionDense(self.channels)(x)
-        x = x + nn.tanh(Conv1d(self.channels)(x))
+        x = x + tanh(Conv1d(self.channels)(x))
         x = x.reshape(*x.shape[:-2], -1)
-        x = nn.tanh(Dense(self.hidden)(x))
+        x = tanh(Dense(self.hidden)(x))
         return (linear + Dense(1, kernel_init=zero)(x))[..., 0]

@@ -13,6 +13,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 
+def tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Hyperbolic tangent by the logistic function: on CPUs XLA's own takes ten times as long.
+
+    To an absolute 2e-7, computed in float32.
+    """
+    return (2 * nn.sigmoid(2 * x.astype(jnp.float32)) - 1).astype(x.dtype)
+
+
 class Conv1d(nn.Module):
     """1-D convolution over positions, "same" zero padding, stride 1.
 

@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from rdpjax.models.layers import Conv1d, Dense, PositionDense, code_features, one_hot
+from rdpjax.models.layers import Conv1d, Dense, PositionDense, code_features, one_hot, tanh
 
 Params = dict[str, Any]
 Latent = Float[Array, "*batch latent"]
@@ -36,7 +36,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch columns order"]) -> tuple[Latent, Latent]:
         x = PositionDense(self.channels)(x * INPUT_SCALE)
-        x = x + nn.tanh(Conv1d(self.channels)(x))
+        x = x + tanh(Conv1d(self.channels)(x))
         x = x.reshape(*x.shape[:-2], -1)
         mean = Dense(self.latent)(x)
         log_variance = Dense(self.latent, kernel_init=nn.initializers.zeros)(x)
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
             z = jnp.concatenate([z, known], axis=-1)
         x = Dense(self.columns * self.channels)(z)
         x = x.reshape(*x.shape[:-1], self.columns, self.channels)
-        x = x + nn.tanh(Conv1d(self.channels)(x))
+        x = x + tanh(Conv1d(self.channels)(x))
         if known is not None:
             every = (*x.shape[:-1], known.shape[-1])
             known = jnp.broadcast_to(known[..., None, :], every)

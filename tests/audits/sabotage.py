@@ -215,8 +215,8 @@ def noise_scaled_by_the_draw(patch: Patch, subject: Subject) -> None:
     """As if the batch's own size were public."""
     true = loop.private_gradient
 
-    def scaled(each: Plan, part: Any, count: Any, *rest: Any) -> Any:
-        clean, metrics = true(dataclasses.replace(each), part, count, *rest)
+    def scaled(each: Plan, here: Any, part: Any, count: Any, *rest: Any) -> Any:
+        clean, metrics = true(dataclasses.replace(each), here, part, count, *rest)
         factor = 1 + 0.5 / jnp.maximum(count, 1)
         return jax.tree.map(lambda leaf: leaf * factor, clean), metrics
 

@@ -121,11 +121,11 @@ def test_it_certifies_most_of_the_truth_and_never_more(
 
 def sigma_halved(patch: Patch) -> None:
     true = loop.add_gaussian
-    patch.setattr(loop, "add_gaussian", lambda key, tree, sd: true(key, tree, sd / 2))
+    patch.setattr(loop, "add_gaussian", lambda key, tree, sd, *at: true(key, tree, sd / 2, *at))
 
 
 def noise_off(patch: Patch) -> None:
-    patch.setattr(loop, "add_gaussian", lambda key, tree, sd: tree)
+    patch.setattr(loop, "add_gaussian", lambda key, tree, *rest: tree)
 
 
 def clip_doubled(patch: Patch) -> None:
@@ -140,7 +140,9 @@ def clip_off(patch: Patch) -> None:
 
 def same_noise_every_step(patch: Patch) -> None:
     true = loop.add_gaussian
-    patch.setattr(loop, "add_gaussian", lambda key, tree, sd: true(jnp.zeros_like(key), tree, sd))
+    patch.setattr(
+        loop, "add_gaussian", lambda key, tree, sd, *at: true(jnp.zeros_like(key), tree, sd, *at)
+    )
 
 
 SABOTAGE = (sigma_halved, noise_off, clip_doubled, clip_off, same_noise_every_step)
@@ -159,7 +161,9 @@ def test_too_much_noise_is_no_breach_but_is_said(
     audited: Callable[..., Audited], monkeypatch: Patch
 ) -> None:
     true = loop.add_gaussian
-    monkeypatch.setattr(loop, "add_gaussian", lambda key, tree, sd: true(key, tree, 3 * sd))
+    monkeypatch.setattr(
+        loop, "add_gaussian", lambda key, tree, sd, *at: true(key, tree, 3 * sd, *at)
+    )
     found = audited(**FULL | {"steps": 20}, canaries=400, seed=1)
     assert not any(each.exceeds for each in found.findings)
     assert "More noise than planned" in found.to_text()

@@ -121,7 +121,7 @@ def test_an_empty_draw_is_a_step_that_is_taken_and_counted():
 def test_the_gradient_is_the_noisy_sum_over_the_divisor():
     @jax.jit
     def step(divisor: jax.Array) -> Any:
-        return private_gradient(plan(), part, count, keys_of(0), divisor)
+        return private_gradient(plan(), HERE, part, count, keys_of(0), divisor)
 
     part, count = jax.jit(lambda: drawn_sum(plan(), HERE, loss, start(), TABLE, keys_of(0)))()
     gradient, metrics = step(12.0)
@@ -185,7 +185,7 @@ def test_without_privacy_nothing_is_clipped_and_no_noise_is_added():
     @jax.jit
     def once() -> Any:
         part, count = drawn_sum(free, Execution(microbatch=7), loss, start(), large, step)
-        return private_gradient(free, part, count, step, 30.0)
+        return private_gradient(free, HERE, part, count, step, 30.0)
 
     gradient, metrics = once()
     row_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.wrap_key_data(step.loss), i))(

@@ -3,8 +3,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from rdpjax.dpsgd.keys import Roots, derive, step_keys
+from rdpjax.dpsgd.keys import Roots, as_key, derive, step_keys
 from rdpjax.dpsgd.noise import add_gaussian
 
 KEY = derive(Roots.make(3).noise, "s", "noise")
@@ -67,3 +68,23 @@ def test_noise_is_float32_whatever_the_leaf():
         np.testing.assert_array_equal(noisy, fine)
     # bfloat16 keeps 8 bits: noise that survives the round trip would have been drawn in it.
     assert (fine.astype(jnp.bfloat16).astype(jnp.float32) == fine).mean() < 0.02
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3, 8])
+def test_devices_that_share_it_add_it_once(devices: int):
+    whole = np.asarray(add_gaussian(KEY, jnp.zeros(1001), 3.0))
+    parts = np.stack([add_gaussian(KEY, jnp.zeros(1001), 3.0, i, devices) for i in range(devices)])
+    assert ((parts != 0).sum(axis=0) == 1).all()
+    np.testing.assert_array_equal(parts.sum(axis=0), whole)
+    np.testing.assert_array_equal(whole, 3 * jax.random.normal(as_key(KEY), (1001,)))
+
+
+def test_more_devices_than_numbers():
+    parts = [add_gaussian(KEY, jnp.zeros(3), 1.0, i, 8) for i in range(8)]
+    np.testing.assert_array_equal(sum(parts), add_gaussian(KEY, jnp.zeros(3), 1.0))
+
+
+def test_more_numbers_than_a_key_has_are_refused():
+    numbers = jax.ShapeDtypeStruct((2**16, 2**16 + 1), jnp.float32)
+    with pytest.raises(ValueError, match="one key is good for"):
+        jax.eval_shape(lambda leaf: add_gaussian(KEY, leaf, 1.0), numbers)

@@ -213,35 +213,38 @@ def no_two_draws_share_a_key() -> None:
 
 
 def noise_off(patch: Patch) -> None:
-    patch.setattr(loop, "add_gaussian", lambda key, tree, deviation: tree)
+    patch.setattr(loop, "add_gaussian", lambda key, tree, *rest: tree)
 
 
 def noise_halved(patch: Patch) -> None:
     true = loop.add_gaussian
-    patch.setattr(loop, "add_gaussian", lambda key, tree, sd: true(key, tree, sd / 2))
+    patch.setattr(loop, "add_gaussian", lambda key, tree, sd, *at: true(key, tree, sd / 2, *at))
 
 
 def noise_without_clip_norm(patch: Patch) -> None:
     true = loop.add_gaussian
-    patch.setattr(loop, "add_gaussian", lambda key, tree, sd: true(key, tree, sd / CLIP))
+    patch.setattr(loop, "add_gaussian", lambda key, tree, sd, *at: true(key, tree, sd / CLIP, *at))
 
 
 def same_noise_every_step(patch: Patch) -> None:
     true = loop.add_gaussian
-    patch.setattr(loop, "add_gaussian", lambda key, tree, sd: true(jnp.zeros_like(key), tree, sd))
+    patch.setattr(
+        loop, "add_gaussian", lambda key, tree, sd, *at: true(jnp.zeros_like(key), tree, sd, *at)
+    )
 
 
 def same_noise_in_every_leaf(patch: Patch) -> None:
     true = loop.add_gaussian
-    patch.setattr(
-        loop,
-        "add_gaussian",
-        lambda key, tree, sd: jax.tree.map(lambda leaf: true(key, leaf, sd), tree),
-    )
+    leaves = ravel_pytree(PARAMS)[1]
+
+    def add(key: jax.Array, flat: jax.Array, sd: float, *at: Any) -> jax.Array:
+        return ravel_pytree(jax.tree.map(lambda leaf: true(key, leaf, sd), leaves(flat)))[0]
+
+    patch.setattr(loop, "add_gaussian", add)
 
 
 def coarse_noise(patch: Patch) -> None:
-    def add(key: jax.Array, tree: Any, deviation: float) -> Any:
+    def add(key: jax.Array, tree: Any, deviation: float, *at: Any) -> Any:
         flat, unravel = ravel_pytree(tree)
         drawn = jax.random.normal(keys.as_key(key), flat.shape, jnp.bfloat16)
         return unravel(flat + deviation * drawn.astype(jnp.float32))
@@ -252,9 +255,9 @@ def coarse_noise(patch: Patch) -> None:
 def noise_only_if_something_is_drawn(patch: Patch) -> None:
     true = loop.add_gaussian
 
-    def add(key: jax.Array, tree: Any, deviation: float) -> Any:
+    def add(key: jax.Array, tree: Any, deviation: float, *at: Any) -> Any:
         any_drawn = jnp.array([(leaf != 0).any() for leaf in jax.tree.leaves(tree)]).any()
-        return true(key, tree, jnp.where(any_drawn, deviation, 0.0))
+        return true(key, tree, jnp.where(any_drawn, deviation, 0.0), *at)
 
     patch.setattr(loop, "add_gaussian", add)
 
@@ -324,8 +327,8 @@ def non_finite_let_through(patch: Patch) -> None:
 def realised_batch_as_divisor(patch: Patch) -> None:
     true = loop.private_gradient
 
-    def divide(each: Plan, part: Any, count: Any, step_keys: Any, divisor: Any) -> Any:
-        gradient, metrics = true(each, part, count, step_keys, 1.0)
+    def divide(each: Plan, here: Any, part: Any, count: Any, step_keys: Any, divisor: Any) -> Any:
+        gradient, metrics = true(each, here, part, count, step_keys, 1.0)
         return jax.tree.map(lambda leaf: leaf / metrics["drawn"], gradient), metrics
 
     patch.setattr(loop, "private_gradient", divide)

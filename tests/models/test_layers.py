@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from rdpjax.models.layers import Conv1d, PositionDense, code_features, draw_codes, look_up, one_hot
+from rdpjax.models.layers import (
+    Conv1d,
+    PositionDense,
+    code_features,
+    draw_codes,
+    look_up,
+    one_hot,
+    tanh,
+)
 
 X = np.random.default_rng(0).normal(size=(5, 9, 4)).astype(np.float32)
 
@@ -98,3 +106,16 @@ def test_looking_up_has_the_features_as_its_gradient():
     weights = jnp.asarray(np.random.default_rng(4).normal(size=(4, 3)), jnp.float32)
     slope = jax.grad(lambda x: (look_up(x, FEATURES) * weights).sum())(record)
     np.testing.assert_allclose(slope, np.einsum("lwf,lf->lw", FEATURES, weights), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_tanh_is_the_hyperbolic_tangent(dtype: type):
+    x = jnp.concatenate([jnp.linspace(-12, 12, 4001), jnp.array([0, -1e30, 1e30, jnp.inf])])
+    x = x.astype(dtype)
+    exact = np.tanh(np.asarray(x, np.float64))
+    spacing = 2e-7 if dtype == jnp.float32 else 2**-8
+    assert tanh(x).dtype == dtype
+    np.testing.assert_allclose(np.asarray(tanh(x), np.float64), exact, rtol=0, atol=spacing)
+    slopes = np.asarray(jax.vmap(jax.grad(tanh))(x), np.float64)
+    np.testing.assert_allclose(slopes, 1 - exact**2, rtol=0, atol=4 * spacing)
+    assert np.isnan(tanh(jnp.array(jnp.nan)))
