@@ -14,6 +14,7 @@ from benchmarks.contender import Contender, Problem, Running, Setting, Unable
 from benchmarks.workloads import Workload, example_params
 
 TRIAL_S = 0.08
+FINALISTS, FINAL_BLOCKS = 3, 5  # short blocks on a noisy machine: the search ends in turns
 TOLERANCE = 1e-4
 CHECKED = 64  # examples in the clipped sum that all contenders must agree on
 
@@ -86,12 +87,12 @@ def check(
 def tune(
     contender: Contender, workload: Workload, loaded: Any, batch: int, settings: list[Setting]
 ) -> Ready:
-    """The fastest of some settings, ready to run.
+    """The fastest of some settings, ready to run: the first few of a search, once more in turns.
 
     Raises:
       Unable: no setting runs.
     """
-    best: Ready | None = None
+    finalists: list[Ready] = []
     tried: list[tuple[float, Setting]] = []
     problems: list[str] = []
     for setting in settings:
@@ -109,34 +110,38 @@ def tune(
             problems.append(_reason(error))
             continue
         tried.append((step_s, setting))
-        if best is None or step_s < best.step_s:
-            compile_s = max(0.0, compiling - first.steps * step_s)
-            best = Ready(contender, setting, running, compile_s, step_s, [])
+        compile_s = max(0.0, compiling - first.steps * step_s)
+        finalists.append(Ready(contender, setting, running, compile_s, step_s, []))
+        finalists = sorted(finalists, key=lambda one: one.step_s)[:FINALISTS]
         del running
         gc.collect()
-    if best is None:
+    if not finalists:
         raise Unable("; ".join(dict.fromkeys(problems)))
+    blocks = in_turns(finalists, FINAL_BLOCKS, TRIAL_S)
+    steps = [np.median([seconds for seconds, _ in each]) for each in blocks]
+    best = finalists[int(np.argmin(steps))]
     return best._replace(tried=sorted(tried, key=lambda pair: pair[0]))
 
 
 def in_turns(
     ready: Sequence[Ready], repeats: int, block_s: float
-) -> dict[str, list[tuple[float, float]]]:
-    """Seconds a step and examples a second, `repeats` of each, every contender in every round.
+) -> list[list[tuple[float, float]]]:
+    """Of each, `repeats` times: seconds a step and examples a second, all of them in every round.
 
     A block lasts about `block_s`; the order turns from round to round, and each block follows a
     step that is not timed.
     """
-    found: dict[str, list[tuple[float, float]]] = {one.contender.name: [] for one in ready}
+    found: list[list[tuple[float, float]]] = [[] for _ in ready]
+    pairs = list(zip(ready, found, strict=True))
     for turn in range(repeats):
         shift = turn % max(1, len(ready))
-        for one in [*ready[shift:], *ready[:shift]]:
+        for one, blocks in [*pairs[shift:], *pairs[:shift]]:
             one.running(1)
             steps = max(1, round(block_s / one.step_s))
             begun = time.perf_counter()
             work = one.running(steps)
             seconds = time.perf_counter() - begun
-            found[one.contender.name].append((seconds / work.steps, work.examples / seconds))
+            blocks.append((seconds / work.steps, work.examples / seconds))
     return found
 
 

@@ -114,7 +114,8 @@ def _cells(
         _say(f"  {contender.name}: {one.step_s * 1e3:.1f} ms a step, {describe(one.setting)}")
         if batch >= SEARCHED:
             settings[contender.name] = [setting for _, setting in one.tried[:KEPT]]
-    times = in_turns(ready, REPEATS, BLOCK_S[quick])
+    blocks = in_turns(ready, REPEATS, BLOCK_S[quick])
+    times = {one.contender.name: each for one, each in zip(ready, blocks, strict=True)}
     plain = {name: statistics.median(step for step, _ in times[name]) for name in _plain(times)}
     rows = []
     for contender in contenders:
