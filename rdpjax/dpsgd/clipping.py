@@ -128,7 +128,7 @@ def clip(
         each = jax.vmap(jax.value_and_grad(_float32(loss)), in_axes=(None, 0, 0))
         losses, gradients = each(params, blank(valid, examples), keys)
     gradients = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients)
-    # Behind the barrier they are computed once: the norm is that of the numbers that are summed.
+    # The barrier keeps norm and sum from being rewritten apart: both are of these expressions.
     gradients = jax.lax.optimization_barrier(gradients)  # type: ignore[no-untyped-call]
     factors, sound = clip_factors(_norms(gradients), valid & all_finite(params), bound)
     gradients = jax.tree.map(lambda leaf: leaf * _along(factors, leaf), gradients)

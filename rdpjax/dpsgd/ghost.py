@@ -62,7 +62,9 @@ def clipped_sum(
       the very numbers that the norms were taken of (activations and signals, or the gradient by a
       leaf where that is formed), both in float32 at highest precision, whatever precision the
       network itself computes in. Nothing but moving numbers about comes after. A row that does
-      not count (padding, NaN, inf, overflow) is removed by a select before any product.
+      not count (padding, NaN, inf, overflow) is removed by a select before any product. A compiler
+      may compute one expression twice, for the norm and for the sum, and round the last bits in
+      two ways; `rdpjax.dpsgd.lattice` measures what it sums whatever a compiler does.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -81,7 +83,7 @@ def clipped_sum(
         leaves, structure = jax.tree.flatten(params)
         losses, uses = _uses(found, leaves, (blank(valid, examples), keys))
         parts = _parts(found, leaves, uses)
-        # Behind the barrier they are computed once: norm and sum see the same rounded numbers.
+        # The barrier keeps norm and sum from being rewritten apart: both are of these expressions.
         gradients = [part.gradient for part in parts]
         gradients = jax.lax.optimization_barrier(gradients)  # type: ignore[no-untyped-call]
         squares = sum((gradient.squares() for gradient in gradients), jnp.zeros_like(losses))

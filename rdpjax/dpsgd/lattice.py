@@ -92,25 +92,28 @@ def rounded(gradients: Params) -> Params:
     """
     # Nothing that float32 could hand over becomes an integer by chance: first into range.
     inside = jax.tree.map(lambda x: jnp.clip(jnp.nan_to_num(x), -UNITS, UNITS), gradients)
-    # Behind the barrier they are computed once: what is measured is what is summed.
-    nearest: Params = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
-        jax.tree.map(lambda x: jnp.rint(x).astype(jnp.int32), inside)
-    )
+    nearest = jax.tree.map(lambda x: jnp.rint(x).astype(jnp.int32), inside)
 
-    def shortened(nearest: Params) -> Params:
-        near = too_long(nearest)
-        cut: Params = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
-            jax.tree.map(lambda x: jnp.trunc(x).astype(jnp.int32), inside)
+    # A compiler may compute numbers twice, in two loops that round in two ways (a barrier does not
+    # keep it from that). What a loop carries it cannot: what is measured here is what is returned.
+    def unfit(carry: tuple[jax.Array, Params]) -> jax.Array:
+        _, whole = carry
+        # Nearly always floating point is sure that all rows are short, and quicker to say so.
+        found: jax.Array = jax.lax.cond(
+            surely_short(whole).all(),
+            lambda _: jnp.array(False),
+            lambda w: too_long(w).any(),
+            whole,
         )
-        fits, cut = blank(~near, nearest), blank(near & ~too_long(cut), cut)
-        shorter: Params = jax.tree.map(jnp.add, fits, cut)
-        return shorter
+        return found
 
-    # Nearly always floating point is sure that all rows are short, and quicker to say so.
-    sure = surely_short(nearest).all()
-    whole: Params = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
-        jax.lax.cond(sure, lambda nearest: nearest, shortened, nearest)
-    )
+    def shortened(carry: tuple[jax.Array, Params]) -> tuple[jax.Array, Params]:
+        turn, whole = carry
+        near = too_long(whole)
+        cut = blank(near & (turn == 0), jax.tree.map(lambda x: x.astype(jnp.int32), inside))
+        return turn + 1, jax.tree.map(jnp.add, blank(~near, whole), cut)
+
+    _, whole = jax.lax.while_loop(unfit, shortened, (jnp.int32(0), nearest))
     return whole
 
 

@@ -154,6 +154,14 @@ def test_sabotage_without_the_check_a_row_is_too_long(monkeypatch: pytest.Monkey
     assert exact_norms(rounded([rows]))[0] > UNITS**2
 
 
+def test_what_is_measured_is_what_is_summed() -> None:
+    """The compiled program rounds every leaf at one place: nothing is computed a second time."""
+    table, keys = records(4), jax.random.split(jax.random.key(0), 4)
+    summed = jax.jit(lambda valid: lattice_sum(loss, PARAMS, table, valid, keys, CLIP).gradient)
+    text = summed.lower(np.ones(4, bool)).compile().as_text()
+    assert text.count("round-nearest-even(") == len(jax.tree.leaves(PARAMS))
+
+
 def test_neither_microbatches_nor_order_change_a_bit() -> None:
     table = records(40, 3.0)
     reference = taken(plan(1.0), table)
