@@ -7,8 +7,8 @@ writes the page again from raw rows, of several machines too.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -187,10 +187,13 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 
 def main() -> None:
-    target, *sources = (Path(word) for word in sys.argv[1:])
-    rows = [row for source in sources for row in json.loads(source.read_text(encoding="utf-8"))]
-    target.write_text(page(rows), encoding="utf-8")
-    plot(rows, target.with_suffix(".png"))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("page", type=Path, help="to write, with a plot of the same name beside it")
+    parser.add_argument("rows", type=Path, nargs="+", help="files that --json wrote")
+    given = parser.parse_args()
+    rows = [row for source in given.rows for row in json.loads(source.read_text(encoding="utf-8"))]
+    given.page.write_text(page(rows), encoding="utf-8")
+    plot(rows, given.page.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""The toy stages, trained or only entered in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rdpjax import training
+from rdpjax.config import Config
+from rdpjax.data.forms import TableForm
+from rdpjax.data.schema import Schema
+from rdpjax.dpsgd.keys import Roots
+from rdpjax.generator import Generator
+from rdpjax.pipeline import fit, make_plans, target_of
+from rdpjax.privacy.ledger import Ledger
+
+ROOTS = Roots.make(1)
+
+
+@pytest.fixture
+def train(
+    toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame
+) -> Callable[..., tuple[Generator, Ledger]]:
+    """`train(frame)` fits the toy stages with the keys of seed 1."""
+
+    def train(
+        frame: pd.DataFrame = toy_frame, config: Config = toy_config, **given: Any
+    ) -> tuple[Generator, Ledger]:
+        ledger = Ledger(target=target_of(config), noise_id=ROOTS.noise_id)
+        options: dict[str, Any] = {"plans": make_plans(config), "ledger": ledger, **given}
+        return fit(config, TableForm(toy_schema), frame, roots=ROOTS, **options), options["ledger"]
+
+    return train
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that leave the state alone and compile nothing, where accesses are what matters."""
+
+    def make_chunk(*args: Any) -> Any:
+        return lambda state, records, keys, divisor: (state, {})
+
+    monkeypatch.setattr(training, "make_chunk", make_chunk)
+    monkeypatch.setattr(Generator, "fitted", lambda self, root: self)
