@@ -35,6 +35,7 @@ def few_steps(config, steps=2):
     return replace(config, label="stay", epsilon=50.0, stages=stages)
 
 
+@pytest.mark.slow
 def test_rows_of_two_variants(ablation, monkeypatch):
     """Real patients, and a run with the network over hours: one budget for all of it."""
     hours = replace(ablation.HourStage(), steps=2)

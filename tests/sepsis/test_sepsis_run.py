@@ -209,7 +209,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     )
 
 
-@pytest.mark.parametrize("label,hours", [("window", 48), ("stay", 336)])
+@pytest.mark.parametrize(
+    "label,hours", [("window", 48), pytest.param("stay", 336, marks=pytest.mark.slow)]
+)
 def test_other_hours_and_labels(
     label: str, hours: int, cohort: Path, settings: list[str], tmp_path: Path
 ) -> None:
