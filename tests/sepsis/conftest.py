@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from rdpjax import generator
+from rdpjax import generator, train
 from rdpjax.config import Config
+from rdpjax.data.stays.patients import Patients
 from rdpjax.evaluation import patient_plots
 from rdpjax.pipeline import Plans, make_plans
 
@@ -54,3 +56,26 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     path = tmp_path_factory.mktemp("settings") / "small.toml"
     path.write_text(SETTINGS)
     return ["--config", str(path), "--seed", "1", "--devices", "1"]
+
+
+@pytest.fixture
+def fitted_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], Patients]:
+    """`fitted_on(flags)`: the patients that `train` would fit on; nothing is trained."""
+    import rdpjax.run as module
+
+    class Stop(BaseException):
+        pass
+
+    given: list[Patients] = []
+
+    def fit(config: Any, form: Any, records: Patients, **options: Any) -> Any:
+        given.append(records)
+        raise Stop
+
+    def call(flags: list[str]) -> Patients:
+        monkeypatch.setattr(module, "fit", fit)
+        with pytest.raises(Stop):
+            train.main(flags)
+        return given[-1]
+
+    return call

@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,26 +124,13 @@ def test_what_is_kept(run: Run) -> None:
 
 
 def test_held_out_patients_are_not_looked_at(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, fitted_on: Callable[[list[str]], Patients], tmp_path: Path
 ) -> None:
     """Every access sees the same patients: those that are not in the hold-out."""
-    import rdpjax.run as module
-
-    class Stop(BaseException):
-        pass
-
-    given: list[Patients] = []
-
-    def fit(config: Any, form: Any, records: Patients, **options: Any) -> Any:
-        given.append(records)
-        raise Stop
-
-    monkeypatch.setattr(module, "fit", fit)
-    with pytest.raises(Stop):
-        train.main([*run.flags, "--out", str(tmp_path / "run"), "--quiet"])
+    seen = fitted_on([*run.flags, "--out", str(tmp_path / "run"), "--quiet"])
     held = {name.removesuffix(".psv") for name in files(run.path / "internal" / "holdout")}
     everybody = {path.stem for path in run.data.iterdir()}
-    assert set(given[0].ids) == everybody - held and held
+    assert set(seen.ids) == everybody - held and held
 
 
 def test_the_claim(run: Run) -> None:
