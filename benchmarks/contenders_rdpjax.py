@@ -45,7 +45,7 @@ from rdpjax.dpsgd.loop import make_chunk
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.stages.optimiser import AveragedAdam
 
-SHARED_SIZES = (16, 32, 48, 64, 128)
+SHARED_SIZES = (16, 24, 32, 48, 64, 128)
 """Microbatches of several devices: not all divide a batch, but a Poisson draw has no size."""
 
 ADAM = AveragedAdam(LEARNING_RATE, steps=10_000, decay=0.98)

@@ -31,7 +31,8 @@ from rdpjax.dpsgd.clipping import (
 )
 from rdpjax.dpsgd.equations import Equations, Slot, equations_of
 from rdpjax.dpsgd.gradients import HUGE, Formed, Gradient, Lookups, Place, Products, joined
-from rdpjax.dpsgd.uses import FACTORED, gradient_of, has_rule
+from rdpjax.dpsgd.uses import FACTORED, Input, gradient_of, has_rule
+from rdpjax.dpsgd.windows import windows_of
 
 
 class Use(NamedTuple):
@@ -59,12 +60,13 @@ def clipped_sum(
 
     Guarantees:
       Factors come from upper bounds of the norms (see `rdpjax.dpsgd.gradients`), and the sum is of
-      the very numbers that the norms were taken of (activations and signals, or the gradient by a
-      leaf where that is formed), both in float32 at highest precision, whatever precision the
-      network itself computes in. Nothing but moving numbers about comes after. A row that does
-      not count (padding, NaN, inf, overflow) is removed by a select before any product. A compiler
-      may compute one expression twice, for the norm and for the sum, and round the last bits in
-      two ways; `rdpjax.dpsgd.lattice` measures what it sums whatever a compiler does.
+      the very numbers that the norms were taken of (activations and signals; of windows, the
+      numbers that they are copies of; or the gradient by a leaf where that is formed), both in
+      float32 at highest precision, whatever precision the network itself computes in. Nothing but
+      moving numbers about comes after. A row that does not count (padding, NaN, inf, overflow) is
+      removed by a select before any product. A compiler may compute one expression twice, for the
+      norm and for the sum, and round the last bits in two ways; `rdpjax.dpsgd.lattice` measures
+      what it sums whatever a compiler does.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -148,13 +150,15 @@ def _uses(
     derivatives by these zeros are the signals.
     """
     taps = [i for i, equation in enumerate(found.mixed) if found.met(equation)]
+    tapped = {slot for i in taps for slot in found.mixed[i].inputs}
+    windows = {slot: w for slot, w in windows_of(found.mixed).items() if slot in tapped}
     rest = jax.tree.leaves(batch)
     size = rest[0].shape[0]
     shared = found.constants | dict(
         zip(found.origins, found.view_values(leaves, found.origins), strict=True)
     )
 
-    def forward(zeros: dict[int, list[Any]], rest: list[Any]) -> tuple[Any, dict[int, list[Any]]]:
+    def forward(zeros: dict[int, list[Any]], rest: list[Any]) -> tuple[Any, Any]:
         values = dict(zip(found.rest, [*rest, jnp.float32(0)], strict=True))
         seen = {}
         for i, equation in enumerate(found.mixed):
@@ -173,7 +177,7 @@ def _uses(
                     v for s, v in zip(equation.inputs, inputs, strict=True) if s not in shared
                 ]
             values |= zip(equation.outputs, outputs, strict=True)
-        return values[found.loss], seen
+        return values[found.loss], (seen, {s: values[w.signal] for s, w in windows.items()})
 
     zeros = {
         i: [
@@ -184,13 +188,17 @@ def _uses(
         ]
         for i in taps
     }
-    losses, back, seen = jax.vjp(lambda zeros: jax.vmap(forward)(zeros, rest), zeros, has_aux=True)
+    losses, back, (seen, unfolded) = jax.vjp(
+        lambda zeros: jax.vmap(forward)(zeros, rest), zeros, has_aux=True
+    )
     (signals,) = back(jnp.ones_like(losses))
+    grams = {s: w.gram(unfolded[s].astype(jnp.float32)) for s, w in windows.items()}
     uses = []
     for i in taps:
         equation, given = found.mixed[i], iter(seen[i])
         inputs = [
-            (shared[s], False) if s in shared else (next(given), True) for s in equation.inputs
+            Input(shared[s], False) if s in shared else Input(next(given), True, grams.get(s))
+            for s in equation.inputs
         ]
         for position in found.met(equation):
             gradient, place = gradient_of(equation, position, inputs, signals[i])

@@ -65,20 +65,23 @@ class Products(NamedTuple):
     Attributes:
       activations: `(batch, groups, positions, inputs)`.
       signals: `(batch, groups, positions, outputs)`.
+      gram: products of the activations between positions, where they cost less from elsewhere.
     """
 
     activations: Float[Array, "batch groups positions inputs"]
     signals: Float[Array, "batch groups positions outputs"]
+    gram: Float[Array, "batch groups positions positions"] | None = None
 
     def squares(self) -> Rows:
         """By Gram matrices over positions; with one position, a product of two squares."""
         if self.activations.shape[2] == 1:
             return (_squares(self.activations, 1) * _squares(self.signals, 1)).sum(axis=(1, 2))
-        grams = [jnp.einsum("bntp,bnsp->bnts", x, x) for x in self]
+        factors = self.activations, self.signals
+        grams = _gram(self.activations) if self.gram is None else self.gram, _gram(self.signals)
         value = (grams[0] * grams[1]).sum(axis=(1, 2, 3))
         inner, outer = (
             jnp.diagonal(gram, axis1=2, axis2=3) + x.shape[3] * TINY
-            for gram, x in zip(grams, self, strict=True)
+            for gram, x in zip(grams, factors, strict=True)
         )
         # Products of different positions may cancel, and what is left may be all rounding.
         largest = jnp.square((jnp.sqrt(inner) * jnp.sqrt(outer)).sum(axis=2)).sum(axis=1)
@@ -180,10 +183,16 @@ Gradient: TypeAlias = Formed | Products | Lookups
 
 def joined(parts: Sequence[Products]) -> Products:
     """Several uses of one weight as one: their positions side by side."""
+    if len(parts) == 1:
+        return parts[0]
     return Products(
         jnp.concatenate([part.activations for part in parts], axis=2),
         jnp.concatenate([part.signals for part in parts], axis=2),
     )
+
+
+def _gram(values: Float[Array, "batch groups positions numbers"]) -> jax.Array:
+    return jnp.einsum("bntp,bnsp->bnts", values, values)
 
 
 def _blank(factors: Rows, values: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,22 @@ import numpy as np
 from rdpjax.dpsgd.equations import Equation
 from rdpjax.dpsgd.gradients import Formed, Gradient, Lookups, Place, Products
 
-Inputs: TypeAlias = Sequence[tuple[jax.Array, bool]]
-"""Values of an equation's inputs, and whether each has a batch axis in front."""
+
+class Input(NamedTuple):
+    """One input of an equation.
+
+    Attributes:
+      value: its value.
+      batched: whether that has a batch axis in front.
+      gram: of windows, `(batch, 1, positions, positions)`; see `rdpjax.dpsgd.windows`.
+    """
+
+    value: jax.Array
+    batched: bool
+    gram: jax.Array | None = None
+
+
+Inputs: TypeAlias = Sequence[Input]
 
 FACTORED = {"dot_general", "conv_general_dilated"}
 """Equations whose gradients are kept as activations and signals."""
@@ -61,8 +75,8 @@ def has_rule(equation: Equation, position: int) -> bool:
 def _transposed(
     equation: Equation, position: int, inputs: Inputs, signals: list[Any]
 ) -> tuple[Gradient, Place]:
-    values = [value for value, _ in inputs]
-    axes = [0 if batched else None for _, batched in inputs]
+    values = [given.value for given in inputs]
+    axes = [0 if given.batched else None for given in inputs]
 
     def one(values: list[Any], signals: list[Any]) -> jax.Array:
         def outputs(weight: jax.Array) -> list[Any]:
@@ -105,7 +119,9 @@ def _dot_general(
         g = signal.reshape(-1, groups, positions, outer)
     else:
         g = jnp.swapaxes(signal.reshape(-1, groups, outer, positions), 2, 3)
-    return Products(_wide(x), _wide(g)), Place(weight, (*w_batch, *w_in, *w_out))
+    by_position = x_in == (1,) and not x_batch  # as windows are
+    products = Products(_wide(x), _wide(g), inputs[other].gram if by_position else None)
+    return products, Place(weight, (*w_batch, *w_in, *w_out))
 
 
 def _conv(
@@ -196,9 +212,9 @@ def _picks_a_row(equation: Equation) -> bool:
     return tuple(equation.params["slice_sizes"]) == (1, *equation.before[0].shape[1:])
 
 
-def _batched(given: tuple[jax.Array, bool], batch: int) -> jax.Array:
-    value, batched = given
-    return value if batched else jnp.broadcast_to(value, (batch, *value.shape))
+def _batched(given: Input, batch: int) -> jax.Array:
+    value = given.value
+    return value if given.batched else jnp.broadcast_to(value, (batch, *value.shape))
 
 
 def _wide(values: jax.Array) -> jax.Array:

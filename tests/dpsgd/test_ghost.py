@@ -239,15 +239,26 @@ def test_contributions_are_short_at_extreme_parameters_and_activations(size: flo
                 assert np.linalg.norm(flat(ours.gradient)) <= bound
 
 
-# Any numbers at all, in the three forms whose norms are not simply read off.
+# Any numbers at all, in the forms whose norms are not simply read off.
 
 numbers = st.one_of(
     st.floats(-4, 4, width=32),
     st.sampled_from([1e-30, 1e-20, 1e-8, 1e8, -1e8, 1e18, 1e30, 3.4e38, np.nan, np.inf, -np.inf]),
 )
+
+
+def side_by_side(signal: jax.Array, *starts: int) -> jax.Array:
+    return jnp.concatenate([signal[start : start + 3] for start in starts], axis=1)
+
+
 LINEAR: dict[str, tuple[Loss, Any, tuple[int, ...]]] = {
     "one position": (lambda w, x, k: (x[0] @ w) @ x[1, :2], np.zeros((3, 2)), (2, 3)),
     "Gram": (lambda w, x, k: ((x[:, :2] @ w) * x[:, 2:]).sum(), np.zeros((2, 2)), (3, 4)),
+    "windows": (
+        lambda w, x, k: ((side_by_side(x[:, :2], 0, 1, 2) @ w) * x[:3, 2:]).sum(),
+        np.zeros((6, 2)),
+        (5, 4),
+    ),
     "lookups": (
         lambda w, x, k: (w[jnp.array([0, 1, 0])] * x[:, :2]).sum(),
         np.zeros((2, 2)),

@@ -46,7 +46,7 @@ def dense(form: Gradient) -> np.ndarray:
     if isinstance(form, Formed):
         return np.asarray(form.gradient, np.float64)
     if isinstance(form, Products):
-        both = (np.asarray(x, np.float64) for x in form)
+        both = (np.asarray(x, np.float64) for x in (form.activations, form.signals))
         return np.einsum("bntp,bntd->bnpd", *both)
     rows, signals = np.asarray(form.rows), np.asarray(form.signals, np.float64)
     gradient = np.zeros((len(rows), form.table, signals.shape[-1]))
