@@ -110,7 +110,7 @@ def test_clipping_is_chosen_by_the_layers() -> None:
 
 
 def test_a_microbatch_fills_a_device() -> None:
-    assert [default_microbatch("cpu", n) for n in (1, 64, 128, 300, 1e6)] == [16, 16, 32, 64, 128]
+    assert [default_microbatch("cpu", n) for n in (1, 64, 128, 300, 1e6)] == [16, 16, 32, 48, 48]
     for expected in (10, 200, 2240, 1e6):
         size = default_microbatch("gpu", expected)
         assert size == default_microbatch("tpu", expected) == min(4096, size)
