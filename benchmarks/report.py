@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -31,8 +32,9 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 TEXT = {"workload", "contender", "setting", "note"}
 
 ABOUT = """\
-Medians of blocks that were run in turns in one process; raw rows with quartiles come from
-`--json`. *examples/s* counts real examples: rdpjax draws a Poisson batch whose expectation is
+Medians of blocks that were run in turns in one process, ratios medians over the rounds, so that
+a slow minute of the machine falls on both sides; every round is in the raw rows of `--json`.
+*examples/s* counts real examples: rdpjax draws a Poisson batch whose expectation is
 the batch size, from {records} records or more, inside the timed step; every rival is handed the
 same fixed batch again and again, which spares it the sampling. *× plain* is the step's time over
 that of the step without privacy in the same framework (`plain` in JAX, `pytorch` in PyTorch).
@@ -66,6 +68,21 @@ def table(rows: Sequence[Row], *, markdown: bool = False) -> str:
     )
 
 
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median ratio over rounds, in each of which both ran a moment apart."""
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+
+
+def _faster(one: Row, other: Row) -> float:
+    """How many times the other's examples a second one processes."""
+    return paired(*(row["rounds"]["examples_per_second"] for row in (one, other)))
+
+
+def _slower(one: Row, other: Row) -> float:
+    """How many times the other's step one's takes."""
+    return paired(*(row["rounds"]["step_ms"] for row in (one, other)))
+
+
 def ratios(rows: Sequence[Row]) -> list[str]:
     """The comparisons that matter, for every workload, where both sides were run."""
     lines: list[str] = []
@@ -88,21 +105,21 @@ def _at_batch(workload: str, batch: int, cells: dict[tuple[str, int], Row]) -> I
     def row(name: str) -> Row | None:
         return cells.get((name, batch))
 
-    ghost, plain = row("ghost"), row("plain")
+    ghost, plain, by_hand = row("ghost"), row("plain"), row("plain-optax")
     start = f"{workload}, batch {batch}: "
     opacus = [r for (name, b), r in cells.items() if b == batch and name.startswith("opacus-")]
     if ghost and opacus:
         best = max(opacus, key=lambda r: r["examples_per_second"])
-        factor = ghost["examples_per_second"] / best["examples_per_second"]
-        yield f"{start}ghost / best Opacus ({best['contender']}) in examples/s: {factor:.2f}"
+        name = best["contender"]
+        yield f"{start}ghost / best Opacus ({name}) in examples/s: {_faster(ghost, best):.2f}"
     if ghost and (theirs := row("jax-privacy")):
-        factor = ghost["examples_per_second"] / theirs["examples_per_second"]
-        yield f"{start}ghost / jax-privacy in examples/s: {factor:.2f}"
+        yield f"{start}ghost / jax-privacy in examples/s: {_faster(ghost, theirs):.2f}"
     if ghost and plain:
-        yield f"{start}ghost step / plain step: {ghost['step_ms'] / plain['step_ms']:.2f}"
-    if plain and (by_hand := row("plain-optax")):
-        factor = plain["step_ms"] / by_hand["step_ms"]
-        yield f"{start}plain step / hand-written optax step: {factor:.2f}"
+        yield f"{start}ghost step / plain step: {_slower(ghost, plain):.2f}"
+    if ghost and by_hand:
+        yield f"{start}ghost step / hand-written optax step: {_slower(ghost, by_hand):.2f}"
+    if plain and by_hand:
+        yield f"{start}plain step / hand-written optax step: {_slower(plain, by_hand):.2f}"
 
 
 def page(rows: Sequence[Row], not_run: Sequence[str] = ()) -> str:

@@ -29,7 +29,7 @@ from benchmarks.contender import Contender, Setting, Unable, cores, records_for
 from benchmarks.imported import all_contenders, prepare
 from benchmarks.measure import Ready, check, describe, in_turns, tune
 from benchmarks.memory import Meter
-from benchmarks.report import Row, page, plot, ratios, table
+from benchmarks.report import Row, page, paired, plot, ratios, table
 from benchmarks.workloads import WORKLOADS, Workload
 
 BATCHES = (64, 256, 1024, 4096, 16384)
@@ -116,7 +116,6 @@ def _cells(
             settings[contender.name] = [setting for _, setting in one.tried[:KEPT]]
     blocks = in_turns(ready, REPEATS, BLOCK_S[quick])
     times = {one.contender.name: each for one, each in zip(ready, blocks, strict=True)}
-    plain = {name: statistics.median(step for step, _ in times[name]) for name in _plain(times)}
     rows = []
     for contender in contenders:
         found = [one for one in ready if one.contender is contender]
@@ -124,12 +123,9 @@ def _cells(
             rows.append(_empty(workload, batch, contender, reasons[contender.name]))
             continue
         peak, note = meter.peak(workload.name, batch, contender.name, found[0].setting)
+        plain = times.get(contender.rival)
         rows.append(_row(workload, batch, found[0], times[contender.name], plain, peak, note))
     return rows
-
-
-def _plain(times: dict[str, Any]) -> list[str]:
-    return [name for name in ("plain", "pytorch") if name in times]
 
 
 def _row(
@@ -137,22 +133,23 @@ def _row(
     batch: int,
     one: Ready,
     times: list[tuple[float, float]],
-    plain: dict[str, float],
+    plain: list[tuple[float, float]] | None,
     peak: float | None,
     note: str,
 ) -> Row:
     steps, speeds = zip(*times, strict=True)
-    step, beside = statistics.median(steps), plain.get(one.contender.rival)
     return {
         "workload": workload.name,
         "parameters": workload.parameters,
         "batch": batch,
         "contender": one.contender.name,
         "examples_per_second": statistics.median(speeds),
-        "examples_per_second_quartiles": statistics.quantiles(speeds, n=4),
-        "step_ms": step * 1e3,
-        "step_ms_quartiles": [1e3 * q for q in statistics.quantiles(steps, n=4)],
-        "ratio_to_plain": step / beside if beside else None,
+        "step_ms": statistics.median(steps) * 1e3,
+        "rounds": {
+            "examples_per_second": list(speeds),
+            "step_ms": [1e3 * step for step in steps],
+        },
+        "ratio_to_plain": paired(steps, [step for step, _ in plain]) if plain else None,
         "compile_s": one.compile_s,
         "peak_mib": peak,
         "setting": describe(one.setting),

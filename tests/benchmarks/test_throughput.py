@@ -27,6 +27,7 @@ def row(contender: str, batch: int, step_ms: float | None, **more: object) -> di
         "contender": contender,
         "examples_per_second": speed,
         "step_ms": step_ms,
+        "rounds": {"examples_per_second": [speed] * 3, "step_ms": [step_ms] * 3},
         "ratio_to_plain": step_ms,
         "compile_s": 1.0,
         "peak_mib": 10.0,
@@ -74,13 +75,21 @@ def test_ratios_and_page(tmp_path: Path) -> None:
     assert "ghost / best Opacus (opacus-hooks) in examples/s: 12.00" in said
     assert "ghost / jax-privacy in examples/s: 2.00" in said
     assert "ghost step / plain step: 1.25" in said
-    assert "hand-written optax step: 1.00" in said
+    assert "ghost step / hand-written optax step: 1.25" in said
+    assert "plain step / hand-written optax step: 1.00" in said
     assert len(table(rows).splitlines()) == 7
     text = page(rows)
     assert "opacus-ew: refuses" in text and "no" in text.lower()
     assert "GPU: none was at hand" in text
     plot(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("imported")
+def test_a_slow_minute_of_the_machine_falls_on_both_sides() -> None:
+    from benchmarks.report import paired
+
+    assert paired([2.0, 20.0, 2.2], [1.0, 10.0, 1.0]) == 2.0
 
 
 @pytest.mark.usefixtures("imported")
