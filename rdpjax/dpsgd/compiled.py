@@ -37,6 +37,7 @@ class Compiled:
         sharding: Sharding | None = None,
     ) -> None:
         self._function = function
+        self._sharding = sharding
         self._options: dict[str, Any] = {"donate_argnums": (1,) if donate else ()}
         if sharding is not None:
             self._options |= {"in_shardings": sharding, "out_shardings": sharding}
@@ -63,4 +64,7 @@ class Compiled:
             flat = jax.core.eval_jaxpr(closed.jaxpr, closed_over, *jax.tree.leaves(args))
             return jax.tree.unflatten(structure, flat)
 
-        return jax.jit(run, **self._options), list(closed.consts)
+        consts = list(closed.consts)
+        if self._sharding is not None:
+            consts = jax.device_put(consts, self._sharding)  # once, and not at every call
+        return jax.jit(run, **self._options), consts

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rdpjax.dpsgd.compiled import Compiled
 
@@ -100,3 +101,15 @@ def test_what_is_closed_over_outlives_donation() -> None:
 @pytest.mark.parametrize("empty", [(), {}, None])
 def test_results_may_be_empty(empty: Any) -> None:
     assert Compiled(lambda x: empty)(jnp.ones(2)) == empty
+
+
+def test_closed_over_arrays_are_moved_to_the_devices_once() -> None:
+    everywhere = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("devices",)), PartitionSpec())
+    shift = np.arange(3, dtype=np.float32)
+    compiled = Compiled(lambda x: x + shift, sharding=everywhere)
+    x = jax.device_put(X, everywhere)
+    first = compiled(x)
+    with jax.transfer_guard("disallow"):
+        second = compiled(x)
+    np.testing.assert_array_equal(np.asarray(first), X + shift)
+    np.testing.assert_array_equal(np.asarray(second), X + shift)
