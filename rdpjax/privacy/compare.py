@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -177,7 +178,9 @@ def _opacus(events: Sequence[Event], delta: float) -> Opinion:
         )
         for e in events
     )
-    epsilon, order = analysis.get_privacy_spent(orders=alphas, rdp=curve, delta=delta)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that more orders would do: they are its own
+        epsilon, order = analysis.get_privacy_spent(orders=alphas, rdp=curve, delta=delta)
     # Opacus has no floor where the conversion goes below 0.
     note = f"order {order:g} of its own, none above 63; opacus {_version('opacus')}"
     return Opinion(name, max(0.0, float(epsilon)), "bound", note)
