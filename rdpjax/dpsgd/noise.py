@@ -43,13 +43,11 @@ def add_gaussian(
       threat model).
     """
     flat, unravel = ravel_pytree(tree)
-    flat = flat.astype(jnp.float32)
-    stretch = -(-flat.size // sharing)
+    size, stretch = flat.size, -(-flat.size // sharing)
     if stretch * sharing > MOST_NUMBERS:
-        raise ValueError(f"noise on {flat.size} numbers: one key is good for {MOST_NUMBERS}")
-    noise = deviation * normals(key, mine * stretch, stretch)
-    if sharing > 1:
-        padded = jnp.zeros(stretch * sharing, jnp.float32)
-        padded = jax.lax.dynamic_update_slice_in_dim(padded, noise, mine * stretch, 0)
-        noise = padded[: flat.size]
-    return unravel(flat + noise)
+        raise ValueError(f"noise on {size} numbers: one key is good for {MOST_NUMBERS}")
+    first = mine * stretch
+    whole = jnp.pad(flat.astype(jnp.float32), (0, stretch * sharing - size))
+    own = jax.lax.dynamic_slice_in_dim(whole, first, stretch)
+    own = own + deviation * normals(key, first, stretch)
+    return unravel(jax.lax.dynamic_update_slice_in_dim(whole, own, first, 0)[:size])

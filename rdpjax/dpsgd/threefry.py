@@ -24,6 +24,8 @@ ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 PARITY = 0x1BD11BDA
 ROUNDS = 20
 
+BLOCKS = 4
+
 
 def threefry(key: UInt32[Array, "2"], high: jax.Array, low: jax.Array) -> Words:
     """The block cipher: 64 random bits of every 64-bit counter `(high, low)`.
@@ -57,19 +59,38 @@ def normals(
       first: how many numbers of the key's stream are passed over.
       count: how many are wanted; `first + count` is below 2**32.
     """
-    high, low = threefry(key, jnp.uint32(0), jnp.uint32(first) + _counters((count,))[1])
-    fraction = ((high ^ low) >> 9) | jnp.uint32(0x3F800000)  # of a float32 in [1, 2)
+    bits = _bits_once(key, jnp.uint32(first), count)
+    fraction = (bits >> 9) | jnp.uint32(0x3F800000)  # of a float32 in [1, 2)
     below_one = jax.lax.bitcast_convert_type(fraction, jnp.float32) - 1
     lowest = np.nextafter(np.float32(-1), np.float32(0))
     uniform = jnp.maximum(lowest, below_one * (1 - lowest) + lowest)
     return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform)
 
 
+def _bits_once(key: UInt32[Array, "2"], first: jax.Array, count: int) -> UInt32[Array, " count"]:
+    """Random words of the counters from `first` on, by a loop: what leaves one is not made twice.
+
+    What is made by simple operations alone, XLA makes anew wherever it is used.
+    """
+    size = -(-_few(count) // BLOCKS)
+
+    def block(_: None, start: jax.Array) -> tuple[None, jax.Array]:
+        high, low = threefry(key, jnp.uint32(0), start + _counters((size,))[1])
+        return None, high ^ low
+
+    starts = first + jnp.uint32(size) * _counters((BLOCKS,))[1]
+    return jax.lax.scan(block, None, starts)[1].reshape(-1)[:count]
+
+
+def _few(count: int) -> int:
+    if count >= 2**32:
+        raise ValueError(f"{count} random numbers from one key")
+    return count
+
+
 def _counters(shape: tuple[int, ...]) -> Words:
     """0, 1, 2, ... in the given shape."""
-    size = math.prod(shape)
-    if size >= 2**32:
-        raise ValueError(f"{size} random numbers from one key")
+    size = _few(math.prod(shape))
     low = jax.lax.iota(jnp.uint32, size).reshape(shape)
     return jnp.zeros_like(low), low
 
