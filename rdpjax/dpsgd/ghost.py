@@ -85,9 +85,7 @@ def clipped_sum(
         leaves, structure = jax.tree.flatten(params)
         losses, uses = _uses(found, leaves, (blank(valid, examples), keys))
         parts = _parts(found, leaves, uses)
-        # The barrier keeps norm and sum from being rewritten apart: both are of these expressions.
-        gradients = [part.gradient for part in parts]
-        gradients = jax.lax.optimization_barrier(gradients)  # type: ignore[no-untyped-call]
+        gradients = [_kept(part.gradient) for part in parts]
         squares = sum((gradient.squares() for gradient in gradients), jnp.zeros_like(losses))
         norms = jnp.sqrt(squares)
         factors, sound = clip_factors(norms, valid & all_finite(params), clip_norm)
@@ -102,6 +100,14 @@ def clipped_sum(
         loss=jnp.where(sound, losses, 0).sum(),
         clipped=(sound & (factors < 1)).sum(dtype=jnp.float32),
     )
+
+
+def _kept(gradient: Gradient) -> Gradient:
+    """A gradient that is formed, behind a barrier, as its factors are where they come about."""
+    if not isinstance(gradient, Formed):
+        return gradient
+    kept: Formed = jax.lax.optimization_barrier(gradient)  # type: ignore[no-untyped-call]
+    return kept
 
 
 def formed_for_want_of_a_rule(loss: Loss, params: Params, example: Any, key: Any) -> list[str]:
@@ -192,6 +198,9 @@ def _uses(
         lambda zeros: jax.vmap(forward)(zeros, rest), zeros, has_aux=True
     )
     (signals,) = back(jnp.ones_like(losses))
+    # Norms and sums are both of these expressions: a barrier keeps them from being rewritten apart.
+    kept = jax.lax.optimization_barrier((signals, seen, unfolded))  # type: ignore[no-untyped-call]
+    signals, seen, unfolded = kept
     grams = {s: w.gram(unfolded[s].astype(jnp.float32)) for s, w in windows.items()}
     uses = []
     for i in taps:

@@ -202,6 +202,6 @@ def _blank(factors: Rows, values: jax.Array) -> jax.Array:
 
 def _squares(values: jax.Array, axes: int) -> jax.Array:
     """Sums of squares over the last axes, no less than the true ones even where squares vanish."""
-    size = math.prod(values.shape[values.ndim - axes :])
-    rows = jnp.square(values).reshape(*values.shape[: values.ndim - axes], size)
-    return rows @ jnp.ones(size) + size * TINY  # a sum along the last axis is slow on CPUs
+    kept, size = values.shape[: values.ndim - axes], math.prod(values.shape[values.ndim - axes :])
+    rows = values.reshape(math.prod(kept), size)
+    return jnp.square(rows).sum(axis=1).reshape(kept) + size * TINY
