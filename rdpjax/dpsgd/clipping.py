@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 Params: TypeAlias = PyTree[Float[Array, "..."]]
@@ -117,7 +118,7 @@ def clip_factors(
 
 def all_finite(params: Params) -> Bool[Array, ""]:
     """Whether every parameter is finite; if one is not, no example counts."""
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+    return jnp.isfinite(ravel_pytree(params)[0]).all()
 
 
 def clip(

@@ -24,10 +24,12 @@ from rdpjax.dpsgd.loop import (
     Metrics,
     Objective,
     Records,
+    Seen,
     State,
     Update,
     across,
     add_drawn,
+    metrics_of,
     on_all,
     place,
     private_gradient,
@@ -77,17 +79,17 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
 
     def summed(state: State, drawn: Draw, batch: Records, total: Any, keys: StepKeys) -> ClippedSum:
         params, loss = objective(state)
-        size = _microbatch(execution, drawn)
 
         def fetch(rows: jax.Array, first: jax.Array) -> Records:
-            cut = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=size)
+            cut = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=len(rows))
             return jax.tree.map(cut, batch)
 
         zero = execution.zero_sum(params)
         return add_drawn(zero, plan, execution, loss, params, drawn, fetch, total, keys)
 
     def add(state: State, part: ClippedSum, *round_and_keys: Any) -> ClippedSum:
-        more = across(execution, summed(state, *round_and_keys))
+        mine = summed(state, *round_and_keys)
+        more = ClippedSum(across(execution, mine.gradient), *across(execution, mine[1:]))
         both: ClippedSum = jax.tree.map(jnp.add, part, more)
         return both
 
@@ -107,9 +109,9 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
             part,
             summed(state, drawn, batch, total, keys),
         )
-        gradient, seen = private_gradient(plan, execution, part, count, keys, divisor)
+        gradient = private_gradient(plan, execution, part.gradient, keys, divisor)
         state, metrics = update(state, gradient, keys.update)
-        return state, seen | metrics
+        return state, metrics_of(execution, Seen(part.loss, part.clipped, count)) | metrics
 
     def settled(result: Any) -> Any:
         # Programs of several CPU devices that queue up may wait for each other for ever.

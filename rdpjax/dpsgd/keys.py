@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,11 +96,12 @@ def stream_key(root: bytes, stage: str, purpose: str, step: int = 0) -> bytes:
 
 
 def step_keys(roots: Roots, stage: str, start: int, steps: int) -> StepKeys:
-    """Keys of steps `start` to `start + steps` of `stage`, stacked for a scan."""
+    """Keys of steps `start` to `start + steps` of `stage`, stacked for a scan; on the host."""
 
-    def column(root: bytes, purpose: str) -> jax.Array:
-        keys = [derive(root, stage, purpose, step) for step in range(start, start + steps)]
-        return jnp.asarray(np.stack(keys))
+    def column(root: bytes, purpose: str) -> Any:
+        return np.stack(
+            [derive(root, stage, purpose, step) for step in range(start, start + steps)]
+        )
 
     return StepKeys(
         sampling=column(roots.sampling, "sampling"),

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, PyTree, Shaped, UInt32
+from jaxtyping import Array, Float, Int, PyTree, Shaped, UInt32
 
 from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params
 from rdpjax.dpsgd.compiled import Compiled
@@ -96,23 +96,32 @@ def add_drawn(
     """
     size = min(execution.microbatch, len(drawn.indices))
     indices = jnp.concatenate([drawn.indices, jnp.full((size,), total, jnp.int32)])
-    step_key = as_key(keys.loss)
+    row_keys = jax.vmap(partial(jax.random.fold_in, as_key(keys.loss)))(indices)
     mine, devices = place(execution)
+    share = (drawn.drawn + devices - 1) // devices
+    begin = mine * share
+    end = jnp.minimum(begin + share, drawn.drawn)
 
-    def microbatch(turn: jax.Array, part: ClippedSum) -> ClippedSum:
-        first = (mine + turn * devices) * size
-        rows = jax.lax.dynamic_slice_in_dim(indices, first, size)
-        row_keys = jax.vmap(partial(jax.random.fold_in, step_key))(rows)
-        more = execution.clipped_sum(
-            loss, params, fetch(rows, first), rows < total, row_keys, plan.clip_norm
-        )
-        both: ClippedSum = jax.tree.map(jnp.add, part, more)
-        return both
+    def microbatches(part: ClippedSum, size: int, begin: jax.Array, turns: jax.Array) -> ClippedSum:
+        def add(turn: jax.Array, part: ClippedSum) -> ClippedSum:
+            first = begin + turn * size
+            cut = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=size)
+            valid = first + jnp.arange(size) < end
+            more = execution.clipped_sum(
+                loss, params, fetch(cut(indices), first), valid, cut(row_keys), plan.clip_norm
+            )
+            both: ClippedSum = jax.tree.map(jnp.add, part, more)
+            return both
 
-    filled = (drawn.drawn + size - 1) // size
-    turns = (filled - mine + devices - 1) // devices
-    summed: ClippedSum = jax.lax.fori_loop(0, turns, microbatch, part)
-    return summed
+        summed: ClippedSum = jax.lax.fori_loop(0, turns, add, part)
+        return summed
+
+    # What is left for the last turn is often less than half: it then takes half the work.
+    half = (size + 1) // 2
+    turns = jnp.maximum(end - begin + size - half - 1, 0) // size
+    part = microbatches(part, size, begin, turns)
+    begin += turns * size
+    return microbatches(part, half, begin, (end - begin + half - 1) // half)
 
 
 def place(execution: Execution) -> tuple[jax.Array, int]:
@@ -122,37 +131,29 @@ def place(execution: Execution) -> tuple[jax.Array, int]:
     return jax.lax.axis_index(AXIS), execution.mesh.size
 
 
-def across(execution: Execution, part: ClippedSum) -> ClippedSum:
-    """The sum over all devices of what each has summed."""
+def across(execution: Execution, tree: PyTree[jax.Array]) -> PyTree[jax.Array]:
+    """The sum over all devices of a tree of numbers of one type."""
     if execution.mesh is None:
-        return part
-    flat, unravel = ravel_pytree(part.gradient)  # devices meet once, and not at every leaf
-    parts = flat, part.loss, part.clipped
-    whole, loss, clipped = jax.lax.psum(parts, AXIS)  # type: ignore[no-untyped-call]
-    return ClippedSum(unravel(whole), loss, clipped)
+        return tree
+    flat, unravel = ravel_pytree(tree)  # devices meet once, and not at every leaf
+    return unravel(jax.lax.psum(flat, AXIS))  # type: ignore[no-untyped-call]
 
 
 def private_gradient(
     plan: Plan,
     execution: Execution,
-    part: ClippedSum,
-    count: jax.Array,
+    summed: Params,
     keys: StepKeys,
     divisor: Float[Array, ""] | float,
-) -> tuple[Params, Metrics]:
+) -> Params:
     """One step's noisy gradient: noise once on the clipped sum, divided by a public number.
 
     Args:
       plan: clip norm and noise.
       execution: the devices.
-      part: this device's part of the clipped sum over the draw.
-      count: the size of the draw.
+      summed: this device's part of the clipped sum over the draw.
       keys: this step's keys (the noise itself, where it is discrete); the same on every device.
       divisor: the expected batch size, public or noised before; never the realised size.
-
-    Returns:
-      The gradient, and metrics of the draw that are private and NOT noised (`loss`, `clipped`
-      as a share, `drawn`): they belong in `internal/`.
 
     Guarantees:
       The gradient is (clipped sum + N(0, (sigma C)**2 I)) / divisor, one subsampled Gaussian
@@ -161,20 +162,41 @@ def private_gradient(
       noise are whole steps of one lattice and the noise is a discrete Gaussian. An empty draw
       gives pure noise.
     """
-    if plan.discrete != all(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(part.gradient)):
+    if plan.discrete != all(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(summed)):
         raise ValueError("discrete plans, and no others, sum on a lattice: clipping='lattice'")
     if plan.discrete:
-        whole = across(execution, part)
-        noisy = add_lattice_noise(keys.noise, whole.gradient, plan.clip_norm)
+        noisy = add_lattice_noise(keys.noise, across(execution, summed), plan.clip_norm)
     else:
         deviation = plan.noise_multiplier * plan.clip_norm if plan.private else 0.0
-        flat, unravel = ravel_pytree(part.gradient)
+        flat, unravel = ravel_pytree(summed)
         shared = add_gaussian(keys.noise, flat, deviation, *place(execution))
-        whole = across(execution, part._replace(gradient=shared))
-        noisy = unravel(whole.gradient)
-    gradient = jax.tree.map(lambda leaf: leaf / divisor, noisy)
-    seen = jnp.maximum(count, 1)
-    return gradient, {"loss": whole.loss / seen, "clipped": whole.clipped / seen, "drawn": count}
+        noisy = unravel(across(execution, shared))
+    gradient: Params = jax.tree.map(lambda leaf: leaf / divisor, noisy)
+    return gradient
+
+
+class Seen(NamedTuple):
+    """What one device has seen of a draw: private, NOT noised, for `internal/` alone.
+
+    Attributes:
+      loss: sum of the losses of its examples.
+      clipped: how many of them had a gradient longer than the bound.
+      drawn: the size of the draw, the same on every device.
+    """
+
+    loss: Float[Array, "*steps"]
+    clipped: Float[Array, "*steps"]
+    drawn: Int[Array, "*steps"]
+
+
+def metrics_of(execution: Execution, seen: Seen) -> Metrics:
+    """Mean loss, share of clipped gradients and size of draws, private too, over all devices.
+
+    Of one step or of many stacked: devices meet once.
+    """
+    loss, clipped = across(execution, (seen.loss, seen.clipped))
+    some = jnp.maximum(seen.drawn, 1)
+    return {"loss": loss / some, "clipped": clipped / some, "drawn": seen.drawn}
 
 
 def chunk_keys(
@@ -200,22 +222,23 @@ def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: U
     """A jitted function that takes as many steps as it is given keys.
 
     The state is donated: the caller must not use the old one again. `chunk(state, records, keys,
-    divisor)` returns the new state and metrics stacked over the steps (private, see
-    `private_gradient`). It is traced once for each number of steps. With a mesh everything is on
-    all its devices, in and out, and every device takes every step: only sums are shared.
+    divisor)` returns the new state and metrics stacked over the steps (private, see `Seen`). It is
+    traced once for each number of steps. With a mesh everything is on all its devices, in and out,
+    and every device takes every step: only sums are shared.
     """
 
     def chunk(
         state: State, records: Records, keys: StepKeys, divisor: jax.Array
     ) -> tuple[State, Metrics]:
-        def step(state: State, keys: StepKeys) -> tuple[State, Metrics]:
+        def step(state: State, keys: StepKeys) -> tuple[State, tuple[Seen, Metrics]]:
             params, loss = objective(state)
             part, count = drawn_sum(plan, execution, loss, params, records, keys)
-            gradient, drawn = private_gradient(plan, execution, part, count, keys, divisor)
+            gradient = private_gradient(plan, execution, part.gradient, keys, divisor)
             state, metrics = update(state, gradient, keys.update)
-            return state, drawn | metrics
+            return state, (Seen(part.loss, part.clipped, count), metrics)
 
-        return jax.lax.scan(step, state, keys)
+        state, (seen, metrics) = jax.lax.scan(step, state, keys)
+        return state, metrics_of(execution, seen) | metrics
 
     return on_all(execution, chunk, donate=True)
 

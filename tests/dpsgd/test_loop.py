@@ -12,9 +12,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from rdpjax.dpsgd import loop
+from rdpjax.dpsgd.clipping import ClippedSum
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, StepKeys, step_keys
-from rdpjax.dpsgd.loop import drawn_sum, make_chunk, private_gradient
+from rdpjax.dpsgd.loop import Seen, drawn_sum, make_chunk, metrics_of, private_gradient
 from rdpjax.dpsgd.noise import add_gaussian
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import Draw, draw
@@ -105,6 +106,40 @@ def test_a_chunk_is_replayed_bit_for_bit():
     same(run(plan(), 0, 3), run(plan(), 0, 3))
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+def test_every_drawn_record_counts_once_in_microbatches_and_halves(size: int):
+    """Whatever the draw, of whatever the last microbatch is then filled with."""
+    seen: list[int] = []
+
+    def counted(params: Any, record: dict[str, jax.Array], key: jax.Array) -> jax.Array:
+        return (params * record["x"][0]).sum()
+
+    class Counting(Execution):
+        def clipped_sum(self, loss: Any, params: Any, examples: Any, valid: Any, *rest: Any) -> Any:
+            jax.debug.callback(lambda rows: seen.append(rows), len(valid))
+            kept = jnp.where(valid, examples["x"][:, 0], 0)
+            return ClippedSum(kept.sum(), jnp.float32(0), valid.sum(dtype=jnp.float32))
+
+    @jax.jit
+    def summed(drawn: Draw) -> ClippedSum:
+        here, params, step = Counting(microbatch=size), jnp.float32(0), keys_of(0)
+        zero = here.zero_sum(params)
+        return loop.add_drawn(zero, plan(), here, counted, params, drawn, fetch, 30, step)
+
+    def fetch(rows: jax.Array, first: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="fill", fill_value=0), table)
+
+    table = {"x": 2.0 ** jnp.arange(30.0)[:, None]}  # sums tell which records they are of
+    for count in range(18):
+        seen.clear()
+        rows = np.where(np.arange(20) < count, np.arange(20) + 3, 30)
+        found = summed(Draw(jnp.asarray(rows, jnp.int32), jnp.int32(count), jnp.uint32(30)))
+        jax.effects_barrier()
+        assert float(found.gradient) == sum(2.0 ** (i + 3) for i in range(count))
+        assert int(found.clipped) == count
+        assert sum(seen) - count <= max(size - (size + 1) // 2 - 1, (size + 1) // 2 - 1, 0)
+
+
 def test_an_empty_draw_is_a_step_that_is_taken_and_counted():
     state, metrics = run(plan(rate=2**-32), 0, 3)
     assert (np.asarray(metrics["drawn"]) == 0).all()
@@ -121,15 +156,24 @@ def test_an_empty_draw_is_a_step_that_is_taken_and_counted():
 def test_the_gradient_is_the_noisy_sum_over_the_divisor():
     @jax.jit
     def step(divisor: jax.Array) -> Any:
-        return private_gradient(plan(), HERE, part, count, keys_of(0), divisor)
+        return private_gradient(plan(), HERE, part.gradient, keys_of(0), divisor)
 
-    part, count = jax.jit(lambda: drawn_sum(plan(), HERE, loss, start(), TABLE, keys_of(0)))()
-    gradient, metrics = step(12.0)
+    part, _ = jax.jit(lambda: drawn_sum(plan(), HERE, loss, start(), TABLE, keys_of(0)))()
+    gradient = step(12.0)
     expected = add_gaussian(keys_of(0).noise, part.gradient, 0.5)
     near(gradient, jax.tree.map(lambda leaf: leaf / 12.0, expected))
-    assert metrics["drawn"] == count
     # Half the divisor, twice the gradient, whatever was drawn.
-    near(step(6.0)[0], jax.tree.map(lambda leaf: leaf * 2, gradient))
+    near(step(6.0), jax.tree.map(lambda leaf: leaf * 2, gradient))
+
+
+def test_metrics_are_of_the_draw():
+    seen = Seen(jnp.array([6.0, 0.0]), jnp.array([1.0, 0.0]), jnp.array([4, 0]))
+    found = metrics_of(HERE, seen)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "loss": [1.5, 0.0],
+        "clipped": [0.25, 0.0],
+        "drawn": [4, 0],
+    }
 
 
 def test_neighbouring_draws_differ_by_one_contribution(monkeypatch: pytest.MonkeyPatch):
@@ -184,10 +228,10 @@ def test_without_privacy_nothing_is_clipped_and_no_noise_is_added():
 
     @jax.jit
     def once() -> Any:
-        part, count = drawn_sum(free, Execution(microbatch=7), loss, start(), large, step)
-        return private_gradient(free, HERE, part, count, step, 30.0)
+        part, _ = drawn_sum(free, Execution(microbatch=7), loss, start(), large, step)
+        return private_gradient(free, HERE, part.gradient, step, 30.0), part.clipped
 
-    gradient, metrics = once()
+    gradient, clipped = once()
     row_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.wrap_key_data(step.loss), i))(
         jnp.arange(30)
     )
@@ -198,7 +242,7 @@ def test_without_privacy_nothing_is_clipped_and_no_noise_is_added():
     exact = jax.jit(jax.grad(mean))(start())
     for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(exact), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-3)
-    assert metrics["clipped"] == 0
+    assert clipped == 0
 
 
 def test_a_chunk_is_traced_once_for_each_number_of_steps():

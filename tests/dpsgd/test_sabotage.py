@@ -139,12 +139,18 @@ def non_finite_let_through(patch: Patch) -> None:
 
 
 def realised_batch_as_divisor(patch: Patch) -> None:
-    true = loop.private_gradient
+    true_sum, true_gradient = loop.drawn_sum, loop.private_gradient
+    counts = []
 
-    def divide(each: Plan, here: Any, part: Any, count: Any, step_keys: Any, divisor: Any) -> Any:
-        gradient, metrics = true(each, here, part, count, step_keys, 1.0)
-        return jax.tree.map(lambda leaf: leaf / metrics["drawn"], gradient), metrics
+    def summed(*args: Any) -> Any:
+        part, count = true_sum(*args)
+        counts.append(count)
+        return part, count
 
+    def divide(each: Plan, here: Any, part: Any, step_keys: Any, divisor: Any) -> Any:
+        return true_gradient(each, here, part, step_keys, counts[-1].astype(jnp.float32))
+
+    patch.setattr(loop, "drawn_sum", summed)
     patch.setattr(loop, "private_gradient", divide)
 
 
