@@ -13,7 +13,7 @@ import jax
 
 from benchmarks import contenders_jax, contenders_rdpjax, contenders_torch
 from benchmarks.contender import Contender
-from rdpjax.device import split_processor
+from rdpjax.device import prepare_processor
 
 for _name in ("torch", "opacus", "opacus.grad_sample", "jax_privacy"):
     with suppress(ImportError), warnings.catch_warnings():
@@ -33,7 +33,7 @@ def prepare(cache: str) -> None:
     A processor's cores become devices of their own, as in rdpjax's runs; each contender's search
     says whether it uses them. The environment has precedence.
     """
-    split_processor()
+    prepare_processor()
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

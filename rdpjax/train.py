@@ -16,7 +16,7 @@ import tyro
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import AgeUnit, HeightUnit
 from rdpjax.data.datasets import Reading, find_dataset
-from rdpjax.device import Device, device_mesh, keep_programs, split_processor, use_device
+from rdpjax.device import Device, device_mesh, keep_programs, prepare_processor, use_device
 from rdpjax.errors import command
 from rdpjax.flags import optional, parsed
 from rdpjax.processes.joining import place_of, together
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         overwrite=flags.overwrite,
         keep_noise_key=flags.keep_noise_key,
     )
-    split_processor()
+    prepare_processor()
     place = place_of(flags.coordinator, flags.process_id, flags.processes)
     with together(place, _same(flags)) as team:
         kind = use_device(flags.device)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import jax
 import pytest
 
-from rdpjax.device import device_mesh, use_device
+from rdpjax.device import PLAIN_LOOPS, device_mesh, prepare_processor, use_device
 from rdpjax.errors import UserError
 
 
@@ -53,3 +55,16 @@ def test_the_first_devices_in_one_line() -> None:
     mesh = device_mesh(2)
     assert mesh is not None and mesh.axis_names == ("devices",)
     assert list(mesh.devices) == jax.local_devices()[:2]
+
+
+def test_what_is_asked_of_xla_is_added_to_what_the_environment_asks(monkeypatch) -> None:
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_of_the_user")
+    prepare_processor()
+    added = f"--xla_of_the_user --xla_backend_extra_options={PLAIN_LOOPS}"
+    assert os.environ["XLA_FLAGS"] == added
+    prepare_processor()
+    assert os.environ["XLA_FLAGS"] == added
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_extra_options=of_the_user")
+    prepare_processor()
+    assert os.environ["XLA_FLAGS"] == "--xla_backend_extra_options=of_the_user"

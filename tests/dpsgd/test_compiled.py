@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rdpjax.dpsgd.compiled import Compiled
+from rdpjax.dpsgd import compiled
+from rdpjax.dpsgd.compiled import Compiled, compiler_options
 
 
 def closing_over(constant: np.ndarray, seen: list[Any] | None = None) -> Callable[..., Any]:
@@ -113,3 +115,39 @@ def test_closed_over_arrays_are_moved_to_the_devices_once() -> None:
         second = compiled(x)
     np.testing.assert_array_equal(np.asarray(first), X + shift)
     np.testing.assert_array_equal(np.asarray(second), X + shift)
+
+
+@pytest.fixture
+def x86(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An x86 processor, and nothing asked of XLA in the environment."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(compiled, "compiler_options", cache(compiler_options.__wrapped__))
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    return monkeypatch
+
+
+def test_xla_takes_the_options(x86: pytest.MonkeyPatch) -> None:
+    assert compiled.compiler_options() == compiled.FOR_X86
+
+
+def test_the_environment_has_precedence(x86: pytest.MonkeyPatch) -> None:
+    x86.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=128")
+    assert compiled.compiler_options() == {}
+
+
+def test_no_options_where_they_mean_nothing(x86: pytest.MonkeyPatch) -> None:
+    x86.setattr(compiled, "FOR_X86", {"xla_of_another_time": 1})
+    assert compiled.compiler_options() == {}
+    compiled.compiler_options.cache_clear()
+    x86.setattr("platform.machine", lambda: "arm64")
+    assert compiled.compiler_options() == {}
+    compiled.compiler_options.cache_clear()
+    x86.setattr(jax, "default_backend", lambda: "gpu")
+    assert compiled.compiler_options() == {}
+
+
+def test_may_be_called_inside_of_a_trace() -> None:
+    shift = jnp.arange(3.0)
+    run = Compiled(lambda x: x + shift)
+    np.testing.assert_array_equal(jax.jit(lambda x: run(x) * 2)(jnp.ones(3)), 2 + 2 * shift)
+    np.testing.assert_array_equal(run(jnp.ones(3)), 1 + shift)
