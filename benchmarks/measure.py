@@ -14,7 +14,7 @@ from benchmarks.contender import Contender, Problem, Running, Setting, Unable
 from benchmarks.workloads import Workload, example_params
 
 TRIAL_S = 0.08
-FINALISTS, FINAL_BLOCKS = 3, 5  # short blocks on a noisy machine: the search ends in turns
+FINALISTS, FINAL_BLOCKS = 3, 15  # short blocks on a noisy machine: the search ends in turns
 TOLERANCE = 1e-4
 CHECKED = 64  # examples in the clipped sum that all contenders must agree on
 

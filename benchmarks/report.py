@@ -42,9 +42,10 @@ that of the step without privacy in the same framework (`plain` in JAX, `pytorch
 level after import and data load, without the compiler's own memory but with what libraries touch
 at first use. Each contender ran at its
 best of the settings that were searched; on a processor, those in JAX searched for one device, and
-for a device a core that share the batch. `plain-optax` is a step as one would write it by hand,
-whole batch, the faster of slices and `lax.conv`. Every DP contender's sum of 64 clipped gradients
-agreed with rdpjax's `vmap` to {tolerance:g} relative before anything was timed.
+for a device a core that share the batch. XLA is asked for the same in all of them, as rdpjax asks
+in its own runs (`prepare_processor`, `compiler_options`). `plain-optax` is a step as one would
+write it by hand, whole batch, the faster of slices and `lax.conv`. Every DP contender's sum of 64
+clipped gradients agreed with rdpjax's `vmap` to {tolerance:g} relative before anything was timed.
 """
 
 

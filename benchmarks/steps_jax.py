@@ -3,7 +3,8 @@
 Where a setting has several devices, each holds the state and its share of the batch. A step that is
 `mapped` sees that share alone, and says where the devices meet (`across`); any other is written for
 the whole batch, and XLA divides it. Several devices of a processor are waited for after every
-program: their sums stall for good where programs queue up.
+program: their sums stall for good where programs queue up. All are compiled as rdpjax's own
+programs are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.contender import Running, Setting, Work
 from benchmarks.workloads import Records, Workload, fresh_params
+from rdpjax.dpsgd.compiled import compiler_options
 from rdpjax.dpsgd.execution import AXIS
 
 Step = Callable[[Any, Any, jax.Array], Any]
@@ -68,7 +70,7 @@ def chunk_steps(batch: int) -> int:
     """Steps of one scan: a chunk of rdpjax's runs, fewer where steps are long."""
     if jax.default_backend() != "cpu":
         return 50
-    return max(2, min(50, 8192 // batch))
+    return max(2, min(50, 32_768 // batch))
 
 
 def load(records: Records) -> Any:
@@ -82,14 +84,16 @@ def flat(tree: Any) -> np.ndarray:
 
 def _compiled(function: Any, setting: Setting, specs: tuple[Any, ...], mapped: bool) -> Any:
     """The function jitted on the setting's devices; the first argument's memory is used again."""
+    options = compiler_options()
     grid = mesh(setting)
     if grid is None:
-        return jax.jit(function, donate_argnums=0)
+        return jax.jit(function, donate_argnums=0, compiler_options=options)
     if mapped:
         function = jax.shard_map(
             function, mesh=grid, in_specs=specs, out_specs=EVERYWHERE, check_vma=False
         )
-    return jax.jit(function, donate_argnums=0, out_shardings=NamedSharding(grid, EVERYWHERE))
+    everywhere = NamedSharding(grid, EVERYWHERE)
+    return jax.jit(function, donate_argnums=0, out_shardings=everywhere, compiler_options=options)
 
 
 def _looped(
