@@ -213,14 +213,7 @@ def resumed_with_fresh_noise(patch: Patch, subject: Subject) -> None:
 
 def noise_scaled_by_the_draw(patch: Patch, subject: Subject) -> None:
     """As if the batch's own size were public."""
-    true = loop.private_gradient
-
-    def scaled(each: Plan, here: Any, part: Any, count: Any, *rest: Any) -> Any:
-        clean, metrics = true(dataclasses.replace(each), here, part, count, *rest)
-        factor = 1 + 0.5 / jnp.maximum(count, 1)
-        return jax.tree.map(lambda leaf: leaf * factor, clean), metrics
-
-    patch.setattr(loop, "private_gradient", scaled)
+    engine.scale_by_the_draw(patch, lambda divisor, count: 1 + 0.5 / jnp.maximum(count, 1))
 
 
 MUTATIONS: dict[str, Mutation] = {

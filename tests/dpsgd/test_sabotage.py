@@ -138,20 +138,26 @@ def non_finite_let_through(patch: Patch) -> None:
     patch.setattr(ghost, "clip_factors", factors)
 
 
-def realised_batch_as_divisor(patch: Patch) -> None:
+def scale_by_the_draw(patch: Patch, factor: Callable[[Any, jax.Array], jax.Array]) -> None:
+    """Every noisy gradient times `factor(divisor, size of the draw)`."""
     true_sum, true_gradient = loop.drawn_sum, loop.private_gradient
-    counts = []
+    counts: list[jax.Array] = []
 
     def summed(*args: Any) -> Any:
         part, count = true_sum(*args)
-        counts.append(count)
+        counts.append(count.astype(jnp.float32))
         return part, count
 
-    def divide(each: Plan, here: Any, part: Any, step_keys: Any, divisor: Any) -> Any:
-        return true_gradient(each, here, part, step_keys, counts[-1].astype(jnp.float32))
+    def scaled(each: Plan, here: Any, part: Any, step_keys: Any, divisor: Any) -> Any:
+        clean = true_gradient(each, here, part, step_keys, divisor)
+        return jax.tree.map(lambda leaf: leaf * factor(divisor, counts[-1]), clean)
 
     patch.setattr(loop, "drawn_sum", summed)
-    patch.setattr(loop, "private_gradient", divide)
+    patch.setattr(loop, "private_gradient", scaled)
+
+
+def realised_batch_as_divisor(patch: Patch) -> None:
+    scale_by_the_draw(patch, lambda divisor, count: divisor / count)
 
 
 def draw_truncated(patch: Patch) -> None:
