@@ -89,7 +89,8 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
 
     def add(state: State, part: ClippedSum, *round_and_keys: Any) -> ClippedSum:
         mine = summed(state, *round_and_keys)
-        more = ClippedSum(across(execution, mine.gradient), *across(execution, mine[1:]))
+        heard = across(execution, (mine.loss, mine.clipped))
+        more = ClippedSum(across(execution, mine.gradient), *heard)
         both: ClippedSum = jax.tree.map(jnp.add, part, more)
         return both
 

@@ -93,6 +93,11 @@ def add_drawn(
       fetch: `fetch(rows, first)`, the records `rows`, which stand at `first` in the round.
       total: how many records there are.
       keys: this step's keys.
+
+    Guarantees:
+      Over all devices every record of the round counts once, in one device's stretch of it;
+      microbatches are filled up with rows that are not valid, also where these are records of
+      another's stretch. An empty round, or an empty stretch, adds nothing.
     """
     size = min(execution.microbatch, len(drawn.indices))
     indices = jnp.concatenate([drawn.indices, jnp.full((size,), total, jnp.int32)])
@@ -132,7 +137,7 @@ def place(execution: Execution) -> tuple[jax.Array, int]:
 
 
 def across(execution: Execution, tree: PyTree[jax.Array]) -> PyTree[jax.Array]:
-    """The sum over all devices of a tree of numbers of one type."""
+    """The sum over all devices of a tree of numbers of one type; every device is given it."""
     if execution.mesh is None:
         return tree
     flat, unravel = ravel_pytree(tree)  # devices meet once, and not at every leaf

@@ -106,38 +106,37 @@ def test_a_chunk_is_replayed_bit_for_bit():
     same(run(plan(), 0, 3), run(plan(), 0, 3))
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
-def test_every_drawn_record_counts_once_in_microbatches_and_halves(size: int):
-    """Whatever the draw, of whatever the last microbatch is then filled with."""
-    seen: list[int] = []
+@pytest.mark.parametrize(("size", "devices"), [(1, 1), (2, 3), (5, 1), (5, 4), (8, 2)])
+def test_every_drawn_record_counts_once_over_all_devices(
+    size: int, devices: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever the draw, and of whatever the last microbatch is then filled with."""
 
-    def counted(params: Any, record: dict[str, jax.Array], key: jax.Array) -> jax.Array:
-        return (params * record["x"][0]).sum()
-
-    class Counting(Execution):
+    class Summing(Execution):
         def clipped_sum(self, loss: Any, params: Any, examples: Any, valid: Any, *rest: Any) -> Any:
-            jax.debug.callback(lambda rows: seen.append(rows), len(valid))
-            kept = jnp.where(valid, examples["x"][:, 0], 0)
-            return ClippedSum(kept.sum(), jnp.float32(0), valid.sum(dtype=jnp.float32))
+            kept = jnp.where(valid, examples["x"], 0)
+            return ClippedSum(kept.sum(), jnp.float32(len(valid)), valid.sum(dtype=jnp.float32))
 
     @jax.jit
-    def summed(drawn: Draw) -> ClippedSum:
-        here, params, step = Counting(microbatch=size), jnp.float32(0), keys_of(0)
+    def summed(drawn: Draw, mine: jax.Array) -> ClippedSum:
+        monkeypatch.setattr(loop, "place", lambda execution: (mine, devices))
+        here, params, step = Summing(microbatch=size), jnp.float32(0), keys_of(0)
         zero = here.zero_sum(params)
-        return loop.add_drawn(zero, plan(), here, counted, params, drawn, fetch, 30, step)
+        return loop.add_drawn(zero, plan(), here, loss, params, drawn, fetch, 30, step)
 
     def fetch(rows: jax.Array, first: jax.Array) -> Any:
         return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="fill", fill_value=0), table)
 
-    table = {"x": 2.0 ** jnp.arange(30.0)[:, None]}  # sums tell which records they are of
+    table = {"x": 2.0 ** jnp.arange(30.0)}  # sums tell which records they are of
+    half = (size + 1) // 2
     for count in range(18):
-        seen.clear()
         rows = np.where(np.arange(20) < count, np.arange(20) + 3, 30)
-        found = summed(Draw(jnp.asarray(rows, jnp.int32), jnp.int32(count), jnp.uint32(30)))
-        jax.effects_barrier()
-        assert float(found.gradient) == sum(2.0 ** (i + 3) for i in range(count))
-        assert int(found.clipped) == count
-        assert sum(seen) - count <= max(size - (size + 1) // 2 - 1, (size + 1) // 2 - 1, 0)
+        drawn = Draw(jnp.asarray(rows, jnp.int32), jnp.int32(count), jnp.uint32(30))
+        parts = [summed(drawn, jnp.int32(mine)) for mine in range(devices)]
+        assert sum(float(part.gradient) for part in parts) == sum(2.0 ** (rows[:count]))
+        assert sum(int(part.clipped) for part in parts) == count
+        for part in parts:  # what was computed for nothing
+            assert 0 <= part.loss - part.clipped <= max(size - half - 1, half - 1)
 
 
 def test_an_empty_draw_is_a_step_that_is_taken_and_counted():
