@@ -167,17 +167,13 @@ def _rounds(
             # Before this round's records are handed over: on the device, where things are done in
             # turn, the next draw is then not behind the work on them.
             coming = _draw(keys[step], total, plan.threshold, np.uint32(following), np.int32(turn))
-        batch = _gathered(records, drawn, _microbatch(execution, drawn))
+        padding = execution.microbatches(len(drawn.indices))[0]
+        batch = _gathered(records, drawn, padding)
         # A mesh may reach over processes, each with the batch: then it is copied with the call.
         yield _Round(now, last, drawn, jax.device_put(batch) if execution.mesh is None else batch)
 
 
 _draw = jax.jit(draw, static_argnums=(1, 2))
-
-
-def _microbatch(execution: Execution, drawn: Draw) -> int:
-    """Rows that `add_drawn` takes at once."""
-    return min(execution.microbatch, len(drawn.indices))
 
 
 def _gathered(records: Records, drawn: Draw, padding: int) -> Records:

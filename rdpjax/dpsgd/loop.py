@@ -99,8 +99,8 @@ def add_drawn(
       microbatches are filled up with rows that are not valid, also where these are records of
       another's stretch. An empty round, or an empty stretch, adds nothing.
     """
-    size = min(execution.microbatch, len(drawn.indices))
-    indices = jnp.concatenate([drawn.indices, jnp.full((size,), total, jnp.int32)])
+    sizes = execution.microbatches(len(drawn.indices))
+    indices = jnp.concatenate([drawn.indices, jnp.full(sizes[0], total, jnp.int32)])
     row_keys = jax.vmap(partial(jax.random.fold_in, as_key(keys.loss)))(indices)
     mine, devices = place(execution)
     share = (drawn.drawn + devices - 1) // devices
@@ -121,12 +121,11 @@ def add_drawn(
         summed: ClippedSum = jax.lax.fori_loop(0, turns, add, part)
         return summed
 
-    # What is left for the last turn is often less than half: it then takes half the work.
-    half = (size + 1) // 2
-    turns = jnp.maximum(end - begin + size - half - 1, 0) // size
-    part = microbatches(part, size, begin, turns)
-    begin += turns * size
-    return microbatches(part, half, begin, (end - begin + half - 1) // half)
+    for size, smaller in zip(sizes, (*sizes[1:], 0), strict=True):
+        turns = jnp.maximum(end - begin - smaller + size - 1, 0) // size  # leaves one smaller turn
+        part = microbatches(part, size, begin, turns)
+        begin += turns * size
+    return part
 
 
 def place(execution: Execution) -> tuple[jax.Array, int]:

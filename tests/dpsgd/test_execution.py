@@ -117,6 +117,12 @@ def test_a_microbatch_fills_a_device() -> None:
         assert size > min(expected, 4095)
 
 
+def test_what_is_left_over_takes_half_but_not_on_a_lattice() -> None:
+    assert Execution(microbatch=32).microbatches(400) == (32, 16)
+    assert Execution("vmap", microbatch=7).microbatches(5) == (5, 3)
+    assert Execution("lattice", microbatch=32).microbatches(400) == (32,)
+
+
 # The project's own losses.
 
 COLUMNS, WIDTH, ORDER = 4, 5, 3
