@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.clipping import Params
 from rdpjax.errors import UserError
 from rdpjax.models.labeler import Labeler
@@ -37,15 +38,19 @@ class LabelerStage:
     channels: int = 4
     decay: float = 0.98
 
+    def check(self, schema: Schema) -> None:
+        """UserError unless the schema's label has two levels to tell apart."""
+        if (count := len(schema.is_positive)) != 2:
+            raise UserError(
+                f"labeler: needs a label column of two levels, and {schema.label!r} has {count}; "
+                "leave the stage out and use label_source = 'generator'"
+            )
+
     def training(self, context: Context) -> Training:
         model = self.model(context)
         schema = context.codec.schema
         label, positive = schema.position(schema.label), jnp.asarray(schema.is_positive)
-        if len(positive) != 2:
-            raise UserError(
-                f"labeler: needs a label column of two levels, and {schema.label!r} has "
-                f"{len(positive)}; leave the stage out and use label_source = 'generator'"
-            )
+        self.check(schema)
         features = jnp.asarray(context.features)
         optimiser = AveragedAdam(self.learning_rate, self.steps, self.decay)
 
