@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
-from rdpjax.dpsgd.threefry import THREEFRY
-
 ROOT_BYTES = 32
 
 
@@ -113,7 +111,7 @@ def step_keys(roots: Roots, stage: str, start: int, steps: int) -> StepKeys:
 
 def as_key(raw: jax.Array | np.ndarray) -> jax.Array:
     """A typed JAX key from raw ThreeFry words of shape (..., 2)."""
-    key: jax.Array = jax.random.wrap_key_data(jnp.asarray(raw), impl=THREEFRY)
+    key: jax.Array = jax.random.wrap_key_data(jnp.asarray(raw), impl="threefry2x32")
     return key
 
 

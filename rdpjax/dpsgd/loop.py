@@ -161,8 +161,8 @@ def private_gradient(
 
     Guarantees:
       The gradient is (clipped sum + N(0, (sigma C)**2 I)) / divisor, one subsampled Gaussian
-      mechanism at (q, sigma) of the plan, the same on every device. Each device adds noise to a
-      stretch of the numbers of its own, before the parts are summed. Of a discrete plan, sum and
+      mechanism at (q, sigma) of the plan, the same on every device: the parts are summed over the
+      devices first, then each adds the same noise, from the same key. Of a discrete plan, sum and
       noise are whole steps of one lattice and the noise is a discrete Gaussian. An empty draw
       gives pure noise.
     """
@@ -173,8 +173,7 @@ def private_gradient(
     else:
         deviation = plan.noise_multiplier * plan.clip_norm if plan.private else 0.0
         flat, unravel = ravel_pytree(summed)
-        shared = add_gaussian(keys.noise, flat, deviation, *place(execution))
-        noisy = unravel(across(execution, shared))
+        noisy = unravel(add_gaussian(keys.noise, across(execution, flat), deviation))
     gradient: Params = jax.tree.map(lambda leaf: leaf / divisor, noisy)
     return gradient
 
