@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rdpjax.compute.multihost import Hosts
 from rdpjax.config import MARGINALS, Config
 from rdpjax.data.array_file import open_array, write_array
 from rdpjax.data.codec import Codec, Marginals, histogram, marginals_from, sensitivity
@@ -27,7 +28,6 @@ from rdpjax.privacy.budget import Demand, calibrate, calibrate_alone
 from rdpjax.privacy.events import Event, Mechanism, round_up_rate
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
-from rdpjax.processes.team import Team
 from rdpjax.progress import Progress, Silence
 from rdpjax.stages.measurement import check_size, measurement_event, noisy
 from rdpjax.stages.stage import Artefact
@@ -124,7 +124,7 @@ def fit(
     checkpoints: Path | None = None,
     progress: Progress | None = None,
     mesh: Mesh | None = None,
-    team: Team | None = None,
+    hosts: Hosts | None = None,
 ) -> Generator:
     """Measure, train every stage, fit offset and tilt.
 
@@ -138,7 +138,7 @@ def fit(
       checkpoints: folder to resume from and write to; None keeps everything in memory.
       progress: hears of chunks.
       mesh: the devices to train on, where there are several.
-      team: the processes to train with, where there are several; all call this alike.
+      hosts: the processes to train with, where there are several; all call this alike.
 
     Raises:
       UserError: too few records for the plan, one class, delta not below 1 / records.
@@ -147,7 +147,7 @@ def fit(
       The generator is (epsilon, delta)-differentially private in `records`, with the epsilon of the
       ledger's events. A resumed chunk replays its masks and its noise.
     """
-    progress, team = progress or Silence(), team or Team()
+    progress, hosts = progress or Silence(), hosts or Hosts()
     schema, sealed = form.schema, Sealed(records)
     del records
     if MARGINALS in plans.measurements:
@@ -162,7 +162,7 @@ def fit(
             vector_with_noise, deviation = noisy(vector(of.read(access)), event, key)
         progress.stage(name, 1)
         progress.advance(name, 1, ledger.epsilon(config.delta), {})
-        return team.share_arrays(vector_with_noise), deviation
+        return hosts.broadcast(vector_with_noise), deviation
 
     filling = form.measure(measured)
     cells = sealed.map(lambda records: form.cells(records, filling))
@@ -190,7 +190,7 @@ def fit(
             ledger,
             checkpoints / name if checkpoints else None,
             mesh,
-            team,
+            hosts,
         )
         for name, stage in config.stages.items()
     ]

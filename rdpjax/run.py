@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rdpjax.compute.multihost import Hosts
 from rdpjax.config import Config
 from rdpjax.data.datasets import Dataset, Output, Source, find_dataset
 from rdpjax.data.holdout import holdout_mask
@@ -17,8 +18,6 @@ from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, collapse_warnings
 from rdpjax.pipeline import Plans, fit, make_plans, target_of
-from rdpjax.processes.ledger import open_ledger
-from rdpjax.processes.team import Team
 from rdpjax.progress import Lines
 from rdpjax.run_folder import (
     RunFolder,
@@ -27,6 +26,7 @@ from rdpjax.run_folder import (
     release_written,
     write_generator,
 )
+from rdpjax.shared_ledger import open_ledger
 from rdpjax.start import Options, check_folder, start_run
 from rdpjax.synthesizer import claim
 
@@ -40,7 +40,7 @@ def run(
     options: Options,
     *,
     quiet: bool = False,
-    team: Team | None = None,
+    hosts: Hosts | None = None,
 ) -> dict[str, Any]:
     """Train and release; returns the summary of the run.
 
@@ -51,7 +51,7 @@ def run(
       config: the settings.
       options: what they leave open.
       quiet: no progress on stderr.
-      team: this process among those that share the run. All of them read the records and train;
+      hosts: this process among those that share the run. All of them read the records and train;
         process 0 alone speaks, writes and releases, and the others return an empty summary.
 
     Raises:
@@ -60,28 +60,29 @@ def run(
     dataset = find_dataset(config.dataset)
     _check_derived(config, dataset)
     folder = RunFolder(options.out)
-    team = team or Team()
-    if team.leads:
-        check_folder(folder, options)
+    hosts = hosts or Hosts()
+    hosts.on_primary(lambda: check_folder(folder, options))
     plans = make_plans(config)
     steps = dict.fromkeys(plans.measurements, 1)
     steps |= {name: plan.steps for name, plan in plans.stages.items()}
-    keep = folder.add_metrics if team.leads else _nowhere
-    lines = Lines(steps, keep, quiet=quiet or not team.leads)
+    keep = folder.add_metrics if hosts.is_primary else _nowhere
+    lines = Lines(steps, keep, quiet=quiet or not hosts.is_primary)
     # Beside the runs, whose internal/ folders are as private: the next run reads the same data.
     cache = folder.path.absolute().parent / ".patients"
-    source = dataset.open(options.data, options.environ, options.reading, cache, lines.reading)
-    team.agree({"data (fingerprint)": source.fingerprint})
+    source = hosts.on_all(
+        lambda: dataset.open(options.data, options.environ, options.reading, cache, lines.reading)
+    )
+    hosts.assert_equal({"data (fingerprint)": source.fingerprint})
     if source.origin == "simulated":
         lines.say(f"\n  {'!' * 8}  {SIMULATED}  {'!' * 8}\n")
     for note in source.notes:
         lines.say(f"  note: {note}")
     with disk_errors(folder.path):
-        name, roots = start_run(folder, config, source, options, team, lines)
+        name, roots = start_run(folder, config, source, options, hosts, lines)
         held = holdout_mask(source.keys, config.holdout, roots.holdout)
-        if not team.share(folder.complete):
-            _train(config, dataset, source, held, folder, plans, roots, options, team, lines)
-        if not team.leads:
+        if not hosts.on_primary(lambda: folder.complete):
+            _train(config, dataset, source, held, folder, plans, roots, options, hosts, lines)
+        if not hosts.is_primary:
             return {}
         if not options.keep_noise_key:
             folder.forget_noise(roots)
@@ -97,14 +98,14 @@ def _train(
     plans: Plans,
     roots: Roots,
     options: Options,
-    team: Team,
+    hosts: Hosts,
     lines: Lines,
 ) -> None:
-    if config.holdout > 0 and team.leads:
+    if config.holdout > 0 and hosts.is_primary:
         source.keep(held, folder.internal)
-    if source.facts and team.leads:
+    if source.facts and hosts.is_primary:
         folder.write_facts(source.facts)
-    ledger = open_ledger(folder.ledger, team, target=target_of(config), noise_id=roots.noise_id)
+    ledger = open_ledger(folder.ledger, hosts, target=target_of(config), noise_id=roots.noise_id)
     form = dataset.form(config.max_hours, config.label)
     try:
         generator = fit(
@@ -114,16 +115,16 @@ def _train(
             plans=plans,
             roots=roots,
             ledger=ledger,
-            checkpoints=folder.checkpoints if team.leads else None,
+            checkpoints=folder.checkpoints if hosts.is_primary else None,
             progress=lines,
-            mesh=team.mesh,
-            team=team,
+            mesh=hosts.mesh,
+            hosts=hosts,
         )
     except UserError:
-        if team.leads and not options.resume and not folder.checkpoints.exists():
+        if hosts.is_primary and not options.resume and not folder.checkpoints.exists():
             folder.discard()  # nothing was trained, and nothing will be
         raise
-    if not team.leads:
+    if not hosts.is_primary:
         return
     lines.say(f"  sampling   {config.rows} rows")
     declarations = {

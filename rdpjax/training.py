@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rdpjax import checkpoint
+from rdpjax.compute.multihost import Hosts
 from rdpjax.config import Config
 from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.execution import Execution, default_clipping, default_microbatch
@@ -28,7 +29,6 @@ from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
-from rdpjax.processes.team import Team
 from rdpjax.progress import Progress
 from rdpjax.stages.stage import Artefact, Context, Training, TrainingStage
 
@@ -69,7 +69,7 @@ class StageRun:
       ledger: entered before each chunk.
       folder: to resume from and write to; None keeps everything in memory.
       mesh: the devices, where there are several.
-      team: the processes; what process 0 found on disk and chose holds for all of them.
+      hosts: the processes; what process 0 found on disk and chose holds for all of them.
     """
 
     name: str
@@ -80,7 +80,7 @@ class StageRun:
     ledger: Ledger
     folder: Path | None = None
     mesh: Mesh | None = None
-    team: Team = field(default_factory=Team)
+    hosts: Hosts = field(default_factory=Hosts)
 
     def train(self, context: Context, codes: Codes, records: float, progress: Progress) -> Artefact:
         """Train under `context` on private `codes`, whose number is about `records`.
@@ -89,17 +89,22 @@ class StageRun:
         """
         training = self.stage.training(context)
         key = as_key(derive(self.roots.initialisation, self.name, "init"))
-        state, done = Compiled(training.init)(key), 0
+        state = Compiled(training.init)(key)
         expected = self.plan.sampling_rate * records
-        choice = self._choice(training, state, codes, expected) if self.team.leads else None
-        chosen, why = self.team.share(choice)
+        chosen, why = self.hosts.on_primary(lambda: self._choice(training, state, codes, expected))
         execution = Execution(**chosen, mesh=self.mesh)
         progress.say(f"  {self.name:<10} {execution.clipping} clipping: {why}")
-        if self.folder and (saved := checkpoint.steps(self.folder)):
-            done = saved[-1]
-            state = checkpoint.load(self.folder, done, state)
-            self._check_entered(done)
-        done, state = self.team.share(done), self.team.share_arrays(state)
+
+        def resumed() -> int:
+            nonlocal state
+            if not (self.folder and (saved := checkpoint.steps(self.folder))):
+                return 0
+            state = checkpoint.load(self.folder, saved[-1], state)
+            self._check_entered(saved[-1])
+            return saved[-1]
+
+        done = self.hosts.on_primary(resumed)
+        state = self.hosts.broadcast(state)
         make = make_chunk if codes.on_device else make_fed_chunk
         chunk = make(self.plan, execution, training.objective, training.update)
         divisor = jnp.float32(expected)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "rdpjax").rglob("*.py"))
 COMMANDS = {"train", "sample", "evaluate", "account", "audit"}
 ROOMS = {"data", "models", "dpsgd", "privacy"}
-SHARED = {"errors", "stages", "flags", "config", "checkpoint", "tilt", "progress", "processes"}
+SHARED = {"errors", "stages", "flags", "config", "checkpoint", "tilt", "progress", "compute"}
 LEAVES = ROOMS | SHARED
 BELOW_RUN = LEAVES | {"generator", "pipeline", "run_folder", "synthesizer"}
 MAY_IMPORT = {
@@ -27,8 +27,8 @@ MAY_IMPORT = {
     "stages": ROOMS | {"errors"},
     "config": ROOMS | {"errors", "stages", "flags"},
     "checkpoint": {"errors"},
-    "device": {"errors", "dpsgd"},
-    "processes": {"errors", "privacy"},
+    "compute": {"errors", "dpsgd"},
+    "shared_ledger": {"compute", "errors", "privacy"},
     "progress": set(),
     "tilt": set(),
     "generator": ROOMS | {"errors", "stages", "config", "tilt"},
@@ -37,10 +37,10 @@ MAY_IMPORT = {
     "run_folder": LEAVES | {"generator"},
     "synthesizer": LEAVES | {"generator", "pipeline", "run_folder"},
     "start": SHARED | ROOMS | {"run_folder"},
-    "run": BELOW_RUN | {"start"} | {"evaluation"},
+    "run": BELOW_RUN | {"shared_ledger", "start"} | {"evaluation"},
     "evaluation": {"data", "errors"},
-    "audits": BELOW_RUN | {"evaluation", "device", "training"},
-    **{command: BELOW_RUN | {"run", "start", "device", "evaluation"} for command in COMMANDS},
+    "audits": BELOW_RUN | {"evaluation", "training"},
+    **{command: BELOW_RUN | {"run", "start", "evaluation"} for command in COMMANDS},
 }
 MAY_IMPORT["audit"] = {"audits", "errors", "flags"}
 # A plan knows its event, so that the sampler, the noise and the ledger cannot disagree.

@@ -5,7 +5,7 @@ else depends on the answers alone. A fit that is told the answers of another one
 answers can be compared with those that it was told; and whatever still differs has read the records
 by another way.
 
-Nothing is patched: a fit asks its team for what process 0 found, tells its progress what it did,
+Nothing is patched: a fit asks its hosts for what process 0 found, tells its progress what it did,
 and trains whatever stages the configuration has.
 """
 
@@ -23,6 +23,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int32
 
+from rdpjax.compute.multihost import Hosts
 from rdpjax.config import Config
 from rdpjax.data.forms import Form
 from rdpjax.dpsgd.clipping import Params
@@ -32,7 +33,6 @@ from rdpjax.generator import Generator
 from rdpjax.pipeline import Plans, fit
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.processes.team import Team
 from rdpjax.stages.stage import Context, Training
 
 Until = Literal["measurements", "stages", "release"]
@@ -143,9 +143,19 @@ class _Interrupted(Exception):
     """As `kill -9` would, at a checkpoint."""
 
 
+@dataclass(frozen=True)
+class _ObservedHosts(Hosts):
+    """Hosts of one process that pass what is broadcast through a function."""
+
+    answer: Callable[[Any], Any] = field(kw_only=True)
+
+    def broadcast(self, tree: Any) -> Any:
+        return self.answer(tree)
+
+
 @dataclass
-class _Observer(Team):
-    """A team of one, and a progress: passes on what fits tell and are told.
+class _Observer:
+    """A progress that records what fits tell, and replaces what they are told.
 
     Attributes:
       told: the recording whose answers the fit is told; None for its own.
@@ -160,12 +170,11 @@ class _Observer(Team):
     cut: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.found = Recording()
         self._name = ""
         self._heard: dict[str, list[Mapping[str, np.ndarray]]] = {}
 
-    def share_arrays(self, tree: Any) -> Any:
+    def answer(self, tree: Any) -> Any:
         if not isinstance(tree, WatchedState):
             self.found.answers[self._name] = np.array(tree)
             told = self.told.answers.get(self._name) if self.told else None
@@ -255,7 +264,7 @@ def record(
                 ledger=ledger,
                 checkpoints=interrupted_in,
                 progress=observer,
-                team=observer,
+                hosts=_ObservedHosts(answer=observer.answer),
             )
         except _Interrupted:
             resumed = True
