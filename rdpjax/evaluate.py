@@ -24,6 +24,7 @@ from rdpjax.evaluation.printout import as_table
 from rdpjax.evaluation.score import score
 from rdpjax.evaluation.training_rows import training_patients, training_rows
 from rdpjax.flags import parsed
+from rdpjax.privacy.report import read_report
 
 _Path = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 _Say = Callable[[str], None]
@@ -184,11 +185,11 @@ def _inputs(given: Arguments) -> tuple[_Kind, Path, Path]:
 
 def _source(run: Path) -> str:
     """What the run says that its records are: a simulated cohort must never pass for a real one."""
-    report = _file(run / "release" / "privacy.json")
+    path = run / "release" / "privacy.json"
     try:
-        return str(json.loads(report.read_text())["declarations"]["source"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{report}: does not say `source`; was it changed by hand?") from None
+        return str(read_report(path)["declarations"]["source"])
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: does not say `source`; was it changed by hand?") from None
 
 
 def _file(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rdpjax.data.datasets import find_dataset
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, command
 from rdpjax.flags import optional, parsed
+from rdpjax.privacy.report import read_report
 from rdpjax.run import write_rows
 from rdpjax.run_folder import read_generator
 
@@ -44,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--rows is {flags.rows}; ask for 1 or more")
     generator = read_generator(flags.run / "release")
     dataset = find_dataset(generator.config.dataset)
+    report = read_report(flags.run / "release" / "privacy.json")
     try:
-        report = json.loads((flags.run / "release" / "privacy.json").read_text(encoding="utf-8"))
         format = dict(report["declarations"]["format"])
-    except (OSError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise UserError(f"{flags.run}: release/privacy.json names no file format") from None
     if dataset.file is None and flags.out.exists():
         raise UserError(f"{flags.out}: exists; choose another folder")

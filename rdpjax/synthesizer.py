@@ -22,7 +22,7 @@ from rdpjax.generator import Generator
 from rdpjax.pipeline import Progress, fit, make_plans, target_of
 from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.privacy.report import privacy_report
+from rdpjax.privacy.report import privacy_report, read_report
 from rdpjax.run_folder import read_generator, release_written, write_generator
 
 PACKAGES = ("jax", "flax", "optax", "dp-accounting", "numpy")
@@ -140,14 +140,11 @@ class Synthesizer:
         """What `save`, or a run of `python -m rdpjax.train`, left in the folder `path`.
 
         Raises:
-          UserError: no completed release there.
+          UserError: no completed release there, or one whose `privacy.json` was changed.
         """
         folder = Path(path) / "release"
         generator = read_generator(folder)
-        try:
-            report = json.loads((folder / "privacy.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            raise UserError(f"{folder / 'privacy.json'}: cannot be read") from None
+        report = read_report(folder / "privacy.json")
         synth = Synthesizer(generator.schema, config=generator.config)
         synth.generator = generator
         synth._secret = bool(report.get("secret_noise"))

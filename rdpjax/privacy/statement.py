@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from rdpjax.errors import UserError
 from rdpjax.privacy.accountants import check_delta, naive_epsilon, orders, pld_epsilon, rdp_epsilon
 from rdpjax.privacy.events import RELATION, Event, events_from_list
 from rdpjax.privacy.ledger import read_ledger
-from rdpjax.privacy.report import by_stage, replay
+from rdpjax.privacy.report import by_stage, read_report
 
 _MOST_RECORDS = 2**53  # beyond it a float counts none
 UNSTATED = "one record (the file does not say more)"
@@ -85,34 +84,9 @@ def read_source(path: Path) -> Source:
 
 
 def _read_report(path: Path) -> Source:
-    try:
-        report: Any = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no JSON ({error}); name a privacy.json") from None
-    if not isinstance(report, dict):
-        raise UserError(f"{path}: no privacy report; name a privacy.json")
-    try:
-        found = replay(report)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    claim = report.get("epsilon")
-    claimed = math.inf if claim is None else claim
-    try:
-        # Another version of dp-accounting may differ in its last digits.
-        same = isinstance(claimed, int | float) and math.isclose(claimed, found, rel_tol=1e-6)
-    except OverflowError:
-        same = False
-    if not same:
-        told = f"claims epsilon {claim!r:.40}, but its events cost {found:.6g}"
-        raise UserError(f"{path}: {told}; do not trust it")
-    unit = report.get("unit", UNSTATED)
-    if not isinstance(unit, str) or not unit.isprintable() or not unit.strip():
-        raise UserError(f"{path}: unit is {unit!r:.40}, not a line of text; do not trust it")
-    return Source(str(path), events_from_list(report["events"]), float(report["delta"]), unit)
+    report = read_report(path)
+    events = events_from_list(report["events"])
+    return Source(str(path), events, float(report["delta"]), report.get("unit", UNSTATED))
 
 
 @dataclasses.dataclass(frozen=True)
