@@ -28,7 +28,7 @@ from rdpjax.privacy.events import Event, Mechanism, round_up_rate
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
-from rdpjax.progress import Progress, Silence
+from rdpjax.progress import NoProgress, Progress
 from rdpjax.stages.measurement import check_size, measurement_event, noisy
 from rdpjax.stages.stage import Artefact
 from rdpjax.training import Codes, StageRun, compiled_ahead
@@ -51,6 +51,12 @@ class Plans:
 
     measurements: dict[str, float]
     stages: dict[str, Plan] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Steps of each measurement, 1, and of each stage, in order."""
+        stages = {name: plan.steps for name, plan in self.stages.items()}
+        return dict.fromkeys(self.measurements, 1) | stages
 
 
 def make_plans(config: Config) -> Plans:
@@ -147,7 +153,7 @@ def fit(
       The generator is (epsilon, delta)-differentially private in `records`, with the epsilon of the
       ledger's events. A resumed chunk replays its masks and its noise.
     """
-    progress, team = progress or Silence(), team or Team()
+    progress, team = progress or NoProgress(), team or Team()
     schema, sealed = form.schema, Sealed(records)
     del records
     if MARGINALS in plans.measurements:
@@ -247,12 +253,18 @@ def _check_marginals(config: Config, schema: Schema, marginals: Marginals, plans
             f"delta is {config.delta:g}; with about {records:.0f} records it must be below "
             f"{1 / records:.2g}"
         )
+    # The noisy count is floored there: it says nothing of how many fewer there are.
+    if plans.stages and records <= schema.minimum_records:
+        raise UserError(
+            f"too few records for the plan: fewer than {schema.minimum_records} (noisy count), "
+            "the schema's minimum_records; give more records"
+        )
     for name, plan in plans.stages.items():
-        if plan.sampling_rate * records < LEAST_BATCH or records <= schema.minimum_records:
+        if plan.sampling_rate * records < LEAST_BATCH:
             raise UserError(
-                f"too few records for the plan: about {records:.0f}, so {name} expects "
-                f"{plan.sampling_rate * records:.1f} in a batch; at least "
-                f"{schema.minimum_records} records and batches of {LEAST_BATCH:.0f} are needed"
+                f"too few records for the plan: about {records:.0f} (noisy count), so {name} "
+                f"expects {plan.sampling_rate * records:.1f} in a batch, and needs "
+                f"{LEAST_BATCH:.0f}; raise its sampling_rate, or give more records"
             )
     label = schema.column(schema.label)
     assert isinstance(label, Categorical)

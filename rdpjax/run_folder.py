@@ -59,6 +59,11 @@ class RunFolder:
         return self.internal.exists() or self.release.exists()
 
     @property
+    def has_keys(self) -> bool:
+        """Whether a run began here: its keys are written before the first access."""
+        return (self.internal / "keys.json").exists()
+
+    @property
     def complete(self) -> bool:
         """Whether the run ended: its release is written last."""
         return self.release.exists()

@@ -23,6 +23,7 @@ from rdpjax.pipeline import Progress, fit, make_plans, target_of
 from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import privacy_report, read_report
+from rdpjax.progress import fit_progress
 from rdpjax.run_folder import read_generator, release_written, write_generator
 
 PACKAGES = ("jax", "flax", "optax", "dp-accounting", "numpy")
@@ -62,7 +63,12 @@ class Synthesizer:
         self._declarations: dict[str, Any] = {"source": "given to fit"}
 
     def fit(
-        self, frame: pd.DataFrame, *, seed: int | None = None, progress: Progress | None = None
+        self,
+        frame: pd.DataFrame,
+        *,
+        seed: int | None = None,
+        progress: Progress | None = None,
+        quiet: bool = False,
     ) -> Synthesizer:
         """Train on private records.
 
@@ -70,7 +76,8 @@ class Synthesizer:
           frame: one row a record, the schema's columns in its units; others are ignored.
           seed: for reproducible runs whose noise is then NOT secret; the operating system's
             randomness by default.
-          progress: hears of chunks.
+          progress: callback; by default lines on stderr, where that is a terminal.
+          quiet: no such lines.
 
         Raises:
           UserError: a missing column, a value that is no number or level, too few records, or a
@@ -92,7 +99,7 @@ class Synthesizer:
             plans=plans,
             roots=roots,
             ledger=ledger,
-            progress=progress,
+            progress=progress or fit_progress(plans.steps, quiet=quiet),
         )
         return self
 

@@ -251,11 +251,23 @@ def _number(cell: str) -> float:
         return value
     if not cell:
         raise ValueError("empty; fill it in or remove the line")
-    if re.fullmatch(r"[+-]?\d*,\d+", cell):
-        raise ValueError(f"{cell!r} is no number; write decimals with a point")
+    if re.fullmatch(r"[+-]?\d*(,\d+)+", cell):
+        raise ValueError(f"{cell!r} is no number; {_point(cell)}")
     if cell.lower() in ("nan", "na", "n/a", "null", "none", "?", "-"):
         raise ValueError(f"{cell!r} stands for a missing value; fill it in")
     raise ValueError(f"{cell[:40]!r} is no finite number; correct the cell or remove the line")
+
+
+def _point(cell: str) -> str:
+    """The mend of a number with a comma; three digits behind one may be thousands.
+
+    Examples:
+      >>> _point("62,5"), _point("18,393")
+      ('write decimals with a point', 'write 18393 without a comma, or decimals with a point')
+    """
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", cell):
+        return f"write {cell.replace(',', '')} without a comma, or decimals with a point"
+    return "write decimals with a point"
 
 
 def _split(records: Iterable[Record], width: int) -> tuple[np.ndarray, Split]:

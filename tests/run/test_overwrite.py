@@ -52,7 +52,7 @@ def test_overwrite_that_fails_keeps_the_archive(
 def test_a_refused_run_leaves_nothing(go: Go, small_data: Path, tmp_path: Path) -> None:
     few = tmp_path / "few.csv"
     few.write_text("".join(small_data.read_text().splitlines(keepends=True)[:100]))
-    with pytest.raises(UserError, match="too few records for the plan: about"):
+    with pytest.raises(UserError, match="too few records for the plan: fewer than 500"):
         go("run", data=few)
     assert not (tmp_path / "run").exists()
 

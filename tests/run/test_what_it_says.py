@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rdpjax import train
+from rdpjax import checkpoint, train
 from rdpjax.config import Config
+from rdpjax.data import datasets
+from rdpjax.errors import command
+from rdpjax.evaluation import plots
+from rdpjax.privacy import report
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.run import run
 from rdpjax.run_folder import RunFolder
@@ -40,8 +44,8 @@ def test_without_privacy_it_says_so(
 ) -> None:
     summary = go("run", config=dataclasses.replace(toy_config, private=False))
     assert (summary["epsilon"], summary["epsilon_pld"]) == (None, None)
-    report = json.loads((tmp_path / "run/release/privacy.json").read_text())
-    assert report["private"] is False and "nothing is claimed" in " ".join(report["notes"])
+    told = json.loads((tmp_path / "run/release/privacy.json").read_text())
+    assert told["private"] is False and "nothing is claimed" in " ".join(told["notes"])
     assert "NOT PRIVATE" in train._sentence(summary)
     assert all(
         event.noise_multiplier == 0 for event in read_ledger(tmp_path / "run/internal/ledger.jsonl")
@@ -55,13 +59,13 @@ def test_simulated_data_cannot_be_missed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    from rdpjax.data import datasets, simulate
+    from rdpjax.data import simulate
 
     monkeypatch.setattr(datasets, "simulate_cardio", lambda: simulate.simulate_cardio(3000))
     summary = run(toy_config, Options(out=tmp_path / "run", seed=1))
     assert "SIMULATED DATA" in capsys.readouterr().err
-    report = json.loads((tmp_path / "run/release/privacy.json").read_text())
-    assert summary["source"] == report["declarations"]["source"] == "simulated"
+    told = json.loads((tmp_path / "run/release/privacy.json").read_text())
+    assert summary["source"] == told["declarations"]["source"] == "simulated"
 
 
 def test_rows_are_written_in_the_input_format_with_derived_columns(
@@ -74,3 +78,41 @@ def test_rows_are_written_in_the_input_format_with_derived_columns(
     header, first = (tmp_path / "run/release/synthetic.csv").read_text().splitlines()[:2]
     assert header == lines.splitlines()[0] + ",pp"
     assert len(first.split(",")) == 14 and first.startswith("0,")
+
+
+def test_an_interrupted_run_says_how_it_goes_on(
+    go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", interrupted)
+        assert command(lambda argv: bool(go("run")))() == 130
+    advice = "interrupted; the same command with --resume goes on with it, at no further cost"
+    assert capsys.readouterr().err == f"rdpjax: {advice}\n"
+    go("run", resume=True)
+    assert RunFolder(tmp_path / "run").complete
+    monkeypatch.setattr(datasets, "read_table", interrupted)
+    assert command(lambda argv: bool(go("other")))() == 130
+    assert capsys.readouterr().err == "rdpjax: interrupted\n"
+
+
+def test_a_loose_epsilon_is_a_plain_warning(
+    go: Go, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(report, "may_be_loose", lambda events, order: True)
+    assert go("run")["warnings"] == [report.LOOSE]
+    assert not caplog.records
+
+
+def test_pictures_are_given_the_runs_name_and_claim(
+    go: Go, toy_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+    for plot in ("plot_densities", "plot_correlations", "plot_losses"):
+        monkeypatch.setattr(plots, plot, lambda *args: titles.append(args[-1]))
+    summary = go("run")
+    go("bare", config=dataclasses.replace(toy_config, private=False))
+    claim = f"run run, epsilon {summary['epsilon']:.3f} at delta 1e-05"
+    assert titles == [claim] * 3 + ["run bare, without privacy"] * 3

@@ -18,7 +18,7 @@ import numpy as np
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import COLUMNS, LONGEST
 
-VERSION = 1
+VERSION = 2
 """Of what a file's content becomes: raise it whenever that changes."""
 
 _ARRAYS = ("values", "starts", "first", "onset", "statics")

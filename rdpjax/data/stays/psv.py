@@ -170,8 +170,10 @@ def _number(cell: str) -> float:
         return math.nan
     if _NUMBER.fullmatch(cell) and abs(value := float(cell)) <= _GREATEST:
         return value
-    if re.fullmatch(r"[+-]?\d*,\d+", cell):
-        raise ValueError(f"{cell!r} is no number; write decimals with a point")
+    if re.fullmatch(r"[+-]?\d*(,\d+)+", cell):
+        raise ValueError(
+            f"{cell!r} is no number; write decimals with a point, and no comma between thousands"
+        )
     raise ValueError(
         f"{cell[:40]!r} is no finite number; correct the cell, or write NaN for a missing value"
     )
