@@ -14,7 +14,7 @@ import pandas as pd
 from benchmarks.hour_filling import plain_profiles
 from benchmarks.hour_network import FILLING, HourStage, pack
 from rdpjax.config import MARGINALS, Config
-from rdpjax.data.codec import encode_cells
+from rdpjax.data.encoding import encode_cells
 from rdpjax.data.forms import PatientForm
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.patients import Patients

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rdpjax.codecs.codec import Codec
 from rdpjax.config import MARGINALS, Config
 from rdpjax.data.array_file import open_array, write_array
-from rdpjax.data.codec import Codec, Marginals, histogram, marginals_from, sensitivity
-from rdpjax.data.forms import Form
+from rdpjax.data.encoding import Encoding, Marginals, histogram, marginals_from, sensitivity
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.dpsgd.feed import room
-from rdpjax.dpsgd.keys import Roots, stream_key
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, make_context
+from rdpjax.mechanisms.measurement import Answers, Measurement, measurement_event
 from rdpjax.privacy.budget import Demand, calibrate, calibrate_alone
 from rdpjax.privacy.events import Event, Mechanism, round_up_rate
-from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
-from rdpjax.processes.team import Team
 from rdpjax.progress import Progress, Silence
-from rdpjax.stages.measurement import check_size, measurement_event, noisy
+from rdpjax.session import Session
 from rdpjax.stages.stage import Artefact
 from rdpjax.training import Codes, StageRun, compiled_ahead
 
@@ -86,26 +83,37 @@ def make_plans(config: Config) -> Plans:
     return Plans({name: noise[name] for name in measured}, plans)
 
 
-def plan_events(config: Config, form: Form | None = None) -> list[Event]:
+def plan_events(config: Config, codec: Codec | None = None) -> list[Event]:
     """What a configuration will put in the ledger, before any data exists.
 
-    The form gives the sensitivities of what is measured, which no accountant looks at; without one
+    The codec gives the sensitivities of what is measured, which no accountant looks at; without one
     they are entered as 1.
     """
-    return _events(make_plans(config), form)
+    return _events(make_plans(config), codec)
 
 
-def _events(plans: Plans, form: Form | None) -> list[Event]:
+def _events(plans: Plans, codec: Codec | None) -> list[Event]:
+    measured = {each.name: each for each in measurements(codec)} if codec else {}
     events = [
-        _measurement(name, noise, form) if form else measurement_event(name, noise, 1.0)
+        measured[name].event(noise) if codec else measurement_event(name, noise, 1.0)
         for name, noise in plans.measurements.items()
     ]
     return [*events, *(plan.event(name, 0, plan.steps) for name, plan in plans.stages.items())]
 
 
-def _measurement(name: str, noise: float, form: Form) -> Event:
-    bound = sensitivity(form.schema) if name == MARGINALS else form.accesses[name]
-    return measurement_event(name, noise, bound)
+def measurements(codec: Codec) -> tuple[Measurement, ...]:
+    """Everything that can be measured of a codec's records, in order; the table's cells are last.
+
+    Raises:
+      UserError: a table with more cells than can be accounted.
+    """
+    schema = codec.schema
+
+    def counted(cells: np.ndarray, answers: Answers) -> np.ndarray:
+        return histogram(schema, cells)
+
+    numbers = 1 + sum(column.bins for column in schema.columns)
+    return (*codec.measurements, Measurement(MARGINALS, sensitivity(schema), numbers, counted))
 
 
 def target_of(config: Config) -> tuple[float, float] | None:
@@ -115,82 +123,64 @@ def target_of(config: Config) -> tuple[float, float] | None:
 
 def fit(
     config: Config,
-    form: Form,
+    codec: Codec,
     records: Any,
     *,
     plans: Plans,
-    roots: Roots,
-    ledger: Ledger,
+    session: Session,
     checkpoints: Path | None = None,
     progress: Progress | None = None,
     mesh: Mesh | None = None,
-    team: Team | None = None,
 ) -> Generator:
     """Measure, train every stage, fit offset and tilt.
 
     Args:
       config: the run's settings.
-      form: how the records become a table of public columns.
-      records: private canonical records, as the form takes them.
+      codec: how the records become a table of public columns.
+      records: private canonical records, as the codec takes them.
       plans: `make_plans(config)`.
-      roots: secret keys of this run; the same keys and data give the same result.
-      ledger: entered before each access.
+      session: runs the mechanisms; the same keys and data give the same result.
       checkpoints: folder to resume from and write to; None keeps everything in memory.
       progress: hears of chunks.
       mesh: the devices to train on, where there are several.
-      team: the processes to train with, where there are several; all call this alike.
 
     Raises:
       UserError: too few records for the plan, one class, delta not below 1 / records.
 
     Guarantees:
       The generator is (epsilon, delta)-differentially private in `records`, with the epsilon of the
-      ledger's events. A resumed chunk replays its masks and its noise.
+      ledger's events: it depends on them through the session's answers and chunks alone. A resumed
+      chunk replays its masks and its noise.
     """
-    progress, team = progress or Silence(), team or Team()
-    schema, sealed = form.schema, Sealed(records)
+    progress, ledger = progress or Silence(), session.ledger
+    schema, sealed = codec.schema, Sealed(records)
     del records
-    if MARGINALS in plans.measurements:
-        check_size(MARGINALS, 1 + sum(column.bins for column in schema.columns))
+    *first, of_cells = measurements(codec)
 
-    def measured(
-        name: str, vector: Callable[[Any], np.ndarray], of: Sealed[Any] = sealed
-    ) -> tuple[np.ndarray, float]:
-        event = _measurement(name, plans.measurements[name], form)
-        with ledger.access(event) as access:
-            key = stream_key(roots.noise, name, "noise")
-            vector_with_noise, deviation = noisy(vector(of.read(access)), event, key)
-        progress.stage(name, 1)
-        progress.advance(name, 1, ledger.epsilon(config.delta), {})
-        return team.share_arrays(vector_with_noise), deviation
+    def answer(measurement: Measurement, sealed: Sealed[Any]) -> None:
+        session.answer(measurement, plans.measurements[measurement.name], sealed)
+        progress.stage(measurement.name, 1)
+        progress.advance(measurement.name, 1, ledger.epsilon(config.delta), {})
 
-    filling = form.measure(measured)
-    cells = sealed.map(lambda records: form.cells(records, filling))
-    # A public count is of the whole table; the hold-out, a public share of it, is not read.
-    public = None if config.records is None else config.records * (1 - config.holdout)
+    for measurement in first:
+        answer(measurement, sealed)
+    cells = sealed.map(lambda records: codec.cells(records, session.answers))
     if MARGINALS in plans.measurements:
-        counts, deviation = measured(MARGINALS, lambda cells: histogram(schema, cells), cells)
-        if public is not None:
-            counts[-1] = public
-        marginals = marginals_from(schema, counts, deviation)
-    else:
-        assert public is not None  # the configuration refuses anything else
-        marginals = Marginals.uniform(schema, public)
+        answer(of_cells, cells)
+    marginals = _marginals(config, schema, session.answers)
     _check_marginals(config, schema, marginals, plans)
     artefacts: dict[str, Artefact] = {}
     context = make_context(config, schema, marginals, artefacts)
-    codes = _placed(context.codec, cells, checkpoints, mesh)
+    codes = _placed(context.encoding, cells, checkpoints, mesh)
     runs = [
         StageRun(
             name,
             stage,
             plans.stages[name],
             config,
-            roots,
-            ledger,
+            session,
             checkpoints / name if checkpoints else None,
             mesh,
-            team,
         )
         for name, stage in config.stages.items()
     ]
@@ -200,17 +190,31 @@ def fit(
             artefacts[run.name] = run.train(context, codes, marginals.records, progress)
     if checkpoints:
         (checkpoints.parent / MAPPED).unlink(missing_ok=True)
-    if lacking := [e.stage for e in _events(plans, form) if e not in ledger.events]:
+    if lacking := [e.stage for e in _events(plans, codec) if e not in ledger.events]:
         raise UserError(
             f"the ledger lacks accesses of {', '.join(lacking)}, so nothing is released; it was "
             "changed after it was written, restore it"
         )
-    generator = Generator(config, schema, marginals, artefacts, filling=filling)
-    return generator.fitted(roots.initialisation)
+    decoder = codec.decoder(session.answers)
+    generator = Generator(config, schema, marginals, artefacts, decoder)
+    return generator.fitted(session.roots.initialisation)
+
+
+def _marginals(config: Config, schema: Schema, answers: Answers) -> Marginals:
+    """Shares of the cells from their noisy counts, or none; the number of records may be public."""
+    # A public count is of the whole table; the hold-out, a public share of it, is not read.
+    public = None if config.records is None else config.records * (1 - config.holdout)
+    if MARGINALS not in answers:
+        assert public is not None  # the configuration refuses anything else
+        return Marginals.uniform(schema, public)
+    counts, deviation = answers[MARGINALS]
+    if public is not None:
+        counts = np.append(counts[:-1], public)
+    return marginals_from(schema, counts, deviation)
 
 
 def _placed(
-    codec: Codec, cells: Sealed[np.ndarray], checkpoints: Path | None, mesh: Mesh | None
+    encoding: Encoding, cells: Sealed[np.ndarray], checkpoints: Path | None, mesh: Mesh | None
 ) -> Codes:
     """Codes where training reads them: on the device, if it has room for so many.
 
@@ -220,7 +224,7 @@ def _placed(
     if math.prod(shape) <= room():  # a code is a byte
 
         def on_device(cells: np.ndarray) -> jax.Array:
-            codes = codec.encode(cells)
+            codes = encoding.encode(cells)
             # Of another process's devices nothing can be said here: the chunk takes local arrays.
             if mesh is None or jax.process_count() > 1:
                 return jnp.asarray(codes)
@@ -229,7 +233,7 @@ def _placed(
         return Codes(cells.map(on_device), on_device=True)
 
     def on_host(cells: np.ndarray) -> np.ndarray:
-        blocks = (codec.encode(cells[i : i + BLOCK]) for i in range(0, len(cells), BLOCK))
+        blocks = (encoding.encode(cells[i : i + BLOCK]) for i in range(0, len(cells), BLOCK))
         if checkpoints is None:
             return np.concatenate(list(blocks))
         path = checkpoints.parent / MAPPED

@@ -40,7 +40,7 @@ def compile_all(name: str) -> None:
     import jax.numpy as jnp
 
     from rdpjax.config import load_config
-    from rdpjax.data.codec import Marginals
+    from rdpjax.data.encoding import Marginals
     from rdpjax.data.datasets import find_dataset
     from rdpjax.dpsgd.compiled import Compiled
     from rdpjax.dpsgd.execution import Execution

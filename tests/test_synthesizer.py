@@ -14,7 +14,7 @@ import pytest
 import rdpjax
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import encode_cells
+from rdpjax.data.encoding import encode_cells
 from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Categorical, Numeric, Schema
 from rdpjax.errors import UserError

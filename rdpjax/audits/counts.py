@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rdpjax.data.codec import Marginals, histogram
+from rdpjax.data.encoding import Marginals, histogram
 from rdpjax.data.schema import Numeric, Schema
 
 

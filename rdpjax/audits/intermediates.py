@@ -244,18 +244,18 @@ def post_processing(base: Recording, others: Iterable[Recording]) -> list[Compar
 
 
 def _arrays(context: Any) -> Any:
-    codec = context.codec
-    shares = [context.label_share, *codec.marginals.shares, codec.marginals.records]
-    return [context.prior, context.features, shares, list(codec.groups), context.artefacts]
+    encoding = context.encoding
+    shares = [context.label_share, *encoding.marginals.shares, encoding.marginals.records]
+    return [context.prior, context.features, shares, list(encoding.groups), context.artefacts]
 
 
 def codes(base: Recording, form: Form, hood: Neighbourhood) -> Comparison:
     """Codes of the records that stay, under the same answers."""
     assert base.generator is not None
-    filling, codec = base.generator.filling, base.generator.context.codec
+    filling, encoding = base.generator.filling, base.generator.context.encoding
 
     def of(table: Any) -> np.ndarray:
-        return codec.encode(form.cells(table, filling))
+        return encoding.encode(form.cells(table, filling))
 
     reference = of(hood.base)
     wrong = sum(differing(of(table)[:-1], reference) for table in hood.added.values())

@@ -190,7 +190,7 @@ def _steady(plans: Plans, most: int) -> int:
 def _expected(recording: Recording) -> float:
     """What the pipeline takes for the number of records."""
     _, context = next(iter(recording.states.values()))
-    return context.codec.marginals.records
+    return context.encoding.marginals.records
 
 
 def _cut(plans: Plans, steps: int, *, every: bool = False) -> Plans:

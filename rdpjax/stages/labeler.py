@@ -39,7 +39,7 @@ class LabelerStage:
 
     def training(self, context: Context) -> Training:
         model = self.model(context)
-        schema = context.codec.schema
+        schema = context.encoding.schema
         label, positive = schema.position(schema.label), jnp.asarray(schema.is_positive)
         if len(positive) != 2:
             raise UserError(
@@ -69,7 +69,7 @@ class LabelerStage:
         return self._logit(self.model(context), artefact, seen)
 
     def model(self, context: Context) -> Labeler:
-        schema = context.codec.schema
+        schema = context.encoding.schema
         return Labeler(schema.position(schema.label), self.channels, self.hidden)
 
     @staticmethod

@@ -15,7 +15,7 @@ import pytest
 from rdpjax import pipeline
 from rdpjax.config import MARGINALS, Config, load_config
 from rdpjax.data import forms
-from rdpjax.data.codec import Codec, Marginals, histogram, sensitivity
+from rdpjax.data.encoding import Encoding, Marginals, histogram, sensitivity
 from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm, TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.filling import Filling
@@ -240,5 +240,5 @@ def test_held_to_the_codec_the_table_is_what_networks_read(cohort: Patients) -> 
     form = PatientForm(24)
     filling = form.measure(lambda name, vector: (vector(cohort), 0.0))
     cells = form.cells(cohort, filling)
-    codec = Codec.make(form.schema, Marginals.uniform(form.schema, 1000.0))
-    np.testing.assert_array_equal(codec.encode(cells), cells)
+    encoding = Encoding.make(form.schema, Marginals.uniform(form.schema, 1000.0))
+    np.testing.assert_array_equal(encoding.encode(cells), cells)

@@ -17,7 +17,7 @@ import pytest
 from rdpjax import pipeline, training
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import histogram
+from rdpjax.data.encoding import histogram
 from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd import feed

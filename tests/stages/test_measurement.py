@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import encode_cells, histogram, sensitivity
+from rdpjax.data.encoding import encode_cells, histogram, sensitivity
 from rdpjax.data.grid import GRID
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import stream_key

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import (
-    Codec,
+from rdpjax.data.encoding import (
+    Encoding,
     Marginals,
     encode_cells,
     group_cells,
@@ -52,11 +52,11 @@ def random_marginals(schema: Schema, seed: int, halves: float = 0.3) -> Marginal
     return Marginals(tuple(shares), tuple(halves * m for m in modelled), 1000.0)
 
 
-def random_rows(codec: Codec, seed: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
+def random_rows(encoding: Encoding, seed: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
     """Codes and uniforms, the extreme ones among them."""
     rng = np.random.default_rng(seed)
-    codes = np.stack([rng.integers(0, w, rows) for w in codec.widths], axis=1)
-    uniforms = rng.random((rows, len(codec.widths), 2))
+    codes = np.stack([rng.integers(0, w, rows) for w in encoding.widths], axis=1)
+    uniforms = rng.random((rows, len(encoding.widths), 2))
     uniforms[:50, :, 0], uniforms[25:75, :, 1] = 0.0, 0.0
     uniforms[75:150, :, 0] = uniforms[100:200, :, 1] = np.nextafter(1, 0)
     return codes, uniforms
@@ -67,11 +67,11 @@ def random_rows(codec: Codec, seed: int, rows: int = 300) -> tuple[np.ndarray, n
 def test_decoding_is_undone_exactly_and_stays_in_bounds(
     schema: Schema, seed: int, max_codes: int, halves: float
 ):
-    codec = Codec.make(schema, random_marginals(schema, seed, halves), max_codes)
-    codes, uniforms = random_rows(codec, seed)
-    values = codec.decode(codes, uniforms)
-    frame = codec.frame(values)
-    np.testing.assert_array_equal(codec.encode(encode_cells(schema, frame)), codes)
+    encoding = Encoding.make(schema, random_marginals(schema, seed, halves), max_codes)
+    codes, uniforms = random_rows(encoding, seed)
+    values = encoding.decode(codes, uniforms)
+    frame = encoding.frame(values)
+    np.testing.assert_array_equal(encoding.encode(encode_cells(schema, frame)), codes)
     for j, column in enumerate(schema.columns):
         if isinstance(column, Categorical):
             assert set(frame[column.name]) <= set(column.levels)
@@ -85,7 +85,7 @@ def test_decoding_is_undone_exactly_and_stays_in_bounds(
 
 @schemas
 def test_values_on_the_grid_come_back_exactly_where_each_cell_is_a_group(schema: Schema):
-    codec = Codec.make(schema, Marginals.uniform(schema, 1000), max_codes=256)
+    encoding = Encoding.make(schema, Marginals.uniform(schema, 1000), max_codes=256)
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -95,8 +95,8 @@ def test_values_on_the_grid_come_back_exactly_where_each_cell_is_a_group(schema:
             for c in schema.columns
         }
     )
-    codes = codec.encode(encode_cells(schema, frame))
-    back = codec.frame(codec.decode(codes, rng.random((*codes.shape, 2))))
+    codes = encoding.encode(encode_cells(schema, frame))
+    back = encoding.frame(encoding.decode(codes, rng.random((*codes.shape, 2))))
     for column in schema.columns:
         if isinstance(column, Numeric) and column.within == "uniform":
             distance = np.abs(back[column.name] - frame[column.name])
@@ -112,8 +112,8 @@ def test_cells_take_as_few_bytes_as_they_can(cells: int, dtype: type):
     found = encode_cells(schema, frame)
     assert found.dtype == dtype and found[:, 0].tolist() == [0, cells - 1]
     assert histogram(schema, found)[[0, cells - 1, -1]].tolist() == [1, 1, 2]
-    codec = Codec.make(schema, Marginals.uniform(schema, 1000), max_codes=8)
-    assert codec.encode(found).tolist() == [[0, 0], [7, 1]]
+    encoding = Encoding.make(schema, Marginals.uniform(schema, 1000), max_codes=8)
+    assert encoding.encode(found).tolist() == [[0, 0], [7, 1]]
 
 
 def test_halves_fit_in_as_well():
@@ -130,23 +130,23 @@ def test_every_value_on_the_grid_can_be_drawn(column: Numeric):
     marginals = Marginals(
         Marginals.uniform(schema, 1000).shares, (0.5 * (column.within == "halves"), 0.0), 1000
     )
-    codec = Codec.make(schema, marginals, max_codes=256)
+    encoding = Encoding.make(schema, marginals, max_codes=256)
     fine = np.linspace(0, 1, 400, endpoint=False)
     codes = np.repeat(np.arange(column.cells), len(fine))
     uniforms = np.zeros((len(codes), 2, 2))
     uniforms[:, 0, 0], uniforms[:, 0, 1] = 0.5, np.tile(fine, column.cells)
     table = np.stack([codes, np.zeros_like(codes)], axis=1)
-    found = np.unique(codec.decode(table, uniforms)[:, 0])
+    found = np.unique(encoding.decode(table, uniforms)[:, 0])
     step = {"start": column.cell, "halves": column.cell / 2, "uniform": column.resolution}
     grid = np.arange(np.ceil(column.low), column.high + 1e-9, step[column.within])
     np.testing.assert_allclose(found, grid)
 
 
 def test_half_of_the_kilos_are_as_likely_as_measured():
-    codec = Codec.make(TOY, random_marginals(TOY, 1, halves=0.3))
-    codes, _ = random_rows(codec, 1, rows=4000)
-    codes[:, 1] = codes[:, 1].clip(0, codec.widths[1] - 2)  # the last cell is a single value
-    values = codec.decode(codes, np.random.default_rng(1).random((4000, 5, 2)))[:, 1]
+    encoding = Encoding.make(TOY, random_marginals(TOY, 1, halves=0.3))
+    codes, _ = random_rows(encoding, 1, rows=4000)
+    codes[:, 1] = codes[:, 1].clip(0, encoding.widths[1] - 2)  # the last cell is a single value
+    values = encoding.decode(codes, np.random.default_rng(1).random((4000, 5, 2)))[:, 1]
     assert set(values % 1) == {0.0, 0.5}
     assert abs((values % 1 == 0.5).mean() - 0.3) < 5 * np.sqrt(0.21 / 4000)
 
@@ -154,9 +154,9 @@ def test_half_of_the_kilos_are_as_likely_as_measured():
 def test_a_value_inside_a_group_is_drawn_by_the_noisy_shares():
     share = np.array([0.1, 0.3, 0.0, 0.6])
     schema = Schema("one", (Numeric("x", "m", 0, 3), Categorical("y", (0, 1))), label="y")
-    codec = Codec.make(schema, Marginals((share, np.array([0.5, 0.5])), (0.0, 0.0), 9.0), 1)
+    encoding = Encoding.make(schema, Marginals((share, np.array([0.5, 0.5])), (0.0, 0.0), 9.0), 1)
     uniforms = np.random.default_rng(0).random((20_000, 2, 2))
-    values = codec.decode(np.zeros((20_000, 2), int), uniforms)[:, 0].astype(int)
+    values = encoding.decode(np.zeros((20_000, 2), int), uniforms)[:, 0].astype(int)
     np.testing.assert_allclose(np.bincount(values, minlength=4) / 20_000, share, atol=0.02)
     assert not (values == 2).any()
 
@@ -250,9 +250,9 @@ def test_projection_leaves_shares_alone(seed: int):
 
 
 def test_marginals_of_an_exact_histogram_are_its_shares():
-    codec = Codec.make(TOY, random_marginals(TOY, 4))
-    codes, uniforms = random_rows(codec, 4, rows=2000)
-    cells = encode_cells(TOY, codec.frame(codec.decode(codes, uniforms)))
+    encoding = Encoding.make(TOY, random_marginals(TOY, 4))
+    codes, uniforms = random_rows(encoding, 4, rows=2000)
+    cells = encode_cells(TOY, encoding.frame(encoding.decode(codes, uniforms)))
     made = marginals_from(TOY, histogram(TOY, cells), 0.0)
     assert made.records == 2000
     halves = (cells[:, 1] >= TOY.columns[1].cells).mean()
@@ -272,7 +272,7 @@ def test_any_noise_leaves_marginals_that_a_codec_can_use(seed: int, deviation: f
     for share in made.shares:
         assert (share >= 0).all() and share.sum() == pytest.approx(1)
     assert all(0 <= h <= 1 for h in made.halves)
-    table = Codec.make(TOY, made, 8).code_shares()
+    table = Encoding.make(TOY, made, 8).code_shares()
     np.testing.assert_allclose(table.sum(1), 1)
 
 
@@ -294,14 +294,14 @@ def test_groups_are_few_neighbours_and_leave_atoms_alone(weights: np.ndarray, ma
 
 
 def test_shares_of_codes_add_up_and_stay_zero_beyond_a_column():
-    codec = Codec.make(TOY, random_marginals(TOY, 3), max_codes=16)
-    table = codec.code_shares()
-    assert table.shape == (5, codec.width)
+    encoding = Encoding.make(TOY, random_marginals(TOY, 3), max_codes=16)
+    table = encoding.code_shares()
+    assert table.shape == (5, encoding.width)
     np.testing.assert_allclose(table.sum(1), 1)
-    for row, width in zip(table, codec.widths, strict=True):
+    for row, width in zip(table, encoding.widths, strict=True):
         assert not row[width:].any()
-    assert codec.widths[3:] == (3, 2)
-    np.testing.assert_allclose(table[3, :3], codec.marginals.shares[3])
+    assert encoding.widths[3:] == (3, 2)
+    np.testing.assert_allclose(table[3, :3], encoding.marginals.shares[3])
 
 
 # What networks see of a code.
@@ -310,7 +310,7 @@ def test_shares_of_codes_add_up_and_stay_zero_beyond_a_column():
 def test_features_are_cosines_of_the_noisy_mid_rank():
     schema = Schema("two", (Numeric("x", "m", 0, 2), Categorical("y", (0, 1))), label="y")
     shares = (np.array([0.5, 0.25, 0.25]), np.array([0.2, 0.8]))
-    found = Codec.make(schema, Marginals(shares, (0.0, 0.0), 9.0)).code_features(4)
+    found = Encoding.make(schema, Marginals(shares, (0.0, 0.0), 9.0)).code_features(4)
     assert (found.shape, found.dtype) == ((2, 3, 4), np.float32)
     for column, ranks in enumerate([[0.25, 0.625, 0.875], [0.1, 0.6]]):
         for code, rank in enumerate(ranks):
@@ -324,11 +324,11 @@ def test_features_are_bounded_and_zero_beyond_a_column(
     schema: Schema, seed: int, max_codes: int, order: int
 ):
     """Bounded whatever the noise was, and smoother ones larger; the first one tells codes apart."""
-    codec = Codec.make(schema, random_marginals(schema, seed), max_codes)
-    found = codec.code_features(order)
-    assert found.shape == (len(schema.columns), codec.width, order)
+    encoding = Encoding.make(schema, random_marginals(schema, seed), max_codes)
+    found = encoding.code_features(order)
+    assert found.shape == (len(schema.columns), encoding.width, order)
     assert (np.abs(found) <= math.sqrt(2) / np.arange(1, order + 1) + 1e-6).all()
-    for column, width in zip(found, codec.widths, strict=True):
+    for column, width in zip(found, encoding.widths, strict=True):
         assert not column[width:].any()
         assert (np.diff(column[:width, 0]) <= 0).all()  # ranks do not fall
 
@@ -336,7 +336,7 @@ def test_features_are_bounded_and_zero_beyond_a_column(
 def test_features_of_equally_shared_codes_are_orthogonal():
     """Mean 0 and variance 1 / k**2 over such a column: an input of known size, uncorrelated."""
     schema = Schema("one", (Numeric("x", "m", 0, 7), Categorical("y", (0, 1))), label="y")
-    waves = Codec.make(schema, Marginals.uniform(schema, 9.0)).code_features(6)[0].astype(float)
+    waves = Encoding.make(schema, Marginals.uniform(schema, 9.0)).code_features(6)[0].astype(float)
     np.testing.assert_allclose(waves.mean(0), np.zeros(6), atol=1e-6)
     expected = np.diag(1 / np.arange(1, 7) ** 2)
     np.testing.assert_allclose(waves.T @ waves / 8, expected, atol=1e-6)
@@ -344,11 +344,11 @@ def test_features_of_equally_shared_codes_are_orthogonal():
 
 def test_features_depend_on_the_noisy_shares_of_their_own_column_alone():
     marginals = random_marginals(TOY, 5)
-    found = Codec.make(TOY, marginals, 16).code_features(8)
+    found = Encoding.make(TOY, marginals, 16).code_features(8)
     elsewhere = replace(marginals, halves=(0.0, 0.9, 0.0, 0.0, 0.0), records=7.0, deviation=4.0)
-    np.testing.assert_array_equal(Codec.make(TOY, elsewhere, 16).code_features(8), found)
+    np.testing.assert_array_equal(Encoding.make(TOY, elsewhere, 16).code_features(8), found)
 
     shares = (*marginals.shares[:3], np.array([0.1, 0.2, 0.7]), marginals.shares[4])
-    moved = Codec.make(TOY, replace(marginals, shares=shares), 16).code_features(8)
+    moved = Encoding.make(TOY, replace(marginals, shares=shares), 16).code_features(8)
     np.testing.assert_array_equal(np.delete(moved, 3, axis=0), np.delete(found, 3, axis=0))
     assert (moved[3, :3] != found[3, :3]).any()
