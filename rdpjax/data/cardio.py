@@ -26,7 +26,14 @@ CARDIO = Schema(
     name="cardio",
     columns=(
         Categorical("gender", (1, 2), source=_KAGGLE),
-        Numeric("height", "cm", 120, 210, source=f"{_STEPS}: 100-270, narrowed to adult stature"),
+        Numeric(
+            "height",
+            "cm",
+            120,
+            210,
+            within="start",
+            source=f"{_STEPS}: 100-270, narrowed to adult stature",
+        ),
         Numeric(
             "weight",
             "kg",
@@ -48,8 +55,12 @@ CARDIO = Schema(
             "on either side",
         ),
         Categorical("cardio", (0, 1), source=_KAGGLE),
-        Numeric("ap_hi", "mmHg", 70, 240, source=f"{_STEPS}: systolic 40-300, narrowed"),
-        Numeric("ap_lo", "mmHg", 40, 140, source=f"{_STEPS}: diastolic 30-200, narrowed"),
+        Numeric(
+            "ap_hi", "mmHg", 70, 240, within="start", source=f"{_STEPS}: systolic 40-300, narrowed"
+        ),
+        Numeric(
+            "ap_lo", "mmHg", 40, 140, within="start", source=f"{_STEPS}: diastolic 30-200, narrowed"
+        ),
         Categorical("cholesterol", (1, 2, 3), source=_KAGGLE),
         Categorical("gluc", (1, 2, 3), source=_KAGGLE),
         Categorical("active", (0, 1), source=_KAGGLE),
