@@ -26,6 +26,7 @@ from rdpjax.data.strings import BLOCK, Strings, in_blocks, pack
 from rdpjax.errors import UserError
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_TRUTHS = {"true": True, "false": False}
 _OTHER_SEPARATORS = {"\t": "tabs", "|": "'|'", ":": "':'", " ": "blanks"}
 
 
@@ -168,10 +169,12 @@ def numbers(table: Table, name: str) -> np.ndarray:
 def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
     """A column as the given levels, `[records]`; whole numbers may be written `1`, `01` or `1.0`.
 
+    1 and 0 may be written `true` and `false` in any case, and the other way round.
+
     Args:
       table: the records.
       name: the column.
-      allowed: the public levels, all whole numbers or all words.
+      allowed: the public levels, all whole numbers, all words or all booleans.
 
     Raises:
       UserError: names the line and column of the first cell that holds none of them.
@@ -185,21 +188,23 @@ def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
       ...
       rdpjax.errors.UserError: t.csv: line 3, column 'gluc': '7' is no level; levels are 1, 2, 3
     """
-    known = set(allowed)
+    known = {level: level for level in allowed}
     mend = f"levels are {', '.join(str(level) for level in allowed)}"
 
     def level(cell: str) -> Any:
         value: Any = cell
         if cell not in known and _NUMBER.fullmatch(cell):
             value = float(cell)
+        elif cell not in known:
+            value = _TRUTHS.get(cell.lower(), cell)
         if value not in known:
             shown = f"{cell!r} is no level" if cell else "empty"
             raise ValueError(f"{shown}; {mend}")
-        return value if isinstance(value, str) else int(value)
+        return known[value]
 
     values, codes = _convert(table, name, level)
     words_allowed = any(isinstance(value, str) for value in allowed)
-    return np.asarray(values, dtype=object if words_allowed else np.int64)[codes]
+    return np.asarray(values, dtype=object if words_allowed else type(allowed[0]))[codes]
 
 
 def words(table: Table, name: str) -> Strings:

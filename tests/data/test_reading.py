@@ -187,3 +187,14 @@ def test_no_level(cell: str):
 def test_words_must_not_be_empty():
     with pytest.raises(UserError, match="line 3, column 'y': empty"):
         words(parse_table(b"x;y\n1;a\n1; \n", "t.csv"), "y")
+
+
+@pytest.mark.parametrize("allowed", [(0, 1), (False, True)], ids=str)
+def test_booleans_and_numbers_are_taken_for_each_other(allowed: tuple[int, int]):
+    table = parse_table(b"x;y\nTrue;1\nfalse;0\nTRUE;1.0\n", "t.csv")
+    for name in "xy":
+        found = levels(table, name, allowed).tolist()
+        assert found == [1, 0, 1] and {type(v) for v in found} == {type(allowed[0])}
+    with pytest.raises(UserError, match="line 2, column 'x': 'True' is no level; levels are 2, 3"):
+        levels(table, "x", (2, 3))
+    assert levels(table, "x", ("True", "TRUE", "false")).tolist() == ["True", "false", "TRUE"]
