@@ -29,7 +29,8 @@ from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
 from rdpjax.progress import Progress, Silence
-from rdpjax.stages.measurement import check_size, measurement_event, noisy
+from rdpjax.stages.measurement import measurement_event, noisy
+from rdpjax.stages.requirements import check_schema
 from rdpjax.stages.stage import Artefact
 from rdpjax.training import Codes, StageRun, compiled_ahead
 
@@ -150,8 +151,7 @@ def fit(
     progress, team = progress or Silence(), team or Team()
     schema, sealed = form.schema, Sealed(records)
     del records
-    if MARGINALS in plans.measurements:
-        check_size(MARGINALS, 1 + sum(column.bins for column in schema.columns))
+    check_schema(schema, config.stages, config.label_source)
 
     def measured(
         name: str, vector: Callable[[Any], np.ndarray], of: Sealed[Any] = sealed
@@ -254,6 +254,8 @@ def _check_marginals(config: Config, schema: Schema, marginals: Marginals, plans
                 f"{plan.sampling_rate * records:.1f} in a batch; at least "
                 f"{schema.minimum_records} records and batches of {LEAST_BATCH:.0f} are needed"
             )
+    if not schema.has_classes:
+        return
     label = schema.column(schema.label)
     assert isinstance(label, Categorical)
     shares = marginals.shares[schema.position(schema.label)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ import pandas as pd
 from rdpjax.config import Config
 from rdpjax.data.datasets import Dataset, Output, Source, find_dataset
 from rdpjax.data.holdout import holdout_mask
+from rdpjax.data.outside import count_outside, facts_of, heed
+from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, collapse_warnings
@@ -27,6 +30,7 @@ from rdpjax.run_folder import (
     release_written,
     write_generator,
 )
+from rdpjax.stages.requirements import check_schema
 from rdpjax.start import Options, check_folder, start_run
 from rdpjax.synthesizer import claim
 
@@ -63,6 +67,8 @@ def run(
     team = team or Team()
     if team.leads:
         check_folder(folder, options)
+    form = dataset.form(config.max_hours, config.label)
+    check_schema(form.schema, config.stages, config.label_source)
     plans = make_plans(config)
     steps = dict.fromkeys(plans.measurements, 1)
     steps |= {name: plan.steps for name, plan in plans.stages.items()}
@@ -74,6 +80,7 @@ def run(
     team.agree({"data (fingerprint)": source.fingerprint})
     if source.origin == "simulated":
         lines.say(f"\n  {'!' * 8}  {SIMULATED}  {'!' * 8}\n")
+    source = _judged(source, form.schema, options)
     for note in source.notes:
         lines.say(f"  note: {note}")
     with disk_errors(folder.path):
@@ -86,6 +93,20 @@ def run(
         if not options.keep_noise_key:
             folder.forget_noise(roots)
         return _finish(config, dataset, source, held, folder, name, roots, lines)
+
+
+def _judged(source: Source, schema: Schema, options: Options) -> Source:
+    """A table with notes and internal facts on values outside the bounds; others as they are.
+
+    Raises:
+      UserError: a column that is mostly clipped, unless that is accepted; nothing is written yet.
+    """
+    if not isinstance(source.records, pd.DataFrame):
+        return source
+    found = count_outside(schema, source.records)
+    notes = heed(found, accept=options.accept_clipping, mend="--accept-clipping")
+    facts = {**source.facts, "out of bounds": facts_of(found)}
+    return dataclasses.replace(source, notes=(*source.notes, *notes), facts=facts)
 
 
 def _train(

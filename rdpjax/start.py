@@ -30,6 +30,7 @@ class Options:
       resume: go on with an interrupted run.
       overwrite: start anew in a folder that holds a run.
       keep_noise_key: keep the noise root after the run, for research.
+      accept_clipping: go on where much of a column lies outside its bounds.
     """
 
     out: Path
@@ -40,6 +41,7 @@ class Options:
     resume: bool = False
     overwrite: bool = False
     keep_noise_key: bool = False
+    accept_clipping: bool = False
 
 
 def check_folder(folder: RunFolder, options: Options) -> None:

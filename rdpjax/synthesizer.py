@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from rdpjax import __version__
 from rdpjax.config import Config
+from rdpjax.data.fields import Categorical, named_levels, plain
 from rdpjax.data.forms import TableForm
-from rdpjax.data.schema import Categorical, Schema
+from rdpjax.data.outside import count_outside, heed
+from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
 from rdpjax.generator import Generator
@@ -24,8 +27,12 @@ from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import privacy_report
 from rdpjax.run_folder import read_generator, release_written, write_generator
+from rdpjax.stages.requirements import check_schema
+from rdpjax.stages.vae import VaeStage
 
 PACKAGES = ("jax", "flax", "optax", "dp-accounting", "numpy")
+TABLE = "table"
+"""The configuration's `dataset` for a frame: no data set that commands know by name."""
 
 
 class Synthesizer:
@@ -34,7 +41,11 @@ class Synthesizer:
     Args:
       schema: public columns, bounds and levels.
       budget: total epsilon and delta; the configuration's by default.
-      config: every other setting.
+      config: every other setting. By default that of `rdpjax.Config`, and without a label of two
+        levels the VAE alone.
+
+    Raises:
+      UserError: an argument of another kind, or a schema without the label that a stage needs.
 
     Examples:
       >>> import rdpjax
@@ -49,7 +60,11 @@ class Synthesizer:
     def __init__(
         self, schema: Schema, budget: Budget | None = None, config: Config | None = None
     ) -> None:
-        config = config or Config(dataset=schema.name)
+        _check_kind(schema, Schema, "schema: give a Schema(name, columns)")
+        _check_kind(budget, Budget | None, "budget: give Budget(epsilon=..., delta=...)")
+        _check_kind(config, Config | None, "config: give Config(...)")
+        config = config or _default_config(schema)
+        check_schema(schema, config.stages, config.label_source)
         if schema.records is not None and config.records is None:
             config = dataclasses.replace(config, records=schema.records)
         if budget is not None:
@@ -61,8 +76,23 @@ class Synthesizer:
         self._secret = True
         self._declarations: dict[str, Any] = {"source": "given to fit"}
 
+    def __repr__(self) -> str:
+        state = "nothing fitted" if self.generator is None else "fitted"
+        return (
+            f"Synthesizer({self.schema.name!r}, {len(self.schema.columns)} columns, epsilon "
+            f"{self.config.epsilon:g} at delta {self.config.delta:g}, {state})"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise UserError("a Synthesizer is not pickled; use save(path) and Synthesizer.load(path)")
+
     def fit(
-        self, frame: pd.DataFrame, *, seed: int | None = None, progress: Progress | None = None
+        self,
+        frame: pd.DataFrame,
+        *,
+        seed: int | None = None,
+        progress: Progress | None = None,
+        accept_clipping: bool = False,
     ) -> Synthesizer:
         """Train on private records.
 
@@ -71,12 +101,27 @@ class Synthesizer:
           seed: for reproducible runs whose noise is then NOT secret; the operating system's
             randomness by default.
           progress: hears of chunks.
+          accept_clipping: go on where more than a fifth of a column's values lie outside its
+            bounds, or of the rows break a rule.
 
         Raises:
-          UserError: a missing column, a value that is no number or level, too few records, or a
-            budget that cannot be met.
+          UserError: no DataFrame, a missing column, a value that is no number or level, a column
+            that is mostly clipped, too few records, or a budget that cannot be met. All but the
+            number of records is checked before anything is measured.
+
+        Warns:
+          UserWarning: values outside a column's bounds, from 1 % on; counted exactly, so not
+            private.
         """
+        if self.config.measurements:
+            raise UserError(
+                f"config: dataset {self.config.dataset!r} is of patients' files, and fit takes a "
+                f"table; use dataset = {TABLE!r}"
+            )
         clean = check_frame(self.schema, frame)
+        found = count_outside(self.schema, clean)
+        for note in heed(found, accept=accept_clipping, mend="accept_clipping=True"):
+            warnings.warn(note, stacklevel=2)
         # Whoever hands over a frame has kept out what should be: all of its rows are read.
         self.config = dataclasses.replace(self.config, holdout=0.0)
         plans = make_plans(self.config)
@@ -178,8 +223,28 @@ def claim(
     )
 
 
+def _check_kind(value: object, kind: Any, mend: str) -> None:
+    if not isinstance(value, kind):
+        raise UserError(f"{mend}, got {value!r}")
+
+
+def _default_config(schema: Schema) -> Config:
+    """The default stages where the label has the two levels that they need; else the VAE alone."""
+    if schema.label is not None and schema.column(schema.label).cells == 2:
+        return Config(dataset=TABLE)
+    shares = {"marginals": 0.12, "vae": 0.88}
+    return Config(
+        dataset=TABLE, label_source="generator", stages={"vae": VaeStage()}, shares=shares
+    )
+
+
 def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
     """The schema's columns of a user's frame; UserError for what does not fit the schema."""
+    if not isinstance(frame, pd.DataFrame):
+        raise UserError(
+            f"fit takes a pandas DataFrame, not a {type(frame).__name__}; pandas.DataFrame or "
+            "pandas.read_csv make one"
+        )
     columns = {}
     for column in schema.columns:
         if column.name not in frame.columns:
@@ -193,13 +258,15 @@ def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
             known = {level: level for level in column.levels}
             values = given.astype(object).map(known.get)
             bad = values.isna().to_numpy()
-            what = f"is no level; levels are {', '.join(map(str, column.levels))}"
+            what = f"is no level; levels are {named_levels(column)}"
         else:
             values = _numbers(given)
             bad, what = ~np.isfinite(values), "is no finite number"
         if bad.any():
             row = int(bad.argmax())
-            raise UserError(f"row {row}, column {column.name!r}: {given.iloc[row]!s} {what}")
+            value = plain(given.iloc[row])
+            shown = repr(value) if isinstance(value, str) else str(value)
+            raise UserError(f"row {row}, column {column.name!r}: {shown} {what}")
         columns[column.name] = np.asarray(values)
     return pd.DataFrame(columns)
 

@@ -41,6 +41,7 @@ class Flags:
       resume: go on with an interrupted run.
       overwrite: start anew in a folder that holds a run; its ledger is archived.
       keep_noise_key: keep the secret noise key after the run, for research.
+      accept_clipping: go on where more than a fifth of a column lies outside its public bounds.
       device: where to compute; auto takes the best there is.
       devices: how many devices share each step; of several processes, in each of them (1 if not
         given).
@@ -70,6 +71,7 @@ class Flags:
     resume: bool = False
     overwrite: bool = False
     keep_noise_key: bool = False
+    accept_clipping: bool = False
     device: Device = "auto"
     devices: Annotated[int | None, optional("INT", "one a core of a CPU, at most 8; else 1")] = None
     coordinator: Annotated[str | None, optional("HOST:PORT", "one process")] = None
@@ -103,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         resume=flags.resume,
         overwrite=flags.overwrite,
         keep_noise_key=flags.keep_noise_key,
+        accept_clipping=flags.accept_clipping,
     )
     prepare_processor()
     place = place_of(flags.coordinator, flags.process_id, flags.processes)
@@ -120,7 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _same(flags: Flags) -> dict[str, object]:
     """What every process of a run has to be given alike, by the names of the flags."""
     settings = dict(_named(tomllib.loads(flags.settings.to_toml())))
-    names = ("devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad")
+    names = (
+        "devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad", "accept_clipping",
+    )  # fmt: skip
     return {f"--{name}": value for name, value in settings.items()} | {
         f"--{name.replace('_', '-')}": getattr(flags, name) for name in names
     }

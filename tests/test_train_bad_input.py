@@ -255,3 +255,44 @@ def test_a_place_that_cannot_be_written(
     for out in (file, file / "run", file / "runs" / "run"):
         assert f"{out}: cannot write there; choose another --out" in refused("--out", out)
     assert "holds a run; give --resume, --overwrite or" in refused("--out", small_run[0])
+
+
+def scaled(column: str, factor: float) -> Callable[[Rows], None]:
+    def change(rows: Rows) -> None:
+        at = rows[0].index(column)
+        for row in rows[1:]:
+            row[at] = f"{float(row[at]) * factor:.2f}"
+
+    return change
+
+
+def swapped(rows: Rows) -> None:
+    high, low = rows[0].index("ap_hi"), rows[0].index("ap_lo")
+    rows[0][high], rows[0][low] = "ap_lo", "ap_hi"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            scaled("height", 1 / 30.48),
+            "column 'height': 100% of 1,000 values lie outside 120 to 21",
+        ),
+        (scaled("height", 1 / 2.54), "are clipped; in inches?; mend the table or the schema"),
+        (scaled("age", -1), "column 'age': 100% of 1,000 values lie outside"),
+        (
+            scaled("age", -1),
+            "with a wrong sign?; mend the table or the schema, or go on with --acc",
+        ),
+        (scaled("age", 12 / 365.25), "in months?"),
+        (swapped, "of 1,000 rows break it; are the two columns swapped?"),
+    ],
+)
+def test_a_column_in_another_unit(
+    change: Callable[[Rows], None],
+    message: str,
+    refused: Callable[..., str],
+    written: Callable[..., Path],
+) -> None:
+    """Read without a word, it used to cost a whole run around a constant."""
+    assert message in refused(data=written(change))

@@ -168,9 +168,12 @@ def parse_cardio(
         else:
             values[column.name] = numbers(table, name)
     age, height = values["age"], values["height"]
-    in_years = age < 120 if age_unit == "auto" else np.full(age.shape, age_unit == "years")
+    # By size alone: -18393 is days with a wrong sign, and not that many years.
+    in_years = np.abs(age) < 120 if age_unit == "auto" else np.full(age.shape, age_unit == "years")
     values["age"] = np.where(in_years, age * DAYS, age)
-    in_metres = height < 3 if height_unit == "auto" else np.full(height.shape, height_unit == "m")
+    in_metres = (
+        np.abs(height) < 3 if height_unit == "auto" else np.full(height.shape, height_unit == "m")
+    )
     # 1.13 * 100 is 112.99999999999999; a height has no more than a few decimals.
     values["height"] = np.where(in_metres, np.round(height * 100, 6), height)
 

@@ -10,6 +10,7 @@ import pytest
 
 from rdpjax import train
 from rdpjax.config import Config
+from rdpjax.errors import UserError
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.run import run
 from rdpjax.run_folder import RunFolder
@@ -74,3 +75,24 @@ def test_rows_are_written_in_the_input_format_with_derived_columns(
     header, first = (tmp_path / "run/release/synthetic.csv").read_text().splitlines()[:2]
     assert header == lines.splitlines()[0] + ",pp"
     assert len(first.split(",")) == 14 and first.startswith("0,")
+
+
+def test_values_outside_are_for_the_curator_alone(
+    toy_config: Config, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Noted on the screen and counted in `internal/`, once they are accepted; never released."""
+    rows = [line.split(";") for line in small_data.read_text().splitlines()]
+    at = rows[0].index("height")
+    for row in rows[1:]:
+        row[at] = f"{float(row[at]) / 2.54:.0f}"
+    inches, out = tmp_path / "inches.csv", tmp_path / "run"
+    inches.write_text("".join(";".join(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"in inches\?; .* or go on with --accept-clipping"):
+        run(toy_config, Options(out, inches, seed=1))
+    assert not out.exists()
+    run(toy_config, Options(out, inches, seed=1, accept_clipping=True))
+    assert "note: column 'height': 100% of 3,000 values lie outside 120" in capsys.readouterr().err
+    facts = json.loads((out / "internal" / "facts.json").read_text())["out of bounds"]
+    assert facts["column 'height'"] == {"outside": 3000, "records": 3000}
+    for path in (out / "release").rglob("*"):
+        assert path.is_dir() or b"inches" not in path.read_bytes()
