@@ -128,6 +128,48 @@ def measurement_repeated_and_averaged(patch: Patch, subject: Subject) -> None:
     patch.setattr(pipeline, "noisy", averaged)
 
 
+def measured_twice_and_averaged(patch: Patch, subject: Subject) -> None:
+    """Each of the two under an entry of its own, which equals the other."""
+    true = pipeline.noisy
+
+    def averaged(sums: Any, event: Any, key: bytes) -> Any:
+        found = [true(sums, event, bytes([i]) + key[1:]) for i in range(2)]
+        return np.mean([vector for vector, _ in found], axis=0), found[0][1]
+
+    patch.setattr(pipeline, "noisy", averaged)
+    _opened_twice(patch, lambda event: event.stage == "marginals")
+
+
+def each_chunk_taken_twice(patch: Patch, subject: Subject) -> None:
+    """The second time with other draws and other noise, as if it were a replay."""
+    true = training.make_chunk
+
+    def make_chunk(*args: Any) -> Any:
+        chunk = true(*args)
+
+        def twice(state: Any, records: Any, keys: Any, divisor: Any) -> Any:
+            others = jax.tree.map(lambda key: key[::-1], keys)
+            return chunk(chunk(state, records, others, divisor)[0], records, keys, divisor)
+
+        return twice
+
+    patch.setattr(training, "make_chunk", make_chunk)
+    _opened_twice(patch, lambda event: event.stage != "marginals")
+
+
+def _opened_twice(patch: Patch, chosen: Callable[[Any], bool]) -> None:
+    true = Ledger.access
+
+    @contextmanager
+    def access(self: Ledger, event: Any) -> Iterator[Access]:
+        if chosen(event):
+            self.open(event)
+        with true(self, event) as opened:
+            yield opened
+
+    patch.setattr(Ledger, "access", access)
+
+
 def exact_count_of_records(patch: Patch, subject: Subject) -> None:
     true = pipeline.noisy
 
@@ -245,6 +287,8 @@ MUTATIONS: dict[str, Mutation] = {
         noise_scaled_by_the_draw,
         measurement_unbounded,
         measurement_repeated_and_averaged,
+        measured_twice_and_averaged,
+        each_chunk_taken_twice,
         exact_count_of_records,
         noise_of_a_measurement_known,
         entry_with_twice_the_noise,

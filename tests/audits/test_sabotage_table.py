@@ -54,6 +54,15 @@ def test_the_nearest_detector_catches(
     assert DETECTORS["ledger" if name == "budget guard off" else "replay"](subject)
 
 
+@pytest.mark.parametrize("name", ["measured twice and averaged", "each chunk taken twice"])
+def test_what_is_done_twice_is_charged_twice(
+    name: str, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal entries of one process once passed for replays: the ledger saw neither."""
+    MUTATIONS[name](monkeypatch, subject)
+    assert DETECTORS["ledger"](subject) == "more than the budget"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_every_sabotage_is_caught(

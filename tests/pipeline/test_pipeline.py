@@ -261,6 +261,7 @@ def test_a_finished_stage_is_not_trained_again(
         return chunk
 
     monkeypatch.setattr(training, "make_chunk", never)
+    ledger = Ledger.resumed(ledger.to_lines(), noise_id=ROOTS.noise_id)
     again, _ = train(checkpoints=tmp_path, ledger=ledger)
     assert same(first, again) and len(ledger.entries) == 5
 
