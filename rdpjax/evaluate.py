@@ -24,6 +24,7 @@ from rdpjax.evaluation.printout import as_table
 from rdpjax.evaluation.score import score
 from rdpjax.evaluation.training_rows import training_patients, training_rows
 from rdpjax.flags import parsed
+from rdpjax.privacy.unprotected import UNPROTECTED, output_of, records_name
 
 _Path = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 _Say = Callable[[str], None]
@@ -169,7 +170,8 @@ def _inputs(given: Arguments) -> tuple[_Kind, Path, Path]:
         raise UserError("give a run folder or --synthetic PATH, not both")
     if not given.run.is_dir():
         raise UserError(f"{given.run}: no such run folder; give the --out of a train command")
-    name = Schema.from_toml(_file(given.run / "release" / "schema.toml").read_text()).name
+    output = output_of(given.run)
+    name = Schema.from_toml(_file(output / "schema.toml").read_text()).name
     if name not in _KINDS:
         raise UserError(f"{given.run}: data set {name!r} is not one of {sorted(_KINDS)}")
     kind = _KINDS[name]
@@ -179,12 +181,13 @@ def _inputs(given: Arguments) -> tuple[_Kind, Path, Path]:
             f"{held_out}: no held-out records (a run with --holdout 0 has none); give --real PATH "
             "with real records that were not trained on"
         )
-    return kind, given.real or held_out, given.run / "release" / kind.released
+    released = records_name(kind.released, private=output.name != UNPROTECTED)
+    return kind, given.real or held_out, output / released
 
 
 def _source(run: Path) -> str:
     """What the run says that its records are: a simulated cohort must never pass for a real one."""
-    report = _file(run / "release" / "privacy.json")
+    report = _file(output_of(run) / "privacy.json")
     try:
         return str(json.loads(report.read_text())["declarations"]["source"])
     except (ValueError, KeyError, TypeError):

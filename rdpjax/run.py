@@ -19,7 +19,9 @@ from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, collapse_warnings
-from rdpjax.pipeline import Plans, fit, make_plans, target_of
+from rdpjax.pipeline import Plans, check_plan, fit, make_plans, target_of
+from rdpjax.privacy.sources import refused
+from rdpjax.privacy.unprotected import mark_records, output_for, records_name
 from rdpjax.processes.ledger import open_ledger
 from rdpjax.processes.team import Team
 from rdpjax.progress import Lines
@@ -30,7 +32,6 @@ from rdpjax.run_folder import (
     release_written,
     write_generator,
 )
-from rdpjax.stages.requirements import check_schema
 from rdpjax.start import Options, check_folder, start_run
 from rdpjax.synthesizer import claim
 
@@ -68,8 +69,8 @@ def run(
     if team.leads:
         check_folder(folder, options)
     form = dataset.form(config.max_hours, config.label)
-    check_schema(form.schema, config.stages, config.label_source)
     plans = make_plans(config)
+    check_plan(config, form.schema, plans)
     steps = dict.fromkeys(plans.measurements, 1)
     steps |= {name: plan.steps for name, plan in plans.stages.items()}
     keep = folder.add_metrics if team.leads else _nowhere
@@ -140,9 +141,10 @@ def _train(
             mesh=team.mesh,
             team=team,
         )
-    except UserError:
+    except UserError as error:
         if team.leads and not options.resume and not folder.checkpoints.exists():
-            folder.discard()  # nothing was trained, and nothing will be
+            # Nothing was trained, and nothing will be; what was read has been read.
+            raise refused(error, folder.discard(), config.delta) from None
         raise
     if not team.leads:
         return
@@ -154,9 +156,9 @@ def _train(
         "holdout": config.holdout,
     }
     report = claim(form.schema, config, ledger, secret=roots.secret, declarations=declarations)
-    with release_written(folder.release) as release:
-        write_generator(release, generator)
+    with release_written(output_for(folder.path, private=config.private)) as release:
         write_rows(release, generator, dataset, source.format, roots.initialisation)
+        write_generator(release, generator, report["epsilon"])
         (release / "privacy.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
@@ -168,12 +170,14 @@ def write_rows(
     root: bytes,
     rows: int | None = None,
 ) -> None:
-    """Stream generated records into `folder` in the input's format, in bounded memory."""
+    """Stream generated records into an empty folder, in the input's format and bounded memory."""
     config, filling = generator.config, generator.filling
     rows = rows or config.rows
     medians = filling.values.medians if filling and config.dense else None
     output = Output(rows, format, config.derived, config.max_hours, medians)
     dataset.write(folder, generator.rows(root, rows), output)
+    if not config.private:
+        mark_records(folder)
 
 
 def _check_derived(config: Config, dataset: Dataset) -> None:
@@ -201,8 +205,8 @@ def _finish(
     """Plots and warnings into `internal/`, and the summary."""
     from rdpjax.evaluation import patient_plots, plots  # late: they bring in matplotlib
 
-    report = json.loads((folder.release / "privacy.json").read_text(encoding="utf-8"))
-    generator = read_generator(folder.release)
+    report = json.loads((folder.output / "privacy.json").read_text(encoding="utf-8"))
+    generator = read_generator(folder.output)
     # The first of the released rows once more: a release of millions need not fit in memory.
     tables = generator.tables(roots.initialisation, min(config.rows, SHOWN))
     table = pd.concat(list(tables), ignore_index=True)
@@ -240,7 +244,8 @@ def _finish(
         "source": source.origin,
         "rows": config.rows,
         "records": "rows" if dataset.file else "patients",
-        "file": dataset.file or "psv/",
+        "folder": folder.output.name,
+        "file": records_name(dataset.file or "psv/", private=config.private),
         "epsilon": report["epsilon"],
         "epsilon_pld": report["epsilon_pld"],
         "epsilon_naive_sum": report["epsilon_naive_sum"],

@@ -1,4 +1,4 @@
-"""Everything a run keeps on disk: `release/` may be published, `internal/` may not.
+"""Everything a run keeps on disk: `release/` may be published, all else may not.
 
     RUN/
       release/     synthetic.csv privacy.json schema.toml generator/{config.toml, arrays.npz}
@@ -6,7 +6,10 @@
                    checkpoints/ holdout.csv (or holdout/) facts.json history.jsonl plots/ archive/
                    codes.npy (while a table too large for the device is trained on)
 
-`release/` is written beside and renamed: it is there whole or not at all.
+      unprotected/ what a run without privacy writes in place of `release/`, marked in every file
+                   (`rdpjax/privacy/unprotected.py`); a run has one of the two
+
+Both are written beside and renamed: they are there whole or not at all.
 """
 
 from __future__ import annotations
@@ -32,9 +35,13 @@ from rdpjax.data.stays.filling import Filling
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
+from rdpjax.privacy.unprotected import RELEASE, UNPROTECTED, mark_settings, output_of
 from rdpjax.tilt import Tilt
 
 PUBLIC = 0o644
+REPORT = "privacy.json"
+KEPT = ("archive", "history.jsonl", "DO_NOT_PUBLISH")
+"""What `internal/` keeps of a run whose place another one takes."""
 NOTICE = "Nothing in this folder is private in the sense of privacy.json: do not publish it.\n"
 
 
@@ -47,7 +54,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.release = path / "release"
+        self.release, self.unprotected = path / RELEASE, path / UNPROTECTED
         self.internal = path / "internal"
         self.ledger = self.internal / "ledger.jsonl"
         self.checkpoints = self.internal / "checkpoints"
@@ -55,12 +62,19 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        return self.internal.exists() or self.release.exists()
+        """Whether a run is there; the archived ledger of one that was refused is none."""
+        began = self.internal.iterdir() if self.internal.exists() else ()
+        return self.complete or any(path.name not in KEPT for path in began)
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended: its release is written last."""
-        return self.release.exists()
+        """Whether the run ended: its output is written last."""
+        return self.release.exists() or self.unprotected.exists()
+
+    @property
+    def output(self) -> Path:
+        """What a completed run wrote; see `output_of`."""
+        return output_of(self.path)
 
     def check_writable(self) -> None:
         """UserError unless the folder can be made; nothing is left behind."""
@@ -75,29 +89,47 @@ class RunFolder:
             self.internal.chmod(0o700)
             (self.internal / "DO_NOT_PUBLISH").write_text(NOTICE, encoding="utf-8")
 
-    def archive(self) -> None:
-        """Put an earlier run's ledger and report aside, and remove the rest but the history."""
+    def archive(self) -> Path | None:
+        """Put an earlier run's ledger and report aside, and remove the rest but the history.
+
+        Returns:
+          Where its ledger is now; None if it had none.
+        """
         # Without its keys a run cannot be resumed, so none goes on without its ledger.
         (self.internal / "keys.json").unlink(missing_ok=True)
         keep = self.internal / "archive"
         keep.mkdir(parents=True, exist_ok=True)
-        number = len(list(keep.iterdir()))
-        for path in (self.ledger, self.release / "privacy.json"):
+        taken = [int(path.name[:3]) for path in keep.iterdir() if path.name[:3].isdecimal()]
+        number = max(taken, default=-1) + 1
+        ledger = keep / f"{number:03d}-{self.ledger.name}" if self.ledger.exists() else None
+        for path in (self.ledger, *(p / REPORT for p in (self.release, self.unprotected))):
             if path.exists():
                 path.rename(keep / f"{number:03d}-{path.name}")
-        shutil.rmtree(self.release, ignore_errors=True)
+        for folder in (self.release, self.unprotected):
+            shutil.rmtree(folder, ignore_errors=True)
         for path in self.internal.iterdir():
-            if path.name not in ("archive", "history.jsonl", "DO_NOT_PUBLISH"):
+            if path.name not in KEPT:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return ledger
 
-    def discard(self) -> None:
-        """Leave no half-written folder behind; what an earlier run left there stays."""
-        if (self.internal / "archive").exists():
-            self.archive()
-            return
+    def discard(self) -> Path | None:
+        """Leave no half-written run behind, but every entry of its ledger.
+
+        Guarantees:
+          What the run has read stays on the disk: its ledger is archived, unless it is empty.
+
+        Returns:
+          Where the ledger is now; None if nothing was read.
+        """
+        if self.ledger.exists() and self.ledger.stat().st_size > 0:
+            return self.archive()
+        self.ledger.unlink(missing_ok=True)
+        if any((self.internal / name).exists() for name in ("archive", "history.jsonl")):
+            return self.archive()
         shutil.rmtree(self.internal)
         if not any(self.path.iterdir()):
             self.path.rmdir()
+        return None
 
     # -- what a resumed run must find as it was -------------------------------------------------
 
@@ -126,7 +158,8 @@ class RunFolder:
     def read_start(self) -> tuple[Config, dict[str, Any], Roots]:
         """What `write_start` wrote; UserError where a run never started."""
         try:
-            config = Config.from_toml((self.internal / "config.toml").read_text(encoding="utf-8"))
+            text = (self.internal / "config.toml").read_text(encoding="utf-8")
+            config = Config.from_toml(text, written=True)
             facts = json.loads((self.internal / "run.json").read_text(encoding="utf-8"))
             keys = json.loads((self.internal / "keys.json").read_text(encoding="utf-8"))
             names = ("sampling", "noise", "initialisation", "holdout")
@@ -193,13 +226,13 @@ def release_written(target: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_generator(folder: Path, generator: Generator) -> None:
-    """Schema, settings and arrays of a generator, in `folder`; no pickles."""
+def write_generator(folder: Path, generator: Generator, spent: float | None = None) -> None:
+    """Schema, settings and arrays of a generator that cost `spent`, in `folder`; no pickles."""
     if generator.tilt is None:
         raise ValueError("the generator is not fitted yet")
     (folder / "generator").mkdir(parents=True, exist_ok=True)
     _write(folder / "schema.toml", tomli_w.dumps(generator.schema.to_dict()), PUBLIC)
-    _write(folder / "generator" / "config.toml", generator.config.to_toml(), PUBLIC)
+    _write(folder / "generator" / "config.toml", generator.config.to_toml(spent), PUBLIC)
     tilt = generator.tilt
     arrays: dict[str, Any] = {
         "offset": generator.offset,
@@ -215,15 +248,16 @@ def write_generator(folder: Path, generator: Generator) -> None:
     arrays |= _flat(generator.artefacts, "artefacts")
     with (folder / "generator" / "arrays.npz").open("wb") as file:
         np.savez_compressed(file, **arrays)
+    if not generator.config.private:
+        mark_settings(folder)
 
 
 def read_generator(folder: Path) -> Generator:
     """The generator that `write_generator` wrote in `folder`; UserError if there is none."""
     try:
         schema = Schema.from_toml((folder / "schema.toml").read_text(encoding="utf-8"))
-        config = Config.from_toml(
-            (folder / "generator" / "config.toml").read_text(encoding="utf-8")
-        )
+        text = (folder / "generator" / "config.toml").read_text(encoding="utf-8")
+        config = Config.from_toml(text, written=True)
         path = folder / "generator" / "arrays.npz"
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)

@@ -15,6 +15,7 @@ from rdpjax.data.datasets import find_dataset
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, command
 from rdpjax.flags import optional, parsed
+from rdpjax.privacy.unprotected import NOT_PRIVATE, output_of, records_name
 from rdpjax.run import write_rows
 from rdpjax.run_folder import read_generator
 
@@ -42,13 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parsed(lambda: tyro.cli(Flags, prog="python -m rdpjax.sample", args=argv))
     if flags.rows < 1:
         raise UserError(f"--rows is {flags.rows}; ask for 1 or more")
-    generator = read_generator(flags.run / "release")
+    folder = output_of(flags.run)
+    generator = read_generator(folder)
     dataset = find_dataset(generator.config.dataset)
     try:
-        report = json.loads((flags.run / "release" / "privacy.json").read_text(encoding="utf-8"))
+        report = json.loads((folder / "privacy.json").read_text(encoding="utf-8"))
         format = dict(report["declarations"]["format"])
     except (OSError, KeyError, TypeError, ValueError):
-        raise UserError(f"{flags.run}: release/privacy.json names no file format") from None
+        raise UserError(f"{folder / 'privacy.json'}: names no file format") from None
     if dataset.file is None and flags.out.exists():
         raise UserError(f"{flags.out}: exists; choose another folder")
     root = Roots.make(flags.seed).initialisation
@@ -57,13 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         part.mkdir()
         write_rows(part, generator, dataset, format, root, flags.rows)
-        (part / dataset.file if dataset.file else part).replace(flags.out)
+        private = generator.config.private
+        written = part / records_name(dataset.file, private=private) if dataset.file else part
+        written.replace(flags.out)
     except OSError as error:
         raise UserError(f"{flags.out}: cannot write there: {error.strerror}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     records = "rows" if dataset.file else "patients"
     print(f"{flags.rows} synthetic {records} in {flags.out}")
+    if not private:
+        print(f"  {NOT_PRIVATE}")
     return 0
 
 

@@ -22,10 +22,13 @@ from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
 from rdpjax.generator import Generator
-from rdpjax.pipeline import Progress, fit, make_plans, target_of
+from rdpjax.pipeline import Progress, check_plan, fit, make_plans, target_of
+from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Budget
+from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.privacy.report import privacy_report
+from rdpjax.privacy.report import earlier_fits, privacy_report, with_earlier_fits
+from rdpjax.privacy.unprotected import output_for, output_of
 from rdpjax.run_folder import read_generator, release_written, write_generator
 from rdpjax.stages.requirements import check_schema
 from rdpjax.stages.vae import VaeStage
@@ -46,6 +49,11 @@ class Synthesizer:
 
     Raises:
       UserError: an argument of another kind, or a schema without the label that a stage needs.
+
+    Attributes:
+      ledger: accesses of the last fit, also of one that was refused after it had read something.
+      earlier_fits: the ledgers of all fits before it, the first one first. What all fits cost
+        together, as if they had read the same records, is in `report` and in the `repr`.
 
     Examples:
       >>> import rdpjax
@@ -72,16 +80,10 @@ class Synthesizer:
         self.schema = schema
         self.config = config
         self.ledger = Ledger()
+        self.earlier_fits: tuple[Ledger, ...] = ()
         self.generator: Generator | None = None
         self._secret = True
         self._declarations: dict[str, Any] = {"source": "given to fit"}
-
-    def __repr__(self) -> str:
-        state = "nothing fitted" if self.generator is None else "fitted"
-        return (
-            f"Synthesizer({self.schema.name!r}, {len(self.schema.columns)} columns, epsilon "
-            f"{self.config.epsilon:g} at delta {self.config.delta:g}, {state})"
-        )
 
     def __reduce__(self) -> NoReturn:
         raise UserError("a Synthesizer is not pickled; use save(path) and Synthesizer.load(path)")
@@ -118,16 +120,19 @@ class Synthesizer:
                 f"config: dataset {self.config.dataset!r} is of patients' files, and fit takes a "
                 f"table; use dataset = {TABLE!r}"
             )
+        # Whoever hands over a frame has kept out what should be: all of its rows are read.
+        self.config = dataclasses.replace(self.config, holdout=0.0)
+        plans = make_plans(self.config)
+        check_plan(self.config, self.schema, plans)
         clean = check_frame(self.schema, frame)
         found = count_outside(self.schema, clean)
         for note in heed(found, accept=accept_clipping, mend="accept_clipping=True"):
             warnings.warn(note, stacklevel=2)
-        # Whoever hands over a frame has kept out what should be: all of its rows are read.
-        self.config = dataclasses.replace(self.config, holdout=0.0)
-        plans = make_plans(self.config)
         roots = Roots.make(seed)
         ledger = Ledger(target=target_of(self.config), noise_id=roots.noise_id)
-        # What a fit has read counts, even if it fails.
+        # What a fit has read counts, even if it fails, and so does all that was read before it.
+        if self.ledger.entries:
+            self.earlier_fits += (self.ledger,)
         self.generator, self.ledger, self._secret = None, ledger, roots.secret
         self._declarations = {"source": "given to fit"}
         self.generator = fit(
@@ -159,26 +164,46 @@ class Synthesizer:
         return self.generator.rows(Roots.make(seed).initialisation, rows)
 
     def report(self) -> dict[str, Any]:
-        """The content of `privacy.json`."""
-        return claim(
+        """The content of `privacy.json`; after several fits also what all of them cost together."""
+        report = claim(
             self.schema,
             self.config,
             self.ledger,
             secret=self._secret,
             declarations=self._declarations,
         )
+        fits = [fit.events for fit in self.earlier_fits]
+        return with_earlier_fits(report, fits, self.config.delta)
+
+    def __repr__(self) -> str:
+        delta = self.config.delta
+        state = "fitted" if self.generator else "not fitted"
+        if self.ledger.entries:
+            state += f", epsilon {self.ledger.epsilon(delta):.4g} at delta {delta:g}"
+        if self.earlier_fits:
+            fits = (*self.earlier_fits, self.ledger)
+            epsilon, _ = rdp_epsilon([event for fit in fits for event in fit.events], delta)
+            state += f", {epsilon:.4g} with {len(self.earlier_fits)} earlier fits"
+        return f"<Synthesizer of {self.schema.name!r}: {state}>"
 
     def save(self, path: str | Path) -> None:
-        """Write a release (generator, schema, claim) in the folder `path`."""
+        """Write the generator, the schema and the claim in a folder of `path`.
+
+        The folder is `release`; after a fit without privacy, `unprotected`.
+
+        Raises:
+          UserError: nothing was fitted, one of the two folders is there, or cannot be written.
+        """
         if self.generator is None:
             raise UserError("nothing to save yet; call fit first")
-        target = Path(path) / "release"
-        if target.exists():
-            raise UserError(f"{target}: exists; choose another folder")
+        if (there := output_of(Path(path))).exists():
+            raise UserError(f"{there}: exists; choose another folder")
+        report = self.report()
+        target = output_for(Path(path), private=self.config.private)
         with release_written(target) as folder:
-            write_generator(folder, self.generator)
-            report = json.dumps(self.report(), indent=1)
-            (folder / "privacy.json").write_text(report, encoding="utf-8")
+            write_generator(folder, self.generator, report["epsilon"])
+            text = json.dumps(report, indent=1)
+            (folder / "privacy.json").write_text(text, encoding="utf-8")
 
     @staticmethod
     def load(path: str | Path) -> Synthesizer:
@@ -187,7 +212,7 @@ class Synthesizer:
         Raises:
           UserError: no completed release there.
         """
-        folder = Path(path) / "release"
+        folder = output_of(Path(path))
         generator = read_generator(folder)
         try:
             report = json.loads((folder / "privacy.json").read_text(encoding="utf-8"))
@@ -198,6 +223,8 @@ class Synthesizer:
         synth._secret = bool(report.get("secret_noise"))
         synth._declarations = dict(report.get("declarations", {}))
         synth.ledger = Ledger.from_dict({"version": 1, "events": report.get("events")})
+        fits = [events_to_list(fit) for fit in earlier_fits(report)]
+        synth.earlier_fits = tuple(Ledger.from_dict({"version": 1, "events": e}) for e in fits)
         return synth
 
 

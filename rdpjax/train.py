@@ -30,7 +30,8 @@ class Flags:
 
     Attributes:
       config: a TOML file, or the name of a shipped one, to start from; flags override it.
-      out: run folder: its release/ may be published, its internal/ may not.
+      out: run folder: its release/ may be published, its internal/ may not; a run without privacy
+        has unprotected/ in place of release/, and nothing of it may be published.
       data: the records: a table (.csv or .csv.gz), or a folder, .tar.gz or .zip of patients' .psv
         files.
       recursive: look for patients' files in the folder's folders too.
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda: tyro.cli(
             Flags,
             prog="python -m rdpjax.train",
-            args=argv,
+            args=_one_total(argv),
             default=default,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
@@ -147,6 +148,12 @@ def _start(argv: Sequence[str]) -> Config:
     return load_config(f"{find_dataset(dataset) and dataset}.toml")
 
 
+def _one_total(argv: Sequence[str]) -> list[str]:
+    """Flags in which --epsilons takes the place of the total that the flags start from."""
+    takes_over = _given(argv, "--epsilons") is not None and _given(argv, "--epsilon") is None
+    return [*argv, "--epsilon", "None"] if takes_over else list(argv)
+
+
 def _given(argv: Sequence[str], flag: str) -> str | None:
     """The last value of a flag, before anything else is known of the flags."""
     found = None
@@ -168,14 +175,19 @@ def _sentence(summary: dict[str, object]) -> str:
     )
     runs = summary["runs_on_this_data"]
     seeded = "" if summary["secret_noise"] else "  noise: from your seed, so NOT secret\n"
-    where = f"{summary['run']}/release/{summary['file']}"
+    where = f"{summary['run']}/{summary['folder']}/{summary['file']}"
+    last = (
+        "nothing here may be published: it is not private"
+        if epsilon is None
+        else "release/ may be published, internal/ may not"
+    )
     return (
         f"{summary['rows']} synthetic {summary['records']} in {where}\n"
         f"  source: {summary['source']}\n"
         f"  {cost}\n"
         f"  unit: {summary['unit']}; neighbours: {summary['relation']}\n{seeded}"
         f"  covers this run alone; runs on these data in this folder: {runs}\n"
-        f"  release/ may be published, internal/ may not"
+        f"  {last}"
     )
 
 

@@ -150,6 +150,47 @@ def test_discard_leaves_other_files(folder: RunFolder) -> None:
     assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
 
 
+def test_discard_keeps_every_entry(folder: RunFolder) -> None:
+    assert not folder.exists
+    folder.write_start(Config(), {}, ROOTS)
+    folder.ledger.write_text("an entry")
+    assert folder.exists
+    kept = folder.discard()
+    assert kept is not None and kept.read_text() == "an entry"
+    assert sorted(path.name for path in folder.internal.iterdir()) == ["DO_NOT_PUBLISH", "archive"]
+    assert not folder.exists, "the next run may begin here"
+    # An empty ledger is no access, and what was archived stays.
+    folder.write_start(Config(), {}, ROOTS)
+    folder.ledger.write_text("")
+    assert folder.discard() is None and kept.exists()
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_archived_ledgers_are_never_overwritten(folder: RunFolder) -> None:
+    """Numbers used to be counted: where the user had removed a file, one was taken twice."""
+    for number in range(3):
+        folder.ledger.write_text(f"ledger {number}")
+        kept = folder.archive()
+    assert kept is not None and kept.name == "002-ledger.jsonl"
+    (kept.parent / "000-ledger.jsonl").unlink()
+    (kept.parent / "notes.txt").write_text("mine")
+    folder.ledger.write_text("ledger 3")
+    folder.archive()
+    assert sorted(path.read_text() for path in kept.parent.glob("*.jsonl")) == [
+        "ledger 1", "ledger 2", "ledger 3",
+    ]  # fmt: skip
+
+
+def test_an_unprotected_output_takes_the_place_of_a_release(folder: RunFolder) -> None:
+    assert folder.output == folder.release and not folder.complete
+    folder.unprotected.mkdir()
+    (folder.unprotected / "privacy.json").write_text("report")
+    assert folder.output == folder.unprotected and folder.complete and folder.exists
+    folder.archive()
+    assert not folder.unprotected.exists() and not folder.exists
+    assert (folder.internal / "archive" / "000-privacy.json").read_text() == "report"
+
+
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write there"):

@@ -22,7 +22,9 @@ from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.errors import UserError
 from rdpjax.pipeline import plan_events
+from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.report import replay
+from rdpjax.privacy.sources import read_source
 from rdpjax.run import run
 from rdpjax.start import Options
 from rdpjax.synthesizer import Synthesizer, check_frame
@@ -60,6 +62,50 @@ def test_the_claim_of_a_saved_one(synth: Synthesizer, toy_config: Config, tmp_pa
     assert report["epsilon"] == replay(report) == synth.ledger.epsilon(toy_config.delta)
     assert toy_config.epsilon - 0.001 < report["epsilon"] <= toy_config.epsilon
     assert (report["unit"], report["secret_noise"]) == ("one row = one person", False)
+
+
+def test_the_fits_of_one_object_add_up(
+    synth: Synthesizer, toy_config: Config, toy_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Ten fits are ten noisy counts of the same records; all but the last used to be forgotten."""
+    delta, first = toy_config.delta, synth.ledger
+    assert synth.earlier_fits == () and "earlier_fits" not in synth.report()
+    assert (
+        repr(synth) == f"<Synthesizer of 'toy': fitted, epsilon {first.epsilon(delta):.4g} at "
+        "delta 1e-05>"
+    )
+    synth.fit(toy_frame, seed=2)
+    both = rdp_epsilon([*first.events, *synth.ledger.events], delta)[0]
+    assert synth.earlier_fits == (first,) and both > synth.ledger.epsilon(delta)
+    report = synth.report()
+    assert report["epsilon_of_all_fits"] == both and report["epsilon"] == replay(report) < both
+    assert f", {both:.4g} with 1 earlier fits>" in repr(synth)
+
+    few = pd.concat([toy_frame[:50], toy_frame[-50:]])
+    with pytest.raises(UserError, match="too few records"):
+        synth.fit(few, seed=3)
+    assert [event.stage for event in synth.ledger.events] == ["marginals"]
+    assert "not fitted, epsilon" in repr(synth) and "with 2 earlier fits" in repr(synth)
+    synth.fit(toy_frame, seed=4)
+    assert [len(fit.events) for fit in synth.earlier_fits] == [3, 3, 1]
+
+    synth.save(tmp_path)
+    again = Synthesizer.load(tmp_path)
+    assert again.report() == synth.report() and repr(again) == repr(synth)
+    shown = read_source(tmp_path)
+    assert [past.events for past in shown.earlier] == [fit.events for fit in synth.earlier_fits]
+    again.fit(toy_frame, seed=5)
+    assert len(again.earlier_fits) == 4, "what was loaded has read records too"
+
+
+def test_a_budget_beside_epsilons_of_stages_is_refused(
+    toy_config: Config, toy_schema: Schema
+) -> None:
+    own = {"marginals": 4.0, "vae": 4.0, "labeler": 4.0}
+    config = dataclasses.replace(toy_config, epsilon=None, shares={}, epsilons=own)
+    with pytest.raises(UserError, match="leave out the total"):
+        Synthesizer(toy_schema, budget=rdpjax.Budget(1, 1e-5), config=config)
+    assert Synthesizer(toy_schema, config=config).config.epsilons == own
 
 
 def test_a_seed_is_told_and_no_seed_is_secret(

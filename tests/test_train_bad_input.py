@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rdpjax.privacy.ledger import read_ledger
 from rdpjax.train import main
 
 Rows = list[list[str]]
@@ -148,14 +149,24 @@ def too_few(rows: Rows) -> None:
 def test_records_that_cannot_be_learnt_from(
     change: Callable[[Rows], object],
     message: str,
-    refused: Callable[..., str],
     written: Callable[..., Path],
     small_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Judged by noisy counts, in the first stage: hence a budget with little noise."""
     shares = {"marginals": 0.4, "vae": 0.3, "gan": 0.1, "labeler": 0.2}
     budget = ["--epsilon=30", *(f"--shares.{name}={share}" for name, share in shares.items())]
-    assert message in refused(*budget, *small_flags, data=written(change))
+    where = ["--data", str(written(change)), "--out", str(tmp_path / "run"), "--quiet"]
+    assert main([*budget, *small_flags, *where]) == 2
+    out, err = capsys.readouterr()
+    assert not out and message in err and err.count("\n") == 1
+    # What was measured has been read: all else is gone.
+    kept = tmp_path / "run/internal/archive/000-ledger.jsonl"
+    assert "this try cost epsilon " in err and err.endswith(f"its ledger is kept in {kept}\n")
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"DO_NOT_PUBLISH", kept.name}
+    assert [event.stage for event in read_ledger(kept)] == ["marginals"]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +187,12 @@ def test_records_that_cannot_be_learnt_from(
         ("--shares.gan 0", "shares: gan is 0.0; it must be a positive number"),
         ("--epsilons vae 3 gan 4", "epsilons: none for stage 'labeler'"),
         ("--epsilons vae 3 gann 4", "epsilons: no stage 'gann'; did you mean 'gan'?"),
+        (
+            "--epsilon 1 --epsilons marginals 4 vae 4 gan 4 labeler 4",
+            "epsilons: each stage has one of its own, and what they cost together follows",
+        ),
+        ("--delta 1e-4 --records 11000", "delta is 0.0001; it must be below 1 / records"),
+        ("--records 600", "too few records for the plan: about 480, so vae expects 19.2"),
         ("--batch-size 200", "batch_size needs the public number of records"),
         ("--batch-size 3001 --records 3000", "batch_size is 3001; it must lie between 1 and"),
         ("--dataset cardo", "dataset: unknown 'cardo'; did you mean 'cardio'?"),
@@ -206,6 +223,7 @@ def test_a_plan_that_cannot_be(flags: str, message: str, refused: Callable[..., 
         ("--epsilonn 1", "unrecognized options: --epsilonn, 1; did you mean --epsilon?"),
         ("--device gpuu", "invalid choice 'gpuu' for argument '--device'"),
         ("--version 1", "unrecognized options: --version, 1"),
+        ("--epsilons vae", "--epsilons"),
         ("stray", "unrecognized options: stray"),
     ],
 )

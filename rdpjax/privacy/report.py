@@ -38,7 +38,7 @@ _NO_PLD = (
     "PLD is not available: it does not know discrete noise on sampled records, nor (for want of "
     "memory, or of a part of delta that is kept back for other discrete noise) so large an epsilon"
 )
-_NO_NOISE = "a stage ran without noise: nothing is claimed"
+_NO_NOISE = "a stage ran without noise: nothing is claimed, and nothing may be published"
 
 
 def by_stage(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -124,6 +124,42 @@ def privacy_report(
     except (TypeError, ValueError) as error:
         raise UserError(f"privacy report: {error}; give plain JSON values") from None
     return plain
+
+
+def with_earlier_fits(
+    report: dict[str, Any], fits: Sequence[Sequence[Event]], delta: float
+) -> dict[str, Any]:
+    """A report that also lists the fits before this one, and what all of them cost together.
+
+    The fits are composed as if all had read the same records: an upper bound where they had not.
+
+    Examples:
+      >>> event = Event("hist", "gaussian", 1.0, 10.0, 1.0, 100)
+      >>> found = with_earlier_fits({"events": events_to_list([event])}, [[event]], 1e-5)
+      >>> round(found["epsilon_of_all_fits"], 2), len(found["earlier_fits"])
+      (7.08, 1)
+    """
+    if not fits:
+        return report
+    every = [*events_from_list(report["events"]), *(event for fit in fits for event in fit)]
+    epsilon, _ = rdp_epsilon(every, delta)
+    return {
+        **report,
+        "earlier_fits": [events_to_list(merge(fit)) for fit in fits],
+        "epsilon_of_all_fits": epsilon if math.isfinite(epsilon) else None,
+    }
+
+
+def earlier_fits(report: Mapping[str, Any]) -> tuple[tuple[Event, ...], ...]:
+    """The events of each fit before the one that a report is about.
+
+    Raises:
+      UserError: no list of fits, or an event that cannot be accounted.
+    """
+    fits = report.get("earlier_fits", [])
+    if not isinstance(fits, list):
+        raise UserError("privacy report: earlier_fits is no list")
+    return tuple(events_from_list(fit) for fit in fits)
 
 
 def replay(report: Mapping[str, Any]) -> float:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from rdpjax import train
+from rdpjax import account, sample, train
 from rdpjax.config import Config
 from rdpjax.errors import UserError
+from rdpjax.pipeline import plan_events
+from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.run import run
-from rdpjax.run_folder import RunFolder
+from rdpjax.run_folder import RunFolder, read_generator
 from rdpjax.start import Options
-from tests.run.runs import Go, entries
+from rdpjax.synthesizer import Synthesizer
+from tests.run.runs import Go, entries, tree
 
 
 def test_the_summary_and_the_chunks_of_the_ledger(go: Go, tmp_path: Path) -> None:
@@ -33,19 +37,64 @@ def test_the_summary_and_the_chunks_of_the_ledger(go: Go, tmp_path: Path) -> Non
     ]
 
 
-def test_without_privacy_it_says_so(
+def test_without_privacy_everything_says_so(
     go: Go,
     toy_config: Config,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    summary = go("run", config=dataclasses.replace(toy_config, private=False))
+    """Exact counts used to lie in a folder of which the last line said that it may be published."""
+    config = dataclasses.replace(toy_config, private=False)
+    summary, run = go("run", config=config), tmp_path / "run"
     assert (summary["epsilon"], summary["epsilon_pld"]) == (None, None)
-    report = json.loads((tmp_path / "run/release/privacy.json").read_text())
+    output = run / "unprotected"
+    assert summary["folder"] == "unprotected" and not (run / "release").exists()
+    report = json.loads((output / "privacy.json").read_text())
     assert report["private"] is False and "nothing is claimed" in " ".join(report["notes"])
-    assert "NOT PRIVATE" in train._sentence(summary)
-    assert all(
-        event.noise_multiplier == 0 for event in read_ledger(tmp_path / "run/internal/ledger.jsonl")
+    said = train._sentence(summary)
+    assert "NOT PRIVATE" in said and "nothing here may be published" in said
+    assert "release" not in said and f"{output}/not-private-synthetic.csv" in said
+    for path in (p for p in output.rglob("*") if p.is_file() and p.suffix != ".npz"):
+        text = f"{path.name} {path.read_text()}".lower().replace("-", " ")
+        assert "not private" in text or "nothing may be published" in text, path
+        assert "may be published" not in text.replace("nothing may be published", ""), path
+    assert all(event.noise_multiplier == 0 for event in read_ledger(run / "internal/ledger.jsonl"))
+    before = tree(run)
+    assert go("run", config=config, resume=True) == summary and tree(run) == before
+    assert account.main(["show", str(run)]) == 0
+    assert "nothing is private" in capsys.readouterr().out
+
+    more = tmp_path / "more.csv"
+    assert sample.main([str(run), "--rows", "5", "--out", str(more)]) == 0
+    assert "not private" in capsys.readouterr().out
+    assert len(more.read_text().splitlines()) == 6
+    rows = Synthesizer.load(run).sample(5)
+    Synthesizer.load(run).save(tmp_path / "saved")
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["unprotected"]
+    assert len(rows) == len(Synthesizer.load(tmp_path / "saved").sample(5))
+
+    with pytest.raises(UserError, match="holds a run"):
+        go("run")
+    go("run", overwrite=True)
+    assert (run / "release").exists() and not (run / "unprotected").exists()
+    assert (run / "internal/archive/000-privacy.json").exists()
+
+
+def test_epsilons_of_stages_are_stated_as_what_they_cost_together(
+    go: Go, toy_config: Config, tmp_path: Path
+) -> None:
+    """The released configuration used to state a total that meant nothing."""
+    own = {"marginals": 1.0, "vae": 2.0, "labeler": 1.5}
+    config = dataclasses.replace(toy_config, epsilon=None, shares={}, epsilons=own)
+    summary, path = go("run", config=config), tmp_path / "run/release/generator/config.toml"
+    composed = rdp_epsilon(plan_events(config), config.delta)[0]
+    assert summary["epsilon"] == tomllib.loads(path.read_text())["epsilon"] == composed
+    assert read_generator(tmp_path / "run/release").config == config
+    go("run", config=config, resume=True)
+    # As an older run wrote it.
+    path.write_text(path.read_text().replace(f"epsilon = {composed}", "epsilon = 5.0"))
+    assert (
+        sample.main([str(tmp_path / "run"), "--rows", "5", "--out", str(tmp_path / "x.csv")]) == 0
     )
 
 
