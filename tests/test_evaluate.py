@@ -70,6 +70,14 @@ def test_a_run_is_scored_on_its_hold_out_into_its_internal_folder(run, recorded,
     assert said.out.startswith("TABLE") and said.err == "slow part\n"
 
 
+def test_a_run_without_privacy_is_scored_too(run, recorded, capsys):
+    synthetic = run / "release" / "synthetic.csv"
+    synthetic.rename(synthetic.with_name("not-private-synthetic.csv"))
+    (run / "release").rename(run / "unprotected")
+    assert evaluate.main([str(run), "--quiet"]) == 0
+    assert json.loads((run / "internal" / "evaluation.json").read_text())["source"] == "simulated"
+
+
 def test_training_rows_are_the_source_without_the_hold_out(run, recorded, texts, tmp_path):
     (tmp_path / "source.csv").write_text(texts["source"])
     assert evaluate.main([str(run), "--train", str(tmp_path / "source.csv"), "--quiet"]) == 0

@@ -191,6 +191,10 @@ def test_records_that_cannot_be_learnt_from(
             "--epsilon 1 --epsilons marginals 4 vae 4 gan 4 labeler 4",
             "epsilons: each stage has one of its own, and what they cost together follows",
         ),
+        (  # epsilons by themselves take the place of the shipped configuration's total
+            "--epsilons marginals 1 vae 2 gan 3 labeler 4 --records 600",
+            "too few records for the plan",
+        ),
         ("--delta 1e-4 --records 11000", "delta is 0.0001; it must be below 1 / records"),
         ("--records 600", "too few records for the plan: about 480, so vae expects 19.2"),
         ("--batch-size 200", "batch_size needs the public number of records"),
