@@ -252,11 +252,9 @@ def check_plan(config: Config, schema: Schema, plans: Plans) -> None:
     """Refuse what plan, schema and public facts rule out, before any record is read.
 
     Raises:
-      UserError: more numbers than can be measured, a schema that a stage cannot learn (its `check`
-        says so), or a public number of records that is too small for the plan.
+      UserError: a schema that a stage cannot learn (its `check` says so), or a public number of
+        records that is too small for the plan.
     """
-    if MARGINALS in plans.measurements:
-        check_size(MARGINALS, 1 + sum(column.bins for column in schema.columns))
     check_schema(schema, config.stages, config.label_source)
     if (public := public_records(config)) is not None:
         _check_records(config, schema, public, plans)
