@@ -14,7 +14,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rdpjax.config import MARGINALS, Config
-from rdpjax.data.array_file import open_array, write_array
 from rdpjax.data.codec import Codec, Marginals, histogram, marginals_from, sensitivity
 from rdpjax.data.forms import Form
 from rdpjax.data.schema import Categorical, Schema
@@ -23,6 +22,7 @@ from rdpjax.dpsgd.keys import Roots, stream_key
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, make_context
+from rdpjax.io.array_file import open_array, write_array
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Demand, calibrate, calibrate_alone
 from rdpjax.privacy.events import Event, Mechanism, round_up_rate

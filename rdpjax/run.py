@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, collapse_warnings
+from rdpjax.io.atomic import disk_errors
 from rdpjax.pipeline import Plans, check_plan, fit, make_plans, target_of
 from rdpjax.privacy.sources import refused
 from rdpjax.privacy.unprotected import mark_records, output_for, records_name
@@ -27,11 +29,11 @@ from rdpjax.processes.team import Team
 from rdpjax.progress import Lines
 from rdpjax.run_folder import (
     RunFolder,
-    disk_errors,
     read_generator,
     release_written,
     write_generator,
 )
+from rdpjax.run_lock import run_lock
 from rdpjax.start import Options, check_folder, start_run
 from rdpjax.synthesizer import claim
 
@@ -66,6 +68,23 @@ def run(
     _check_derived(config, dataset)
     folder = RunFolder(options.out)
     team = team or Team()
+    with run_lock(folder.path) if team.leads else nullcontext():
+        try:
+            return _run(config, options, dataset, folder, team, quiet=quiet)
+        finally:
+            if team.leads:
+                folder.protect()
+
+
+def _run(
+    config: Config,
+    options: Options,
+    dataset: Dataset,
+    folder: RunFolder,
+    team: Team,
+    *,
+    quiet: bool,
+) -> dict[str, Any]:
     if team.leads:
         check_folder(folder, options)
     form = dataset.form(config.max_hours, config.label)
@@ -157,27 +176,30 @@ def _train(
     }
     report = claim(form.schema, config, ledger, secret=roots.secret, declarations=declarations)
     with release_written(output_for(folder.path, private=config.private)) as release:
-        write_rows(release, generator, dataset, source.format, roots.initialisation)
+        name = records_name(dataset.file, private=config.private) if dataset.file else ""
+        write_rows(release / name, generator, dataset, source.format, roots.initialisation)
         write_generator(release, generator, report["epsilon"])
         (release / "privacy.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def write_rows(
-    folder: Path,
+    target: Path,
     generator: Generator,
     dataset: Dataset,
     format: Mapping[str, Any],
     root: bytes,
     rows: int | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Stream generated records into an empty folder, in the input's format and bounded memory."""
+    """Stream generated records to `target`, the data set's file or folder, in bounded memory."""
     config, filling = generator.config, generator.filling
     rows = rows or config.rows
     medians = filling.values.medians if filling and config.dense else None
-    output = Output(rows, format, config.derived, config.max_hours, medians)
-    dataset.write(folder, generator.rows(root, rows), output)
-    if not config.private:
-        mark_records(folder)
+    output = Output(rows, format, config.derived, config.max_hours, medians, overwrite)
+    dataset.write(target, generator.rows(root, rows), output)
+    if dataset.file is None and not config.private:
+        mark_records(target)
 
 
 def _check_derived(config: Config, dataset: Dataset) -> None:

@@ -35,10 +35,10 @@ from rdpjax.data.stays.filling import Filling
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
+from rdpjax.io.atomic import PRIVATE, PUBLIC, disk_errors, new_file, new_folder, write_file
 from rdpjax.privacy.unprotected import RELEASE, UNPROTECTED, mark_settings, output_of
 from rdpjax.tilt import Tilt
 
-PUBLIC = 0o644
 REPORT = "privacy.json"
 KEPT = ("archive", "history.jsonl", "DO_NOT_PUBLISH")
 """What `internal/` keeps of a run whose place another one takes."""
@@ -87,7 +87,14 @@ class RunFolder:
         with disk_errors(self.path):
             self.internal.mkdir(parents=True, mode=0o700, exist_ok=True)
             self.internal.chmod(0o700)
-            (self.internal / "DO_NOT_PUBLISH").write_text(NOTICE, encoding="utf-8")
+            write_file(self.internal / "DO_NOT_PUBLISH", NOTICE)
+
+    def protect(self) -> None:
+        """Make all of `internal/` readable by its owner alone, whatever wrote it."""
+        for path in (self.internal, *self.internal.rglob("*")):
+            if path.exists() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # somebody else's
+                    path.chmod(0o700 if path.is_dir() else PRIVATE)
 
     def archive(self) -> Path | None:
         """Put an earlier run's ledger and report aside, and remove the rest but the history.
@@ -135,13 +142,13 @@ class RunFolder:
 
     def write_start(self, config: Config, facts: Mapping[str, Any], roots: Roots) -> None:
         """Configuration, facts of the data and keys, before the first access."""
-        _write(self.internal / "config.toml", config.to_toml())
-        _write(self.internal / "run.json", json.dumps(dict(facts), indent=1))
+        write_file(self.internal / "config.toml", config.to_toml())
+        write_file(self.internal / "run.json", json.dumps(dict(facts), indent=1))
         self.write_keys(roots)
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Exact figures of what was read. Not private."""
-        _write(self.internal / "facts.json", json.dumps(dict(facts), indent=1))
+        write_file(self.internal / "facts.json", json.dumps(dict(facts), indent=1))
 
     def write_keys(self, roots: Roots) -> None:
         keys = {
@@ -151,9 +158,7 @@ class RunFolder:
             "holdout": roots.holdout.hex(),
             "secret": roots.secret,
         }
-        path = self.internal / "keys.json"
-        path.touch(mode=0o600)
-        _write(path, json.dumps(keys, indent=1))
+        write_file(self.internal / "keys.json", json.dumps(keys, indent=1))
 
     def read_start(self) -> tuple[Config, dict[str, Any], Roots]:
         """What `write_start` wrote; UserError where a run never started."""
@@ -180,7 +185,9 @@ class RunFolder:
         """Append one line a step to `metrics.jsonl`. Not private."""
         columns = {name: np.asarray(values).tolist() for name, values in metrics.items()}
         steps = len(next(iter(columns.values()), []))
-        with (self.internal / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.internal / "metrics.jsonl"
+        path.touch(mode=PRIVATE)
+        with path.open("a", encoding="utf-8") as file:
             for i in range(steps):
                 row = {"stage": stage, "step": start + i}
                 file.write(json.dumps(row | {name: column[i] for name, column in columns.items()}))
@@ -198,32 +205,20 @@ class RunFolder:
         if all(row.get("run") != run for row in rows):
             finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             rows.append({"run": run, "fingerprint": fingerprint, "finished": finished})
-            _write(path, "".join(json.dumps(row) + "\n" for row in rows))
+            write_file(path, "".join(json.dumps(row) + "\n" for row in rows))
         return sum(row["fingerprint"] == fingerprint for row in rows)
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """What the disk refuses, a full one say, is the user's to mend: UserError naming `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot write there: {error.strerror or error}") from None
-
-
-@contextlib.contextmanager
 def release_written(target: Path) -> Iterator[Path]:
-    """A folder to fill beside `target`, renamed to it when the block ends without an error."""
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        with disk_errors(target):
-            part.mkdir(parents=True)
-            yield part
-            shutil.rmtree(target, ignore_errors=True)
-            part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    """A folder to fill, which replaces `target` when the block ends without an error."""
+    with disk_errors(target), new_folder(target, overwrite=True) as folder:
+        yield folder
+
+
+def release_of(path: Path) -> Path:
+    """The output folder of a run folder, or `path` itself where it is one."""
+    return path if (path / "generator").is_dir() else output_of(path)
 
 
 def write_generator(folder: Path, generator: Generator, spent: float | None = None) -> None:
@@ -231,8 +226,9 @@ def write_generator(folder: Path, generator: Generator, spent: float | None = No
     if generator.tilt is None:
         raise ValueError("the generator is not fitted yet")
     (folder / "generator").mkdir(parents=True, exist_ok=True)
-    _write(folder / "schema.toml", tomli_w.dumps(generator.schema.to_dict()), PUBLIC)
-    _write(folder / "generator" / "config.toml", generator.config.to_toml(spent), PUBLIC)
+    write_file(folder / "schema.toml", tomli_w.dumps(generator.schema.to_dict()), mode=PUBLIC)
+    config = generator.config.to_toml(spent)
+    write_file(folder / "generator" / "config.toml", config, mode=PUBLIC)
     tilt = generator.tilt
     arrays: dict[str, Any] = {
         "offset": generator.offset,
@@ -246,7 +242,7 @@ def write_generator(folder: Path, generator: Generator, spent: float | None = No
     for name, share in zip(generator.schema.names, generator.marginals.shares, strict=True):
         arrays[f"marginals/shares/{name}"] = share
     arrays |= _flat(generator.artefacts, "artefacts")
-    with (folder / "generator" / "arrays.npz").open("wb") as file:
+    with new_file(folder / "generator" / "arrays.npz", mode=PUBLIC) as file:
         np.savez_compressed(file, **arrays)
     if not generator.config.private:
         mark_settings(folder)
@@ -312,14 +308,3 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
     return rows
-
-
-def _write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write a small file whole: beside, fsynced, then renamed."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        os.chmod(part, mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)

@@ -36,6 +36,8 @@ class Flags:
         files.
       recursive: look for patients' files in the folder's folders too.
       skip_bad: go on without patients' files that cannot be read.
+      folder_ids: make a patient's id of the names of folders and file, where two hospitals number
+        alike.
       age_unit: unit of the age column; auto decides cell by cell (120 or more is days).
       height_unit: unit of the height column; auto decides cell by cell (below 3 is metres).
       seed: a whole number that makes the run reproducible, and its noise NOT secret.
@@ -66,6 +68,7 @@ class Flags:
     ] = None
     recursive: bool = False
     skip_bad: bool = False
+    folder_ids: bool = False
     age_unit: AgeUnit = "auto"
     height_unit: HeightUnit = "auto"
     seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
@@ -101,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         out=flags.out or Path("runs") / config.dataset,
         data=flags.data,
         environ=os.environ,
-        reading=Reading(flags.age_unit, flags.height_unit, flags.recursive, flags.skip_bad),
+        reading=Reading(
+            flags.age_unit, flags.height_unit, flags.recursive, flags.skip_bad, flags.folder_ids
+        ),
         seed=flags.seed,
         resume=flags.resume,
         overwrite=flags.overwrite,
@@ -125,7 +130,8 @@ def _same(flags: Flags) -> dict[str, object]:
     """What every process of a run has to be given alike, by the names of the flags."""
     settings = dict(_named(tomllib.loads(flags.settings.to_toml())))
     names = (
-        "devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad", "accept_clipping",
+        "devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad", "folder_ids",
+        "accept_clipping",
     )  # fmt: skip
     return {f"--{name}": value for name, value in settings.items()} | {
         f"--{name.replace('_', '-')}": getattr(flags, name) for name in names

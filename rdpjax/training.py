@@ -26,6 +26,7 @@ from rdpjax.dpsgd.keys import Roots, as_key, derive, step_keys
 from rdpjax.dpsgd.loop import chunk_keys, make_chunk, size_of
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
+from rdpjax.io.atomic import write_file
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
@@ -172,9 +173,7 @@ class StageRun:
         chosen, why = self._settings(training, state, codes, expected)
         if record:
             record.parent.mkdir(parents=True, exist_ok=True)
-            part = record.with_suffix(".part")
-            part.write_text(json.dumps(chosen) + "\n", encoding="utf-8")
-            part.rename(record)
+            write_file(record, json.dumps(chosen) + "\n")
         return chosen, why
 
     def _settings(

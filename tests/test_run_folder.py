@@ -20,8 +20,8 @@ from rdpjax.errors import UserError
 from rdpjax.generator import Generator
 from rdpjax.run_folder import (
     RunFolder,
-    disk_errors,
     read_generator,
+    release_of,
     release_written,
     write_generator,
 )
@@ -59,7 +59,29 @@ def test_internal_is_for_its_owner_alone(folder: RunFolder) -> None:
     assert mode(folder.internal) == 0o700
     assert "do not publish" in (folder.internal / "DO_NOT_PUBLISH").read_text()
     folder.write_start(Config(), {"fingerprint": "f"}, ROOTS)
-    assert mode(folder.internal / "keys.json") == 0o600
+    folder.add_metrics("vae", 0, {"loss": np.array([3.0], np.float32)})
+    folder.write_facts({})
+    folder.add_history("a", "data 1")
+    assert {mode(path) for path in folder.internal.iterdir()} == {0o600}
+
+
+def test_what_others_write_in_internal_is_protected_too(folder: RunFolder) -> None:
+    folder.plots.mkdir(mode=0o755)
+    (folder.plots / "losses.png").write_bytes(b"")
+    (folder.plots / "losses.png").chmod(0o644)
+    folder.release.mkdir()
+    folder.release.chmod(0o755)
+    folder.protect()
+    assert (mode(folder.plots), mode(folder.plots / "losses.png")) == (0o700, 0o600)
+    assert mode(folder.release) == 0o755
+
+
+@pytest.mark.parametrize("given", ["", "release"])
+def test_a_release_is_found_from_its_run_or_by_itself(
+    given: str, folder: RunFolder, generator: Generator
+) -> None:
+    write_generator(folder.release, generator)
+    assert release_of(folder.path / given) == folder.release
 
 
 def test_internal_of_an_overwritten_release_too(tmp_path: Path) -> None:
@@ -222,20 +244,6 @@ def test_a_failed_release_leaves_the_one_before(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), release_written(target) as part:
         raise RuntimeError
     assert (target / "a").read_text() == "first"
-
-
-def test_what_a_killed_release_left_is_not_taken_over(tmp_path: Path) -> None:
-    (tmp_path / "release.part").mkdir()
-    (tmp_path / "release.part" / "old").write_text("")
-    with release_written(tmp_path / "release") as part:
-        (part / "new").write_text("")
-    assert [p.name for p in (tmp_path / "release").iterdir()] == ["new"]
-
-
-def test_disk_errors_name_the_folder() -> None:
-    message = "runs/a: cannot write there: No space left"
-    with pytest.raises(UserError, match=message), disk_errors(Path("runs/a")):
-        raise OSError(28, "No space left on device")
 
 
 def test_a_generator_is_read_as_it_was_written(generator: Generator, tmp_path: Path) -> None:

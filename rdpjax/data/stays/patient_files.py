@@ -15,8 +15,9 @@ from rdpjax.data.stays.patient_cache import cache_file, read_cached, write_cache
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.psv import Stay
 from rdpjax.data.stays.psv_block import parse_block
-from rdpjax.data.stays.psv_source import Member, Source, open_source
 from rdpjax.errors import UserError
+from rdpjax.io.archive import Member, Source, open_source
+from rdpjax.io.atomic import write_file
 
 BLOCK_BYTES = 2**21
 """Bytes of files that are parsed together: few enough to keep memory small."""
@@ -63,11 +64,11 @@ class PatientTable:
             wanted = {str(id) for id in chosen}
         if unknown := wanted.difference(self.patients.ids):
             raise ValueError(f"no patient {min(unknown)!r}")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         left = set(wanted)
         for member in self.source.members() if wanted else ():
             if member.id in left:
-                (folder / f"{member.id}.psv").write_bytes(member.content)
+                write_file(folder / f"{member.id}.psv", member.content)
                 left.remove(member.id)
                 if not left:
                     break
@@ -83,6 +84,7 @@ def read_patients(
     *,
     recursive: bool = True,
     skip_bad: bool = False,
+    folder_ids: bool = False,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     jobs: int | None = None,
@@ -93,6 +95,7 @@ def read_patients(
       path: a folder, `.tar.gz`, `.tar` or `.zip`.
       recursive: look into a folder's folders too.
       skip_bad: go on without files that `parse_psv` objects to.
+      folder_ids: a patient's id names the folders of its file too.
       cache: a private folder where the result is kept, found again by the content of the source. A
         table with bad files is not kept.
       progress: is told now and then how much of the source is read, and its size.
@@ -104,10 +107,10 @@ def read_patients(
     Raises:
       UserError: what `open_source`, `Source.members` and `parse_psv` object to.
     """
-    source = open_source(Path(path), recursive=recursive)
+    source = open_source(Path(path), recursive=recursive, folder_ids=folder_ids)
     if cache is None:
         return read_source(source, skip_bad=skip_bad, progress=progress, jobs=jobs)
-    kept = cache_file(cache, _content_hash(source))
+    kept = cache_file(cache, _content_hash(source) + bytes([folder_ids]))
     found = read_cached(kept)
     if found is not None:
         return PatientTable(found[0], found[1], 0, found[2], source.path, source)

@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdpjax.data.reading import levels, numbers, parse_table, read_table, sniff, verbatim, words
-from rdpjax.data.strings import BLOCK
 from rdpjax.errors import UserError
+from rdpjax.io.cells import levels, numbers, words
+from rdpjax.io.delimited import parse_table, read_table, verbatim
+from rdpjax.io.records import TABLE
+from rdpjax.io.strings import BLOCK
 
 GOOD = b"id;age;gluc\n0;18393;1\n1;20228;3\n"
 
 
 def test_sniff_takes_the_more_frequent_separator():
-    assert sniff("a;b;c") == ";"
-    assert sniff("a,b,c") == ","
-    assert sniff("a, b;c;d") == ";"
-    assert sniff("a\tb") is None
+    assert TABLE.separator("a;b;c") == ";"
+    assert TABLE.separator("a,b,c") == ","
+    assert TABLE.separator("a, b;c;d") == ";"
+    assert TABLE.separator("a\tb") is None
 
 
 @pytest.mark.parametrize(
