@@ -174,11 +174,11 @@ def write_csv(points: Sequence[Point], against: str, path: Path) -> None:
       UserError: The file cannot be written; what was there stays.
     """
     _check_place("--csv", path)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([against, "epsilon", "order", "epsilon_pld"])
-    writer.writerows(dataclasses.astuple(point) for point in points)
     with _whole("--csv", path) as file:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([against, "epsilon", "order", "epsilon_pld"])
+        writer.writerows(dataclasses.astuple(point) for point in points)
         file.write(text.getvalue().encode())
 
 

@@ -123,7 +123,7 @@ def test_rows_are_written_in_the_input_format_with_derived_columns(
     go("run", config=dataclasses.replace(toy_config, derived=("pp",)), data=other)
     header, first = (tmp_path / "run/release/synthetic.csv").read_text().splitlines()[:2]
     assert header == lines.splitlines()[0] + ",pp"
-    assert len(first.split(",")) == 14 and first.startswith("0,")
+    assert len(first.split(",")) == 14 and first.startswith("s0000001,")
 
 
 def test_values_outside_are_for_the_curator_alone(
