@@ -226,8 +226,13 @@ def _finish(
 ) -> dict[str, Any]:
     """Plots and warnings into `internal/`, and the summary."""
     from rdpjax.evaluation import patient_plots, plots  # late: they bring in matplotlib
+    from rdpjax.evaluation.drawing import run_title
 
     report = json.loads((folder.output / "privacy.json").read_text(encoding="utf-8"))
+    simulated = source.origin == "simulated"
+    title = run_title(
+        folder.path.absolute().name, report["epsilon"], report["delta"], simulated=simulated
+    )
     generator = read_generator(folder.output)
     # The first of the released rows once more: a release of millions need not fit in memory.
     tables = generator.tables(roots.initialisation, min(config.rows, SHOWN))
@@ -242,20 +247,21 @@ def _finish(
         rows = np.random.default_rng(0).choice(rows, shown, replace=False)
     real = dataset.take(source.records, np.isin(np.arange(len(held)), rows))
     if generator.filling is None:
-        plots.plot_densities(real, synthetic, generator.schema, folder.plots / "densities.png")
-        plots.plot_correlations(
-            real, synthetic, generator.schema, folder.plots / "correlations.png"
-        )
+        for plot, file in (
+            (plots.plot_densities, "densities.png"),
+            (plots.plot_correlations, "correlations.png"),
+        ):
+            plot(real, synthetic, generator.schema, folder.plots / file, title)
     else:
         for picture, draw in {
             "patients": patient_plots.plot_patients,
             "missing": patient_plots.plot_missingness,
             "densities": patient_plots.plot_patient_densities,
         }.items():
-            draw(real, synthetic, folder.plots / f"{picture}.png", config.max_hours)
-        patient_plots.plot_stays(real, synthetic, folder.plots / "stays.png")
+            draw(real, synthetic, folder.plots / f"{picture}.png", config.max_hours, title)
+        patient_plots.plot_stays(real, synthetic, folder.plots / "stays.png", title)
     if metrics := folder.read_metrics():
-        plots.plot_losses(metrics, folder.plots / "losses.png")
+        plots.plot_losses(metrics, folder.plots / "losses.png", title)
     measured = generator.marginals.deviation > 0  # without, there is no share to compare with
     warnings = collapse_warnings(table, generator.schema, generator.marginals) if measured else []
     for warning in warnings:
