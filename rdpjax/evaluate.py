@@ -25,6 +25,7 @@ from rdpjax.evaluation.score import score
 from rdpjax.evaluation.training_rows import training_patients, training_rows
 from rdpjax.flags import parsed
 from rdpjax.io.atomic import write_file
+from rdpjax.privacy.report import read_report
 from rdpjax.privacy.unprotected import UNPROTECTED, output_of, records_name
 
 _Path = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
@@ -192,11 +193,11 @@ def _inputs(given: Arguments) -> tuple[_Kind, Path, Path]:
 
 def _source(run: Path) -> str:
     """What the run says that its records are: a simulated cohort must never pass for a real one."""
-    report = _file(output_of(run) / "privacy.json")
+    path = output_of(run) / "privacy.json"
     try:
-        return str(json.loads(report.read_text())["declarations"]["source"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{report}: does not say `source`; was it changed by hand?") from None
+        return str(read_report(path)["declarations"]["source"])
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: does not say `source`; was it changed by hand?") from None
 
 
 def _file(path: Path) -> Path:

@@ -20,6 +20,7 @@ import os
 import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -249,19 +250,26 @@ def write_generator(folder: Path, generator: Generator, spent: float | None = No
 
 
 def read_generator(folder: Path) -> Generator:
-    """The generator that `write_generator` wrote in `folder`; UserError if there is none."""
+    """The generator that `write_generator` wrote in `folder`.
+
+    Raises:
+      UserError: there is none, or its files are damaged.
+    """
+    path = folder / "schema.toml"
     try:
-        schema = Schema.from_toml((folder / "schema.toml").read_text(encoding="utf-8"))
-        text = (folder / "generator" / "config.toml").read_text(encoding="utf-8")
-        config = Config.from_toml(text, written=True)
+        schema = Schema.from_toml(path.read_text(encoding="utf-8"))
+        path = folder / "generator" / "config.toml"
+        config = Config.from_toml(path.read_text(encoding="utf-8"), written=True)
         path = folder / "generator" / "arrays.npz"
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
         return _generator(config, schema, arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder}: no generator there; give the folder of a completed run"
         ) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise UserError(f"{path}: cannot be read: damaged; restore the release") from None
 
 
 def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray]) -> Generator:

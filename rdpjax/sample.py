@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, command
 from rdpjax.flags import optional, parsed
 from rdpjax.io.atomic import disk_errors, is_stdout, new_folder
+from rdpjax.privacy.report import read_report
 from rdpjax.privacy.unprotected import NOT_PRIVATE
 from rdpjax.run import write_rows
 from rdpjax.run_folder import read_generator, release_of
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = release_of(flags.run)
     generator = read_generator(folder)
     dataset = find_dataset(generator.config.dataset)
+    report = read_report(folder / "privacy.json")
     try:
-        report = json.loads((folder / "privacy.json").read_text(encoding="utf-8"))
         format = dict(report["declarations"]["format"])
-    except (OSError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise UserError(f"{folder / 'privacy.json'}: names no file format") from None
     root = Roots.make(flags.seed).initialisation
     records, to_screen = "patients", False

@@ -27,7 +27,7 @@ from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.privacy.report import earlier_fits, privacy_report, with_earlier_fits
+from rdpjax.privacy.report import earlier_fits, privacy_report, read_report, with_earlier_fits
 from rdpjax.privacy.unprotected import output_for, output_of
 from rdpjax.run_folder import read_generator, release_written, write_generator
 from rdpjax.stages.requirements import check_schema
@@ -210,14 +210,11 @@ class Synthesizer:
         """What `save`, or a run of `python -m rdpjax.train`, left in the folder `path`.
 
         Raises:
-          UserError: no completed release there.
+          UserError: no completed release there, or one whose `privacy.json` was changed.
         """
         folder = output_of(Path(path))
         generator = read_generator(folder)
-        try:
-            report = json.loads((folder / "privacy.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            raise UserError(f"{folder / 'privacy.json'}: cannot be read") from None
+        report = read_report(folder / "privacy.json")
         synth = Synthesizer(generator.schema, config=generator.config)
         synth.generator = generator
         synth._secret = bool(report.get("secret_noise"))

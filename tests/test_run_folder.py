@@ -278,6 +278,13 @@ def cut_arrays(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
+def flip_a_byte(folder: Path) -> None:
+    path = folder / "generator" / "arrays.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
 def lose_an_array(folder: Path) -> None:
     path = folder / "generator" / "arrays.npz"
     arrays = dict(np.load(path))
@@ -290,14 +297,22 @@ def remove_config(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [break_toml, break_arrays, cut_arrays, lose_an_array, remove_config]
+    ("damage", "told"),
+    [
+        (break_toml, "TOML"),
+        (break_arrays, r"arrays\.npz: cannot be read: damaged"),
+        (cut_arrays, r"arrays\.npz: cannot be read: damaged"),
+        (flip_a_byte, r"arrays\.npz: cannot be read: damaged"),
+        (lose_an_array, r"arrays\.npz: cannot be read: damaged"),
+        (remove_config, "no generator there"),
+    ],
 )
 def test_a_damaged_generator_is_the_users_to_mend(
-    damage: Callable[[Path], Any], generator: Generator, tmp_path: Path
+    damage: Callable[[Path], Any], told: str, generator: Generator, tmp_path: Path
 ) -> None:
     write_generator(tmp_path, generator)
     damage(tmp_path)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=told):
         read_generator(tmp_path)
 
 
@@ -306,7 +321,7 @@ def test_pickles_are_refused(generator: Generator, tmp_path: Path) -> None:
     write_generator(tmp_path, generator)
     path = tmp_path / "generator" / "arrays.npz"
     np.savez(path, **{**dict(np.load(path)), "offset": np.array([{}], object)})
-    with pytest.raises(UserError, match="no generator there"):
+    with pytest.raises(UserError, match=r"arrays\.npz: cannot be read"):
         read_generator(tmp_path)
 
 

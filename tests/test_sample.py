@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import threading
@@ -138,9 +139,17 @@ def test_what_is_wrong_is_named(small_run, tmp_path, refused) -> None:
     for place in (file / "more.csv", tmp_path / "none" / "more.csv"):
         assert f"{place}: cannot write there" in refused(run, "--out", place, "--rows", 5)
     shutil.copytree(run / "release", tmp_path / "run" / "release")
-    (tmp_path / "run/release/privacy.json").write_text("{}")
-    assert "release/privacy.json names no file format" in refused(tmp_path / "run", "--out", out)
-    (tmp_path / "run/release/privacy.json").write_text("[]")
-    assert "release/privacy.json names no file format" in refused(tmp_path / "run", "--out", out)
-    (tmp_path / "run/release/generator/arrays.npz").write_bytes(b"PK")
-    assert "no generator there" in refused(tmp_path / "run", "--out", out)
+    report = tmp_path / "run/release/privacy.json"
+    told = json.loads(report.read_text())
+    report.write_text(json.dumps(told | {"declarations": {}}))
+    assert "release/privacy.json: names no file format" in refused(tmp_path / "run", "--out", out)
+    report.write_text(json.dumps(told | {"epsilon": 0.1}))
+    assert "claims epsilon 0.1, but its events cost" in refused(tmp_path / "run", "--out", out)
+    for text in ("{}", "[]", "{"):
+        report.write_text(text)
+        assert f"{report}: " in refused(tmp_path / "run", "--out", out)
+    report.unlink()
+    assert f"{report}: no such file" in refused(tmp_path / "run", "--out", out)
+    arrays = tmp_path / "run/release/generator/arrays.npz"
+    arrays.write_bytes(arrays.read_bytes()[:2000])
+    assert f"{arrays}: cannot be read: damaged" in refused(tmp_path / "run", "--out", out)

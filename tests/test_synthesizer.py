@@ -170,8 +170,13 @@ def test_load_wants_a_completed_run(synth: Synthesizer, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no generator there"):
         Synthesizer.load(tmp_path / "nothing")
     synth.save(tmp_path)
-    (tmp_path / "release" / "privacy.json").write_text("{")
-    with pytest.raises(UserError, match=r"privacy\.json: cannot be read"):
+    path = tmp_path / "release" / "privacy.json"
+    report = json.loads(path.read_text())
+    path.write_text(json.dumps(report | {"epsilon": 0.1}))
+    with pytest.raises(UserError, match=r"claims epsilon 0\.1, but its events cost"):
+        Synthesizer.load(tmp_path)
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"privacy\.json: no JSON"):
         Synthesizer.load(tmp_path)
 
 

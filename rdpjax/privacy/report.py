@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rdpjax.errors import UserError
@@ -173,3 +174,52 @@ def replay(report: Mapping[str, Any]) -> float:
         raise UserError(f"privacy report: relation is {report.get('relation')!r}, not {RELATION!r}")
     events = events_from_list(report.get("events"))
     return rdp_epsilon(events, check_delta(report.get("delta", "missing")))[0]
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a `privacy.json`, and check that its events cost the epsilon that it claims.
+
+    Guarantees:
+      Epsilon, delta, unit and events of the result fit together: `replay` gives the claimed
+      epsilon up to 1e-6 of it, as another version of dp-accounting may differ in its last digits.
+
+    Args:
+      path: The file.
+
+    Returns:
+      The report.
+
+    Raises:
+      UserError: No such file, no report, or one that was changed after it was written.
+    """
+    try:
+        report: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no JSON ({error}); name a privacy.json") from None
+    if not isinstance(report, dict):
+        raise UserError(f"{path}: no privacy report; name a privacy.json")
+    try:
+        found = replay(report)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    claim = report.get("epsilon")
+    claimed = math.inf if claim is None else claim
+    try:
+        same = isinstance(claimed, int | float) and math.isclose(claimed, found, rel_tol=1e-6)
+    except OverflowError:
+        same = False
+    if not same:
+        told = f"claims epsilon {claim!r:.40}, but its events cost {found:.6g}"
+        raise UserError(f"{path}: {told}; do not trust it")
+    unit = report.get("unit", "one record")
+    if not isinstance(unit, str) or not unit.isprintable() or not unit.strip():
+        raise UserError(f"{path}: unit is {unit!r:.40}, not a line of text; do not trust it")
+    try:
+        earlier_fits(report)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; do not trust it") from None
+    return report

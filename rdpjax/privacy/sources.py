@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 from rdpjax.errors import UserError
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.events import Event, events_from_list
 from rdpjax.privacy.ledger import read_ledger
-from rdpjax.privacy.report import earlier_fits, replay
+from rdpjax.privacy.report import earlier_fits, read_report
 from rdpjax.privacy.unprotected import RELEASE, UNPROTECTED
 
 UNSTATED = "one record (the file does not say more)"
@@ -116,37 +114,9 @@ def refused(error: UserError, kept: Path | None, delta: float) -> UserError:
 
 
 def _read_report(path: Path) -> Source:
-    try:
-        report: Any = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no JSON ({error}); name a privacy.json") from None
-    if not isinstance(report, dict):
-        raise UserError(f"{path}: no privacy report; name a privacy.json")
-    try:
-        found = replay(report)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    claim = report.get("epsilon")
-    claimed = math.inf if claim is None else claim
-    try:
-        # Another version of dp-accounting may differ in its last digits.
-        same = isinstance(claimed, int | float) and math.isclose(claimed, found, rel_tol=1e-6)
-    except OverflowError:
-        same = False
-    if not same:
-        told = f"claims epsilon {claim!r:.40}, but its events cost {found:.6g}"
-        raise UserError(f"{path}: {told}; do not trust it")
-    unit = report.get("unit", UNSTATED)
-    if not isinstance(unit, str) or not unit.isprintable() or not unit.strip():
-        raise UserError(f"{path}: unit is {unit!r:.40}, not a line of text; do not trust it")
-    try:
-        fits = earlier_fits(report)
-    except UserError as error:
-        raise UserError(f"{path}: {error}; do not trust it") from None
-    earlier = tuple(Source(f"{path}: fit {i}", fit) for i, fit in enumerate(fits, start=1))
+    report = read_report(path)
+    earlier = tuple(
+        Source(f"{path}: fit {i}", fit) for i, fit in enumerate(earlier_fits(report), start=1)
+    )
     events, delta = events_from_list(report["events"]), float(report["delta"])
-    return Source(str(path), events, delta, unit, earlier)
+    return Source(str(path), events, delta, report.get("unit", UNSTATED), earlier)

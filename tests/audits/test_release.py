@@ -112,7 +112,7 @@ def test_a_release_without_its_claim_is_refused(
     (tmp_path / "run" / "release" / "privacy.json").write_text("{}")
     flags = ["release", str(tmp_path / "run"), "--data", str(small_run.data)]
     assert audit.main(flags) == 2
-    assert "states no epsilon" in capsys.readouterr().err
+    assert "privacy.json: privacy report: " in capsys.readouterr().err
 
 
 def test_features_depend_on_bounds_alone(small_run: Any) -> None:
