@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from rdpjax.errors import UserError, command
-from rdpjax.flags import optional, run_verb
+from rdpjax.flags import optional, run_verb, unset
 from rdpjax.privacy.budget import Budget, Demand, calibrate
 from rdpjax.privacy.compare import compare, opinions_as_text
 from rdpjax.privacy.curve import check_files, draw, points_as_text, trace, write_csv
@@ -22,7 +22,7 @@ from rdpjax.privacy.sources import Source, read_source
 from rdpjax.privacy.statement import check_records, state
 
 _Paths = tyro.conf.Positional[tuple[Path, ...]]
-_Json = Annotated[bool, tyro.conf.arg(name="json")]
+_Json = Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")]
 _Delta = Annotated[float | None, optional("FLOAT", "stated, or 1e-5")]
 
 
@@ -62,7 +62,7 @@ class Calibrate:
     The stages are those of a configuration, or are given one by one.
     """
 
-    config: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CONFIG]")] = None
+    config: Annotated[Path | None, tyro.conf.Positional, unset("[CONFIG]")] = None
     """A configuration (.toml): its stages, shares and budget, unless given here."""
 
     epsilon: Annotated[float | None, optional("FLOAT", "the configuration's")] = None
@@ -168,10 +168,10 @@ class Curve(_Planned):
     ] = ()
     """The values it takes."""
 
-    csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    csv: Annotated[Path | None, unset("FILE")] = None
     """Also write the points as CSV."""
 
-    picture: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    picture: Annotated[Path | None, unset("FILE")] = None
     """Also draw them (.png, .svg or .pdf)."""
 
     def run(self) -> int:
@@ -204,7 +204,7 @@ class Compare(_Planned):
 class Verify:
     """Try our accountants, or another, against independent mathematics; 1 if a property fails."""
 
-    accountant: Annotated[str | None, tyro.conf.arg(metavar="MODULE:FUNCTION")] = None
+    accountant: Annotated[str | None, unset("MODULE:FUNCTION")] = None
     """Somebody's: `f(events, delta) -> epsilon`, events a list of (q, sigma, steps), and optionally
     `f.rdp(events, orders)`; ours unless given. See docs/ACCOUNTING.md."""
 

@@ -20,7 +20,7 @@ from rdpjax import stages as stage_files
 from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm
 from rdpjax.data.stays.patient_table import Label
 from rdpjax.errors import UserError, nearest
-from rdpjax.flags import optional
+from rdpjax.flags import Switch, optional
 from rdpjax.privacy.budget import Budget, total_epsilon
 from rdpjax.stages.stage import TrainingStage
 
@@ -85,13 +85,13 @@ class Config:
     batch_size: Annotated[int | None, optional("INT", "each stage's sampling rate")] = None
     holdout: float = 0.2
     rows: Annotated[int, tyro.conf.arg(aliases=("--n-synth",))] = 50_000
-    dense: bool = False
+    dense: Switch = False
     derived: Annotated[tuple[str, ...], optional("[COLUMN ...]", "none")] = ()
     label_source: Literal["labeler", "generator"] = "labeler"
     max_codes: int = 32
     max_hours: int = 24
     label: Label = "window"
-    hardened: bool = False
+    hardened: Switch = False
     private: Annotated[
         bool,
         tyro.conf.arg(

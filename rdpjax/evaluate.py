@@ -23,12 +23,12 @@ from rdpjax.evaluation.patients import score_patients
 from rdpjax.evaluation.printout import as_table
 from rdpjax.evaluation.score import score
 from rdpjax.evaluation.training_rows import training_patients, training_rows
-from rdpjax.flags import parsed
+from rdpjax.flags import Switch, parsed, unset
 from rdpjax.io.atomic import write_file
 from rdpjax.privacy.report import read_report
 from rdpjax.privacy.unprotected import UNPROTECTED, output_of, records_name
 
-_Path = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+_Path = Annotated[Path | None, unset("PATH")]
 _Say = Callable[[str], None]
 
 
@@ -41,7 +41,7 @@ class Arguments:
     without privacy: do not publish them.
     """
 
-    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    run: Annotated[Path | None, tyro.conf.Positional, unset("[RUN]")] = None
     """A run folder: the records in its release/ are scored against the hold-out in its internal/,
     and the figures also go to its internal/evaluation.json."""
 
@@ -58,13 +58,13 @@ class Arguments:
     dataset: Literal["cardio", "sepsis"] = "cardio"
     """What the records are, without a run folder."""
 
-    folder_ids: bool = False
+    folder_ids: Switch = False
     """Make a patient's id of the names of folders and file, as the run did."""
 
-    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    json: Annotated[Path | None, unset("FILE")] = None
     """Also write the figures to this file."""
 
-    quiet: bool = False
+    quiet: Switch = False
     """No progress on stderr."""
 
 

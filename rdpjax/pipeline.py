@@ -29,7 +29,7 @@ from rdpjax.privacy.events import Event, Mechanism, round_up_rate
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
-from rdpjax.progress import Progress, Silence
+from rdpjax.progress import NoProgress, Progress
 from rdpjax.stages.measurement import measurement_event, noisy
 from rdpjax.stages.requirements import check_schema
 from rdpjax.stages.stage import Artefact
@@ -53,6 +53,12 @@ class Plans:
 
     measurements: dict[str, float]
     stages: dict[str, Plan] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Steps of each measurement, 1, and of each stage, in order."""
+        stages = {name: plan.steps for name, plan in self.stages.items()}
+        return dict.fromkeys(self.measurements, 1) | stages
 
 
 def make_plans(config: Config) -> Plans:
@@ -158,7 +164,7 @@ def fit(
       The generator is (epsilon, delta)-differentially private in `records`, with the epsilon of the
       ledger's events. A resumed chunk replays its masks and its noise.
     """
-    progress, team = progress or Silence(), team or Team()
+    progress, team = progress or NoProgress(), team or Team()
     schema, sealed = form.schema, Sealed(records)
     del records
     check_plan(config, schema, plans)
@@ -257,7 +263,7 @@ def check_plan(config: Config, schema: Schema, plans: Plans) -> None:
     """
     check_schema(schema, config.stages, config.label_source)
     if (public := public_records(config)) is not None:
-        _check_records(config, schema, public, plans)
+        _check_records(config, schema, public, plans, "public")
 
 
 def public_records(config: Config) -> float | None:
@@ -265,25 +271,34 @@ def public_records(config: Config) -> float | None:
     return None if config.records is None else config.records * (1 - config.holdout)
 
 
-def _check_records(config: Config, schema: Schema, records: float, plans: Plans) -> None:
-    """Judge a number of records, public or noisy."""
+def _check_records(
+    config: Config, schema: Schema, records: float, plans: Plans, known: str
+) -> None:
+    """Judge a number of records, as it is known: public or noisy."""
     if config.delta * records >= 1:
         raise UserError(
             f"delta is {config.delta:g}; with about {records:.0f} records it must be below "
             f"{1 / records:.2g}"
         )
+    # The noisy count is floored there: it says nothing of how many fewer there are.
+    if plans.stages and records <= schema.minimum_records:
+        raise UserError(
+            f"too few records for the plan: fewer than {schema.minimum_records} ({known} count), "
+            "the schema's minimum_records; give more records"
+        )
     for name, plan in plans.stages.items():
-        if plan.sampling_rate * records < LEAST_BATCH or records <= schema.minimum_records:
+        if plan.sampling_rate * records < LEAST_BATCH:
             raise UserError(
-                f"too few records for the plan: about {records:.0f}, so {name} expects "
-                f"{plan.sampling_rate * records:.1f} in a batch; at least "
-                f"{schema.minimum_records} records and batches of {LEAST_BATCH:.0f} are needed"
+                f"too few records for the plan: about {records:.0f} ({known} count), so {name} "
+                f"expects {plan.sampling_rate * records:.1f} in a batch, and needs "
+                f"{LEAST_BATCH:.0f}; raise its sampling_rate, or give more records"
             )
 
 
 def _check_marginals(config: Config, schema: Schema, marginals: Marginals, plans: Plans) -> None:
     """Judge size and classes by the noisy counts (or the public one), never by the data."""
-    _check_records(config, schema, marginals.records, plans)
+    known = "noisy" if config.records is None else "public"
+    _check_records(config, schema, marginals.records, plans, known)
     if not schema.has_classes:
         return
     records, margin = marginals.records, 4 * marginals.deviation

@@ -22,11 +22,12 @@ from rdpjax.errors import UserError
 from rdpjax.generator import Generator, collapse_warnings
 from rdpjax.io.atomic import disk_errors
 from rdpjax.pipeline import Plans, check_plan, fit, make_plans, target_of
+from rdpjax.privacy.report import LOOSE
 from rdpjax.privacy.sources import refused
 from rdpjax.privacy.unprotected import mark_records, output_for, records_name
 from rdpjax.processes.ledger import open_ledger
 from rdpjax.processes.team import Team
-from rdpjax.progress import Lines
+from rdpjax.progress import ConsoleProgress
 from rdpjax.run_folder import (
     RunFolder,
     read_generator,
@@ -34,7 +35,7 @@ from rdpjax.run_folder import (
     write_generator,
 )
 from rdpjax.run_lock import run_lock
-from rdpjax.start import Options, check_folder, start_run
+from rdpjax.start import Options, check_folder, resumable, start_run
 from rdpjax.synthesizer import claim
 
 SHOWN = 50_000  # rows in the plots and the warnings
@@ -90,12 +91,12 @@ def _run(
     form = dataset.form(config.max_hours, config.label)
     plans = make_plans(config)
     check_plan(config, form.schema, plans)
-    steps = dict.fromkeys(plans.measurements, 1)
-    steps |= {name: plan.steps for name, plan in plans.stages.items()}
     keep = folder.add_metrics if team.leads else _nowhere
-    lines = Lines(steps, keep, quiet=quiet or not team.leads)
+    lines = ConsoleProgress(plans.steps, keep, quiet=quiet or not team.leads)
     # Beside the runs, whose internal/ folders are as private: the next run reads the same data.
     cache = folder.path.absolute().parent / ".patients"
+    if options.data is not None:
+        lines.say(f"  reading    {options.data}")
     source = dataset.open(options.data, options.environ, options.reading, cache, lines.reading)
     team.agree({"data (fingerprint)": source.fingerprint})
     if source.origin == "simulated":
@@ -103,7 +104,7 @@ def _run(
     source = _judged(source, form.schema, options)
     for note in source.notes:
         lines.say(f"  note: {note}")
-    with disk_errors(folder.path):
+    with disk_errors(folder.path), resumable(folder):
         name, roots = start_run(folder, config, source, options, team, lines)
         held = holdout_mask(source.keys, config.holdout, roots.holdout)
         if not team.share(folder.complete):
@@ -139,7 +140,7 @@ def _train(
     roots: Roots,
     options: Options,
     team: Team,
-    lines: Lines,
+    lines: ConsoleProgress,
 ) -> None:
     if config.holdout > 0 and team.leads:
         source.keep(held, folder.internal)
@@ -222,7 +223,7 @@ def _finish(
     folder: RunFolder,
     name: str,
     roots: Roots,
-    lines: Lines,
+    lines: ConsoleProgress,
 ) -> dict[str, Any]:
     """Plots and warnings into `internal/`, and the summary."""
     from rdpjax.evaluation import patient_plots, plots  # late: they bring in matplotlib
@@ -264,6 +265,8 @@ def _finish(
         plots.plot_losses(metrics, folder.plots / "losses.png", title)
     measured = generator.marginals.deviation > 0  # without, there is no share to compare with
     warnings = collapse_warnings(table, generator.schema, generator.marginals) if measured else []
+    if LOOSE in report["notes"]:
+        warnings.append(LOOSE)
     for warning in warnings:
         lines.say(f"  WARNING: {warning}")
     runs = folder.add_history(name, source.fingerprint)

@@ -68,6 +68,11 @@ class RunFolder:
         return self.complete or any(path.name not in KEPT for path in began)
 
     @property
+    def has_keys(self) -> bool:
+        """Whether a run began here: its keys are written before the first access."""
+        return (self.internal / "keys.json").exists()
+
+    @property
     def complete(self) -> bool:
         """Whether the run ended: its output is written last."""
         return self.release.exists() or self.unprotected.exists()

@@ -29,6 +29,7 @@ from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import earlier_fits, privacy_report, read_report, with_earlier_fits
 from rdpjax.privacy.unprotected import output_for, output_of
+from rdpjax.progress import fit_progress
 from rdpjax.run_folder import read_generator, release_written, write_generator
 from rdpjax.stages.requirements import check_schema
 from rdpjax.stages.vae import VaeStage
@@ -95,6 +96,7 @@ class Synthesizer:
         seed: int | None = None,
         progress: Progress | None = None,
         accept_clipping: bool = False,
+        quiet: bool = False,
     ) -> Synthesizer:
         """Train on private records.
 
@@ -102,9 +104,10 @@ class Synthesizer:
           frame: one row a record, the schema's columns in its units; others are ignored.
           seed: for reproducible runs whose noise is then NOT secret; the operating system's
             randomness by default.
-          progress: hears of chunks.
+          progress: callback; by default lines on stderr, where that is a terminal.
           accept_clipping: go on where more than a fifth of a column's values lie outside its
             bounds, or of the rows break a rule.
+          quiet: no lines by default.
 
         Raises:
           UserError: no DataFrame, a missing column, a value that is no number or level, a column
@@ -142,7 +145,7 @@ class Synthesizer:
             plans=plans,
             roots=roots,
             ledger=ledger,
-            progress=progress,
+            progress=progress or fit_progress(plans.steps, quiet=quiet),
         )
         return self
 

@@ -104,6 +104,8 @@ class StageRun:
         make = make_chunk if codes.on_device else make_fed_chunk
         chunk = make(self.plan, execution, training.objective, training.update)
         divisor = jnp.float32(expected)
+        if done < self.plan.steps:
+            progress.say(f"  {self.name:<10} compiling (once)")
         while done < self.plan.steps:
             steps = min(CHUNK, self.plan.steps - done)
             params = self._params(training, state)

@@ -191,7 +191,11 @@ def open_sepsis(
         notes=notes,
         fingerprint=table.fingerprint,
         keep=lambda mask, folder: table.copy_files(mask, folder / "holdout"),
-        facts={"skipped files": table.skipped, "out of bounds": _slips(table.patients)},
+        facts={
+            "skipped files": table.skipped,
+            "out of bounds": _slips(table.patients),
+            "notes": list(table.notes),
+        },
     )
 
 

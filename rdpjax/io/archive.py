@@ -24,6 +24,9 @@ MOST_BYTES = 2**24
 _NOT_IN_IDS = frozenset('<>:"/\\|?*')  # an id becomes the name of a file, on any system
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # gzip, bzip2, xz
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_ALIKE = re.compile(
+    r"^[^.].*\.(psv|csv|tsv|txt|parquet)(\.(gz|bz2|xz|zip|bak|old))?$", re.IGNORECASE
+)
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 _Chosen = Callable[[PurePath], str | None]
@@ -49,6 +52,7 @@ class Source:
       size: what `position` of the last file comes near to, for a progress bar.
       files: reads them, in any order.
       other: the name of an archive that lies among them, of which nothing is read.
+      notes: what lies beside them and looks like records, but is not read.
     """
 
     path: Path | None
@@ -56,6 +60,7 @@ class Source:
     size: int
     files: Callable[[], Iterator[Member]]
     other: Callable[[], str | None] = lambda: None
+    notes: tuple[str, ...] = ()
 
     def members(self) -> Iterator[Member]:
         """The files, one by one; a file longer than `MOST_BYTES` is cut one byte above that.
@@ -132,7 +137,9 @@ def open_source(path: Path, *, recursive: bool = True, folder_ids: bool = False)
                     f"{path}: its .psv files lie in folders of it; give --recursive, or name one"
                 )
             size = sum(file.stat().st_size for file in files)
-            return Source(path, f"{path}/", size, lambda: _in_folder(path, files), other)
+            inside = path.rglob("*.[pP][sS][vV]") if not recursive else ()
+            notes = _unread(path, [*found, *inside], set(files))
+            return Source(path, f"{path}/", size, lambda: _in_folder(path, files), other, notes)
         with path.open("rb") as file:
             start = file.read(512)
         size = path.stat().st_size
@@ -155,6 +162,21 @@ def open_source(path: Path, *, recursive: bool = True, folder_ids: bool = False)
 def _is_psv(name: PurePath) -> bool:
     # A Mac leaves a hidden companion beside each file of an archive.
     return name.suffix.lower() == ".psv" and not re.search(r"(^|/)\.[^./]", name.as_posix())
+
+
+def _unread(folder: Path, found: list[Path], read: set[Path]) -> tuple[str, ...]:
+    """Say how many files of a folder look like records, but are not read."""
+    others = sorted(
+        {
+            file.relative_to(folder).as_posix()
+            for file in found
+            if file not in read and _ALIKE.search(file.name) and file.is_file()
+        }
+    )
+    if not others:
+        return ()
+    files = "1 file looks" if len(others) == 1 else f"{len(others)} files look"
+    return (f"{files} like records, but were not read, such as {others[0]}",)
 
 
 def _in_folder(folder: Path, files: Mapping[Path, str]) -> Iterator[Member]:

@@ -8,10 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rdpjax.errors import UserError
 from rdpjax.privacy.accountants import (
     check_delta,
+    compose,
     naive_epsilon,
+    orders,
     pld_epsilon,
     rdp_epsilon,
 )
@@ -39,6 +43,7 @@ _NO_PLD = (
     "PLD is not available: it does not know discrete noise on sampled records, nor (for want of "
     "memory, or of a part of delta that is kept back for other discrete noise) so large an epsilon"
 )
+LOOSE = "epsilon holds, but may be loose: no order beyond the one that gave it is usable"
 _NO_NOISE = "a stage ran without noise: nothing is claimed, and nothing may be published"
 
 
@@ -48,6 +53,35 @@ def by_stage(events: Iterable[Event]) -> dict[str, list[Event]]:
     for event in events:
         stages.setdefault(event.stage, []).append(event)
     return stages
+
+
+def may_be_loose(events: Iterable[Event], order: float | None) -> bool:
+    """Whether an order that is missing might have given a smaller epsilon than `order` did.
+
+    The bound has one valley over the orders. So it is the smallest one unless the order stands at
+    an end of the grid, or beside an order for which dp-accounting has no usable value.
+
+    Args:
+      events: What epsilon was computed of.
+      order: What `rdp_epsilon` returned beside it.
+
+    Examples:
+      >>> events = [Event("vae", "gaussian", 1.0, 10.0, 1.0, 100)]
+      >>> may_be_loose(events, rdp_epsilon(events, 1e-5)[1])
+      False
+      >>> events = [Event("vae", "gaussian", 1.0, 0.01, 1.0, 100)]
+      >>> may_be_loose(events, rdp_epsilon(events, 1e-5)[1])
+      True
+    """
+    if order is None:
+        return False
+    events = list(events)
+    # Sampled discrete noise has a value at whole orders alone.
+    whole = any(event.mechanism == "poisson_discrete_gaussian" for event in events)
+    at = [order for order in orders() if order % 1 == 0 or not whole]
+    usable = np.isfinite(compose(events, tuple(at)))
+    place = at.index(order)
+    return not all(0 <= i < len(at) and usable[i] for i in range(place - 1, place + 2))
 
 
 def privacy_report(
@@ -100,6 +134,7 @@ def privacy_report(
         _KNOWN_NOISE: not secret_noise,
         _NO_NOISE: not private,
         _NO_PLD: private and pld is None,
+        LOOSE: may_be_loose(events, order),
     }
     report = {
         "version": VERSION,

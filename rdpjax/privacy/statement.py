@@ -9,9 +9,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from rdpjax.errors import UserError
-from rdpjax.privacy.accountants import check_delta, naive_epsilon, orders, pld_epsilon, rdp_epsilon
+from rdpjax.privacy.accountants import check_delta, naive_epsilon, pld_epsilon, rdp_epsilon
 from rdpjax.privacy.events import RELATION, Event
-from rdpjax.privacy.report import by_stage
+from rdpjax.privacy.report import LOOSE, by_stage, may_be_loose
 from rdpjax.privacy.sources import Source
 
 _MOST_RECORDS = 2**53  # beyond it a float counts none
@@ -113,8 +113,8 @@ class Statement:
         ]
         if self.records is not None:
             lines.append(f"records             {self.records} (public)")
-        if self.order in (orders()[0], orders()[-1]):
-            lines.append("The order is at the end of the grid: epsilon holds, but may be loose.")
+        if may_be_loose((access.event for access in self.accesses), self.order):
+            lines.append(f"{LOOSE[0].upper()}{LOOSE[1:]}.")
         if math.isinf(self.epsilon):
             lines.append("A stage has no noise: nothing is private.")
         return "\n".join(lines)

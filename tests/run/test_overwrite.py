@@ -64,7 +64,7 @@ def test_a_run_refused_after_a_measurement_keeps_its_ledger(
     """Three tries on one file are three noisy counts of it; each used to leave no trace."""
     archive = tmp_path / "run" / "internal" / "archive"
     kept = archive / "000-ledger.jsonl"
-    with pytest.raises(UserError, match="too few records for the plan: about") as refusal:
+    with pytest.raises(UserError, match="too few records for the plan: fewer than 500") as refusal:
         go("run", data=few)
     events = read_ledger(kept)
     assert [event.stage for event in events] == ["marginals"]
@@ -91,7 +91,7 @@ def test_a_run_refused_after_a_measurement_keeps_its_ledger(
 def test_a_run_refused_before_it_reads_leaves_nothing(
     go: Go, toy_config: Config, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="too few records for the plan: about 80,"):
+    with pytest.raises(UserError, match=r"too few records for the plan: fewer than 500 \(public"):
         go("run", config=dataclasses.replace(toy_config, records=100), data=tmp_path / "no file")
     assert not (tmp_path / "run").exists()
 

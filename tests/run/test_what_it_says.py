@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from rdpjax import account, sample, train
+from rdpjax import account, checkpoint, sample, train
 from rdpjax.config import Config
-from rdpjax.errors import UserError
+from rdpjax.data import datasets
+from rdpjax.errors import UserError, command
+from rdpjax.evaluation import plots
 from rdpjax.pipeline import plan_events
+from rdpjax.privacy import report
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.run import run
@@ -105,13 +108,13 @@ def test_simulated_data_cannot_be_missed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    from rdpjax.data import datasets, simulate
+    from rdpjax.data import simulate
 
     monkeypatch.setattr(datasets, "simulate_cardio", lambda: simulate.simulate_cardio(3000))
     summary = run(toy_config, Options(out=tmp_path / "run", seed=1))
     assert "SIMULATED DATA" in capsys.readouterr().err
-    report = json.loads((tmp_path / "run/release/privacy.json").read_text())
-    assert summary["source"] == report["declarations"]["source"] == "simulated"
+    told = json.loads((tmp_path / "run/release/privacy.json").read_text())
+    assert summary["source"] == told["declarations"]["source"] == "simulated"
 
 
 def test_rows_are_written_in_the_input_format_with_derived_columns(
@@ -145,3 +148,41 @@ def test_values_outside_are_for_the_curator_alone(
     assert facts["column 'height'"] == {"outside": 3000, "records": 3000}
     for path in (out / "release").rglob("*"):
         assert path.is_dir() or b"inches" not in path.read_bytes()
+
+
+def test_an_interrupted_run_says_how_it_goes_on(
+    go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", interrupted)
+        assert command(lambda argv: bool(go("run")))() == 130
+    advice = "interrupted; the same command with --resume goes on with it, at no further cost"
+    assert capsys.readouterr().err == f"rdpjax: {advice}\n"
+    go("run", resume=True)
+    assert RunFolder(tmp_path / "run").complete
+    monkeypatch.setattr(datasets, "read_table", interrupted)
+    assert command(lambda argv: bool(go("other")))() == 130
+    assert capsys.readouterr().err == "rdpjax: interrupted\n"
+
+
+def test_a_loose_epsilon_is_a_plain_warning(
+    go: Go, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(report, "may_be_loose", lambda events, order: True)
+    assert go("run")["warnings"] == [report.LOOSE]
+    assert not caplog.records
+
+
+def test_pictures_are_given_the_runs_name_and_claim(
+    go: Go, toy_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+    for plot in ("plot_densities", "plot_correlations", "plot_losses"):
+        monkeypatch.setattr(plots, plot, lambda *args: titles.append(args[-1]))
+    summary = go("run")
+    go("bare", config=dataclasses.replace(toy_config, private=False))
+    claim = f"run run, epsilon {summary['epsilon']:.3f} at delta 1e-05"
+    assert titles == [claim] * 3 + ["run bare, without privacy"] * 3

@@ -120,7 +120,7 @@ def test_two_files_of_one_patient(few: Path, refused: Callable[..., str]) -> Non
         ("--max-hours 0", "max_hours is 0; it must lie between 1 and 336"),
         ("--max-hours 337", "max_hours is 337; it must lie between 1 and 336"),
         ("--batch-size 64 --records 10", "batch_size is 64; it must lie between 1 and records"),
-        ("", "too few records for the plan: about 500"),
+        ("", "too few records for the plan: fewer than 500"),
         ("--label hour", "invalid choice 'hour' for argument '--label'"),
         ("--derived bmi", "derived: unknown 'bmi'; sepsis has none"),
     ],

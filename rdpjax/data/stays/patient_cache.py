@@ -17,7 +17,7 @@ from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import COLUMNS, LONGEST
 from rdpjax.io.atomic import new_file
 
-VERSION = 1
+VERSION = 2
 """Of what a file's content becomes: raise it whenever that changes."""
 
 _ARRAYS = ("values", "starts", "first", "onset", "statics")

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from rdpjax.errors import UserError
 from rdpjax.io.archive import Member, Source, open_source
 from rdpjax.io.atomic import PRIVATE
 
+_GAPS = "ICULOS leaves out hours, which become rows without a reading"
+_REPEATS = "ICULOS repeats hours: the last value measured counts"
 BLOCK_BYTES = 2**21
 """Bytes of files that are parsed together: few enough to keep memory small."""
 
@@ -110,6 +112,19 @@ def read_patients(
       UserError: what `open_source`, `Source.members` and `parse_psv` object to.
     """
     source = open_source(Path(path), recursive=recursive, folder_ids=folder_ids)
+    table = _read_kept(source, folder_ids, skip_bad, cache, progress, jobs)
+    return replace(table, notes=(*source.notes, *table.notes))
+
+
+def _read_kept(
+    source: Source,
+    folder_ids: bool,
+    skip_bad: bool,
+    cache: Path | None,
+    progress: Callable[[int, int], None] | None,
+    jobs: int | None,
+) -> PatientTable:
+    """The patients of a source, or those that were kept when it was read before."""
     if cache is None:
         return read_source(source, skip_bad=skip_bad, progress=progress, jobs=jobs)
     kept = cache_file(cache, _content_hash(source) + bytes([folder_ids]))
@@ -135,6 +150,7 @@ def read_source(
     bad: list[UserError] = []
     notes: Counter[str] = Counter()
     first: dict[str, str] = {}
+    hours: Counter[str] = Counter()
 
     def take(members: list[Member], parsed: list[Stay | UserError]) -> None:
         for member, stay in zip(members, parsed, strict=True):
@@ -145,9 +161,12 @@ def read_source(
                 bad.append(stay)
                 continue
             stays[member.id] = stay
-            for note in stay.notes:
+            uneven = {_GAPS: stay.gaps, _REPEATS: stay.repeats}
+            found = (note for note, count in uneven.items() if count)
+            for note in (*stay.notes, *found):
                 notes[note] += 1
                 first.setdefault(note, member.name)
+            hours.update(uneven)
         if progress is not None:
             progress(members[-1].position, source.size)
 
@@ -167,7 +186,8 @@ def read_source(
     if not stays:
         raise UserError(f"{source.place}{bad[0]}; no file of {len(bad)} can be read")
     told = [
-        f"{note} ({count} {'file' if count == 1 else 'files'}, such as {first[note]})"
+        f"{note} ({f'{hours[note]} hours in ' if hours[note] else ''}"
+        f"{count} {'file' if count == 1 else 'files'}, such as {first[note]})"
         for note, count in notes.items()
     ]
     if bad:

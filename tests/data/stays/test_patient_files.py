@@ -332,3 +332,33 @@ def test_hospital_b(shared_data: Path, tmp_path: Path):
     assert (patients.stays.min(), patients.stays.max()) == (8, 336)
     missing = np.isnan(patients.values).mean(axis=0)
     assert 0.6 < missing[2] < 0.7 and 0.997 < missing[8] < 0.999  # Temp, BaseExcess
+
+
+HEADER = b"HR|ICULOS|SepsisLabel\n"
+
+
+def test_filled_and_repeated_hours_are_told_with_files_and_hours(tmp_path: Path):
+    files = {
+        "a.psv": HEADER + b"80|1|0\n81|2|0\n82|9|0\n",
+        "b.psv": HEADER + b"80|1|0\n81|4|0\n82|4|0\n83|4|0\n",
+        "c.psv": HEADER + b"80|1|0\n81|2|0\n",
+    }
+    path, cache = folder(tmp_path / "in", files), tmp_path / "cache"
+    gaps = "rows without a reading (8 hours in 2 files, such as a.psv)"
+    for table in (read_patients(path, cache=cache), read_patients(path, cache=cache)):
+        (told,) = [note for note in table.notes if "leaves out hours" in note]
+        assert told.endswith(gaps)
+        (told,) = [note for note in table.notes if "repeats hours" in note]
+        assert told.endswith("(2 hours in 1 file, such as b.psv)")
+
+
+def test_files_that_look_like_records_but_are_not_read_are_told(tmp_path: Path):
+    files = {name: HEADER + b"80|1|0\n" for name in ("a.psv", "b.psv.gz", "c.csv", "in/d.psv")}
+    path = folder(tmp_path / "in", {**files, "README.md": b"", "._a.psv": b"", ".e.csv": b""})
+    cache = tmp_path / "cache"
+    first = read_patients(path, recursive=False, cache=cache).notes[0]
+    assert first == "3 files look like records, but were not read, such as b.psv.gz"
+    (path / "c.csv").unlink()  # found anew where the patients were kept
+    assert read_patients(path, recursive=False, cache=cache).notes[0].startswith("2 files look")
+    (path / "b.psv.gz").unlink()
+    assert not [n for n in read_patients(path).notes if "not read" in n]  # in/d.psv is
