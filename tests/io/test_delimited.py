@@ -142,8 +142,11 @@ def test_missing_file_and_folder(tmp_path: Path):
         ("  ", "empty"),
         ("abc", "'abc' is no finite number"),
         ("62,5", "'62,5' is no number; write decimals with a point"),
-        ("18,393", "'18,393' is no number; write 18393 without a comma, or decimals with a point"),
-        ("1,018,393", "'1,018,393' is no number; write 1018393 without a comma"),
+        ("18,393", "'18,393' is no number; write decimals with a point, thousands without a mark"),
+        (
+            "1,018,393",
+            "'1,018,393' is no number; write decimals with a point, thousands without a mark",
+        ),
         ("NaN", "'NaN' stands for a missing value"),
         ("?", "stands for a missing value"),
         ("inf", "'inf' is no finite number"),
