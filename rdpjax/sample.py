@@ -13,7 +13,7 @@ import tyro
 from rdpjax.data.datasets import find_dataset
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, command
-from rdpjax.flags import optional, parsed
+from rdpjax.flags import Switch, optional, parsed
 from rdpjax.io.atomic import disk_errors, is_stdout, new_folder
 from rdpjax.privacy.report import read_report
 from rdpjax.privacy.unprotected import NOT_PRIVATE
@@ -38,7 +38,7 @@ class Flags:
     out: Annotated[Path, tyro.conf.arg(metavar="PATH")]
     rows: int = 50_000
     seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
-    overwrite: bool = False
+    overwrite: Switch = False
 
 
 @command
