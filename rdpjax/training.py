@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +36,11 @@ from rdpjax.progress import Progress
 from rdpjax.stages.stage import Artefact, Context, Training, TrainingStage
 
 CHUNK = 50
-"""Steps between two checkpoints: in between the host hears nothing."""
+"""Steps of one compiled loop: in between the host hears nothing."""
+
+CHECKPOINT_SECONDS = 60.0
+"""A stage is saved after its first chunk, so that a disk that refuses is known at once, then this
+often, and at its end. The chunks since are taken again after a kill, and cost no privacy."""
 
 RECORD = "execution.json"
 
@@ -106,6 +112,8 @@ class StageRun:
         divisor = jnp.float32(expected)
         if done < self.plan.steps:
             progress.say(f"  {self.name:<10} compiling (once)")
+        folder = self.team.share(str(self.folder.absolute()) if self.folder else None)
+        due = -math.inf
         while done < self.plan.steps:
             steps = min(CHUNK, self.plan.steps - done)
             params = self._params(training, state)
@@ -114,8 +122,10 @@ class StageRun:
                 state, metrics = chunk(state, codes.sealed.read(access), keys, divisor)
                 heard = {name: np.asarray(values) for name, values in metrics.items()}
             done += steps
-            if self.folder:
-                checkpoint.save(self.folder, done, state)
+            last = done == self.plan.steps
+            if folder and self.team.share(last or time.monotonic() >= due):
+                checkpoint.save(Path(folder), done, state)
+                due = time.monotonic() + CHECKPOINT_SECONDS
             progress.advance(self.name, done, self.ledger.epsilon(self.config.delta), heard)
         # What follows is computed by each process alone, on its own default device.
         return jax.tree.map(jnp.asarray, training.release(jax.device_get(state)))
