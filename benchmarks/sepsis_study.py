@@ -23,7 +23,7 @@ from rdpjax.generator import Generator
 from rdpjax.pipeline import Plans, fit, make_plans, target_of
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
-from rdpjax.progress import Silence
+from rdpjax.progress import NoProgress
 from rdpjax.stages.stage import Artefact
 from rdpjax.training import Codes, StageRun
 
@@ -126,7 +126,7 @@ class Study:
             context = replace(generator.context, artefacts={FILLING: filling})
             packed = jnp.asarray(pack(self.form.cells(self.train, filling), self.train, filling))
             codes = Codes(Sealed(packed), on_device=True)
-            artefact = run.train(context, codes, generator.marginals.records, Silence())
+            artefact = run.train(context, codes, generator.marginals.records, NoProgress())
             seconds = base.seconds + time.monotonic() - begun
             return Trained(generator, ledger, seconds, (stage, artefact))
 

@@ -5,17 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Budget", "Config", "Schema", "Synthesizer", "__version__"]
+__all__ = [
+    "Budget",
+    "Categorical",
+    "Config",
+    "Numeric",
+    "Schema",
+    "Synthesizer",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from rdpjax.config import Config
+    from rdpjax.data.fields import Categorical, Numeric
     from rdpjax.data.schema import Schema
     from rdpjax.privacy.budget import Budget
     from rdpjax.synthesizer import Synthesizer
 
 _HOMES = {
     "Budget": "rdpjax.privacy.budget",
+    "Categorical": "rdpjax.data.fields",
     "Config": "rdpjax.config",
+    "Numeric": "rdpjax.data.fields",
     "Schema": "rdpjax.data.schema",
     "Synthesizer": "rdpjax.synthesizer",
 }

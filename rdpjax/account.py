@@ -13,15 +13,16 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from rdpjax.errors import UserError, command
-from rdpjax.flags import optional, run_verb
+from rdpjax.flags import optional, run_verb, unset
 from rdpjax.privacy.budget import Budget, Demand, calibrate
 from rdpjax.privacy.compare import compare, opinions_as_text
 from rdpjax.privacy.curve import check_files, draw, points_as_text, trace, write_csv
 from rdpjax.privacy.events import Event, round_up_rate
-from rdpjax.privacy.statement import Source, check_records, read_source, state
+from rdpjax.privacy.sources import Source, read_source
+from rdpjax.privacy.statement import check_records, state
 
 _Paths = tyro.conf.Positional[tuple[Path, ...]]
-_Json = Annotated[bool, tyro.conf.arg(name="json")]
+_Json = Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")]
 _Delta = Annotated[float | None, optional("FLOAT", "stated, or 1e-5")]
 
 
@@ -29,7 +30,8 @@ _Delta = Annotated[float | None, optional("FLOAT", "stated, or 1e-5")]
 class Show:
     """Print every access to the records and what all of them cost together.
 
-    Several paths are composed as if all had read the same records.
+    Several paths are composed as if all had read the same records. What read records before in a
+    run folder, archived ledgers, is listed beside, with what everything costs together.
     """
 
     paths: _Paths = ()
@@ -60,7 +62,7 @@ class Calibrate:
     The stages are those of a configuration, or are given one by one.
     """
 
-    config: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CONFIG]")] = None
+    config: Annotated[Path | None, tyro.conf.Positional, unset("[CONFIG]")] = None
     """A configuration (.toml): its stages, shares and budget, unless given here."""
 
     epsilon: Annotated[float | None, optional("FLOAT", "the configuration's")] = None
@@ -112,6 +114,8 @@ class Calibrate:
             raise UserError(f"{path}: trains without noise (private = false); nothing to calibrate")
         if config.epsilons and not self.shares:
             raise UserError(f"{path}: states an epsilon for each stage; give --shares for a total")
+        if config.epsilons and self.epsilon is None:
+            raise UserError(f"{path}: states an epsilon for each stage; give --epsilon, the total")
         given = {"epsilon": self.epsilon, "delta": self.delta, "shares": self.shares or None}
         change: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         return _plan(path, dataclasses.replace(config, **change, epsilons={}))
@@ -141,7 +145,10 @@ class _Planned:
             raise UserError("name a run, ledger or configuration, or --stage NAME Q STEPS SIGMA")
         if self.paths:
             sources = _sources(self.paths)
-            return [e for source in sources for e in source.events], _delta(sources, self.delta)
+            events = [event for source in sources for event in source.events]
+            if not events:
+                raise UserError(f"{self.paths[0]}: no access is listed there; name a completed run")
+            return events, _delta(sources, self.delta)
         return [_event(*stage) for stage in self.stage], _delta([], self.delta)
 
 
@@ -161,10 +168,10 @@ class Curve(_Planned):
     ] = ()
     """The values it takes."""
 
-    csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    csv: Annotated[Path | None, unset("FILE")] = None
     """Also write the points as CSV."""
 
-    picture: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    picture: Annotated[Path | None, unset("FILE")] = None
     """Also draw them (.png, .svg or .pdf)."""
 
     def run(self) -> int:
@@ -197,7 +204,7 @@ class Compare(_Planned):
 class Verify:
     """Try our accountants, or another, against independent mathematics; 1 if a property fails."""
 
-    accountant: Annotated[str | None, tyro.conf.arg(metavar="MODULE:FUNCTION")] = None
+    accountant: Annotated[str | None, unset("MODULE:FUNCTION")] = None
     """Somebody's: `f(events, delta) -> epsilon`, events a list of (q, sigma, steps), and optionally
     `f.rdp(events, orders)`; ours unless given. See docs/ACCOUNTING.md."""
 

@@ -20,8 +20,8 @@ from rdpjax import stages as stage_files
 from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm
 from rdpjax.data.stays.patient_table import Label
 from rdpjax.errors import UserError, nearest
-from rdpjax.flags import optional
-from rdpjax.privacy.budget import Budget
+from rdpjax.flags import Switch, optional
+from rdpjax.privacy.budget import Budget, total_epsilon
 from rdpjax.stages.stage import TrainingStage
 
 VERSION = 1
@@ -52,7 +52,8 @@ class Config:
     Attributes:
       version: version of this format.
       dataset: name of the data set.
-      epsilon: total privacy cost of the run, everything included; no unit, above 0.
+      epsilon: total privacy cost of the run, everything included; no unit, above 0; 5 by default.
+        None with epsilons, from which it follows.
       delta: probability left to chance, in (0, 1 / records).
       records: number of records, if public; otherwise it is kept private, and measured.
       batch_size: expected records in a batch, in every stage; the number of records must be public.
@@ -72,25 +73,25 @@ class Config:
       precision: of parameters and activations in training; norms, sums and noise are float32.
       microbatch: records whose gradients are taken at once; changes speed, not results.
       shares: each stage's share of the budget (of total mu squared), in (0, 1); they sum to 1.
-      epsilons: instead of shares, the epsilon of each stage by itself.
+      epsilons: the epsilon of each stage by itself, instead of shares and of a total.
       stages: settings of the stages that are trained, in order.
     """
 
     version: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = VERSION
     dataset: str = "cardio"
-    epsilon: float = 5.0
+    epsilon: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     delta: float = 1e-5
     records: Annotated[int | None, optional("INT", "kept private")] = None
     batch_size: Annotated[int | None, optional("INT", "each stage's sampling rate")] = None
     holdout: float = 0.2
     rows: Annotated[int, tyro.conf.arg(aliases=("--n-synth",))] = 50_000
-    dense: bool = False
+    dense: Switch = False
     derived: Annotated[tuple[str, ...], optional("[COLUMN ...]", "none")] = ()
     label_source: Literal["labeler", "generator"] = "labeler"
     max_codes: int = 32
     max_hours: int = 24
     label: Label = "window"
-    hardened: bool = False
+    hardened: Switch = False
     private: Annotated[
         bool,
         tyro.conf.arg(
@@ -110,7 +111,8 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        Budget(self.epsilon, self.delta)
+        object.__setattr__(self, "epsilon", total_epsilon(self.epsilon, self.epsilons))
+        Budget(Budget.epsilon if self.epsilon is None else self.epsilon, self.delta)
         if not 0 <= self.holdout < 1:
             raise UserError(f"holdout is {self.holdout:g}; it must lie in [0, 1)")
         if self.rows < 1:
@@ -189,6 +191,8 @@ class Config:
 
     @property
     def budget(self) -> Budget:
+        """The total that shares are parts of; there is none with epsilons."""
+        assert self.epsilon is not None
         return Budget(self.epsilon, self.delta)
 
     def sampling_rate(self, stage: str) -> float:
@@ -198,8 +202,8 @@ class Config:
         rate: float = self.stages[stage].sampling_rate
         return rate
 
-    def to_toml(self) -> str:
-        """The configuration as TOML; None is left out."""
+    def to_toml(self, spent: float | None = None) -> str:
+        """The configuration as TOML, None left out; with epsilons, `spent` is what they cost."""
         values = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
@@ -210,12 +214,17 @@ class Config:
             {"epsilons": self.epsilons} if self.epsilons else {"shares": self.shares}
         )
         tables |= {name: dataclasses.asdict(stage) for name, stage in self.stages.items()}
+        if self.epsilons:
+            values["epsilon"] = spent
         plain = {k: v for k, v in values.items() if v is not None}
         return tomli_w.dumps(plain | {"stages": list(self.stages)} | tables)
 
     @staticmethod
-    def from_toml(text: str, where: str = "config") -> Config:
+    def from_toml(text: str, where: str = "config", *, written: bool = False) -> Config:
         """The inverse of `to_toml`; a key that is not given keeps its default.
+
+        Of a file that a run has `written`, epsilon beside epsilons is no setting: what these cost
+        together, or in older files a default that meant nothing.
 
         Raises:
           UserError: not TOML, an unknown key (the nearest is suggested), or a value of a wrong
@@ -249,6 +258,8 @@ class Config:
             stages[name] = _build(classes[name], values.pop(name, {}), f"{where} [{name}]")
         if "epsilons" in values:
             values["shares"] = {}
+            if written:
+                values.pop("epsilon", None)
         return _build(Config, values | {"stages": stages}, where)
 
 

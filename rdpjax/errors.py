@@ -37,7 +37,8 @@ def nearest(word: str, words: list[str] | tuple[str, ...]) -> str:
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     """Wrap a command so that a `UserError` becomes one line on stderr and exit status 2.
 
-    Ctrl-C ends it with 130, the shell's own code for it.
+    Ctrl-C ends it with 130, the shell's own code for it, and with what the interruption says of how
+    to go on.
 
     Examples:
       >>> @command
@@ -54,8 +55,9 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except UserError as error:
             print(f"rdpjax: error: {error}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print("rdpjax: interrupted", file=sys.stderr)
+        except KeyboardInterrupt as interruption:
+            advice = f"; {interruption}" if interruption.args else ""
+            print(f"rdpjax: interrupted{advice}", file=sys.stderr)
             return 130
 
     return wrapped

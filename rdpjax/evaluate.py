@@ -23,9 +23,12 @@ from rdpjax.evaluation.patients import score_patients
 from rdpjax.evaluation.printout import as_table
 from rdpjax.evaluation.score import score
 from rdpjax.evaluation.training_rows import training_patients, training_rows
-from rdpjax.flags import parsed
+from rdpjax.flags import Switch, parsed, unset
+from rdpjax.io.atomic import write_file
+from rdpjax.privacy.report import read_report
+from rdpjax.privacy.unprotected import UNPROTECTED, output_of, records_name
 
-_Path = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+_Path = Annotated[Path | None, unset("PATH")]
 _Say = Callable[[str], None]
 
 
@@ -38,7 +41,7 @@ class Arguments:
     without privacy: do not publish them.
     """
 
-    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    run: Annotated[Path | None, tyro.conf.Positional, unset("[RUN]")] = None
     """A run folder: the records in its release/ are scored against the hold-out in its internal/,
     and the figures also go to its internal/evaluation.json."""
 
@@ -55,10 +58,13 @@ class Arguments:
     dataset: Literal["cardio", "sepsis"] = "cardio"
     """What the records are, without a run folder."""
 
-    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    folder_ids: Switch = False
+    """Make a patient's id of the names of folders and file, as the run did."""
+
+    json: Annotated[Path | None, unset("FILE")] = None
     """Also write the figures to this file."""
 
-    quiet: bool = False
+    quiet: Switch = False
     """No progress on stderr."""
 
 
@@ -69,7 +75,7 @@ class _Kind:
     Attributes:
       released: what they are called in `release/`.
       held_out: what they are called in `internal/`.
-      read: from a path.
+      read: from a path; whether a patient's id names the folders of its file too.
       rest: those at a path that are not among the held-out ones.
       score: synthetic, held-out and training records (or None), and who hears of progress.
       show: the scores as text.
@@ -77,17 +83,17 @@ class _Kind:
 
     released: str
     held_out: str
-    read: Callable[[Path], Any]
-    rest: Callable[[Path, Any], Any]
+    read: Callable[[Path, bool], Any]
+    rest: Callable[[Path, Any, bool], Any]
     score: Callable[[Any, Any, Any, _Say], dict[str, Any]]
     show: Callable[[dict[str, Any]], str]
 
 
-def _read_table(path: Path) -> CardioTable:
+def _read_table(path: Path, folder_ids: bool = False) -> CardioTable:
     return read_cardio(_file(path))
 
 
-def _other_rows(path: Path, held_out: CardioTable) -> pd.DataFrame:
+def _other_rows(path: Path, held_out: CardioTable, folder_ids: bool) -> pd.DataFrame:
     source = _read_table(path)
     return training_rows(source.frame, held_out.frame, source.ids, held_out.ids)
 
@@ -101,13 +107,14 @@ def _score_table(
     return score(synthetic.frame[names], real.frame, CARDIO, real_train=train, progress=say)
 
 
-def _read_files(path: Path) -> Patients:
-    return read_patients(path).patients
+def _read_files(path: Path, folder_ids: bool) -> Patients:
+    return read_patients(path, folder_ids=folder_ids).patients
 
 
-def _other_patients(path: Path, held_out: Patients) -> Patients:
+def _other_patients(path: Path, held_out: Patients, folder_ids: bool) -> Patients:
     # Files that the run could not read were not trained on either.
-    return training_patients(read_patients(path, skip_bad=True).patients, held_out)
+    source = read_patients(path, skip_bad=True, folder_ids=folder_ids)
+    return training_patients(source.patients, held_out)
 
 
 def _score_patients(
@@ -141,8 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("evaluation needs scikit-learn; pip install 'rdpjax[report]'")
     kind, real_path, synthetic_path = _inputs(given)
     origin = None if given.run is None else _source(given.run)
-    real, synthetic = kind.read(real_path), kind.read(synthetic_path)
-    train = None if given.train is None else kind.rest(given.train, real)
+    real, synthetic = kind.read(real_path, given.folder_ids), kind.read(synthetic_path, False)
+    train = None if given.train is None else kind.rest(given.train, real, given.folder_ids)
 
     def say(line: str) -> None:
         if not given.quiet:
@@ -169,7 +176,8 @@ def _inputs(given: Arguments) -> tuple[_Kind, Path, Path]:
         raise UserError("give a run folder or --synthetic PATH, not both")
     if not given.run.is_dir():
         raise UserError(f"{given.run}: no such run folder; give the --out of a train command")
-    name = Schema.from_toml(_file(given.run / "release" / "schema.toml").read_text()).name
+    output = output_of(given.run)
+    name = Schema.from_toml(_file(output / "schema.toml").read_text()).name
     if name not in _KINDS:
         raise UserError(f"{given.run}: data set {name!r} is not one of {sorted(_KINDS)}")
     kind = _KINDS[name]
@@ -179,16 +187,17 @@ def _inputs(given: Arguments) -> tuple[_Kind, Path, Path]:
             f"{held_out}: no held-out records (a run with --holdout 0 has none); give --real PATH "
             "with real records that were not trained on"
         )
-    return kind, given.real or held_out, given.run / "release" / kind.released
+    released = records_name(kind.released, private=output.name != UNPROTECTED)
+    return kind, given.real or held_out, output / released
 
 
 def _source(run: Path) -> str:
     """What the run says that its records are: a simulated cohort must never pass for a real one."""
-    report = _file(run / "release" / "privacy.json")
+    path = output_of(run) / "privacy.json"
     try:
-        return str(json.loads(report.read_text())["declarations"]["source"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{report}: does not say `source`; was it changed by hand?") from None
+        return str(read_report(path)["declarations"]["source"])
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: does not say `source`; was it changed by hand?") from None
 
 
 def _file(path: Path) -> Path:
@@ -208,10 +217,8 @@ def _is_empty(path: Path) -> bool:
 
 
 def _write(path: Path, scores: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(json.dumps(scores, indent=2) + "\n")
-        part.replace(path)
+        write_file(path, json.dumps(scores, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None
 

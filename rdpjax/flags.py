@@ -8,13 +8,22 @@ import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from rdpjax.errors import UserError
 
 T = TypeVar("T")
+
+
+Switch = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
+"""A flag that is off unless it is given: --help need not say so."""
+
+
+def unset(metavar: str) -> object:
+    """How --help shows a flag that does nothing unless it is given."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
 def optional(metavar: str, default: str, aliases: tuple[str, ...] = ()) -> object:

@@ -7,6 +7,7 @@ record: parameters, marginals and multipliers are noisy or computed from noisy q
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -185,7 +186,9 @@ def make_context(
     """What stages may know, from the noisy marginals and earlier artefacts."""
     codec = Codec.make(schema, marginals, config.max_codes)
     prior = log_prior(codec.code_shares(), codec.widths)
-    share = float(marginals.shares[schema.position(schema.label)][schema.is_positive].sum())
+    share = math.nan
+    if schema.has_classes:
+        share = float(marginals.shares[schema.position(schema.label)][schema.is_positive].sum())
     features = codec.code_features(FEATURES)
     return Context(codec, config.stages, artefacts, prior, features, share)
 

@@ -14,7 +14,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rdpjax.config import MARGINALS, Config
-from rdpjax.data.array_file import open_array, write_array
 from rdpjax.data.codec import Codec, Marginals, histogram, marginals_from, sensitivity
 from rdpjax.data.forms import Form
 from rdpjax.data.schema import Categorical, Schema
@@ -23,13 +22,16 @@ from rdpjax.dpsgd.keys import Roots, stream_key
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, make_context
+from rdpjax.io.array_file import open_array, write_array
+from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Demand, calibrate, calibrate_alone
 from rdpjax.privacy.events import Event, Mechanism, round_up_rate
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
-from rdpjax.progress import Progress, Silence
-from rdpjax.stages.measurement import check_size, measurement_event, noisy
+from rdpjax.progress import NoProgress, Progress
+from rdpjax.stages.measurement import measurement_event, noisy
+from rdpjax.stages.requirements import check_schema
 from rdpjax.stages.stage import Artefact
 from rdpjax.training import Codes, StageRun, compiled_ahead
 
@@ -51,6 +53,12 @@ class Plans:
 
     measurements: dict[str, float]
     stages: dict[str, Plan] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Steps of each measurement, 1, and of each stage, in order."""
+        stages = {name: plan.steps for name, plan in self.stages.items()}
+        return dict.fromkeys(self.measurements, 1) | stages
 
 
 def make_plans(config: Config) -> Plans:
@@ -109,8 +117,16 @@ def _measurement(name: str, noise: float, form: Form) -> Event:
 
 
 def target_of(config: Config) -> tuple[float, float] | None:
-    """Epsilon and delta that the ledger guards; None where stages have their own epsilons."""
-    return (config.epsilon, config.delta) if config.private and not config.epsilons else None
+    """Epsilon and delta that the ledger guards, known before any record is read.
+
+    The configuration's total; of a plan by epsilons of its stages, their composition by RDP; None
+    without privacy alone.
+    """
+    if not config.private:
+        return None
+    if config.epsilon is not None:
+        return config.epsilon, config.delta
+    return rdp_epsilon(plan_events(config), config.delta)[0], config.delta
 
 
 def fit(
@@ -141,17 +157,17 @@ def fit(
       team: the processes to train with, where there are several; all call this alike.
 
     Raises:
-      UserError: too few records for the plan, one class, delta not below 1 / records.
+      UserError: what `check_plan` refuses, before any record is read; by the noisy counts, too few
+        records for the plan, one class, delta not below 1 / records.
 
     Guarantees:
       The generator is (epsilon, delta)-differentially private in `records`, with the epsilon of the
       ledger's events. A resumed chunk replays its masks and its noise.
     """
-    progress, team = progress or Silence(), team or Team()
+    progress, team = progress or NoProgress(), team or Team()
     schema, sealed = form.schema, Sealed(records)
     del records
-    if MARGINALS in plans.measurements:
-        check_size(MARGINALS, 1 + sum(column.bins for column in schema.columns))
+    check_plan(config, schema, plans)
 
     def measured(
         name: str, vector: Callable[[Any], np.ndarray], of: Sealed[Any] = sealed
@@ -166,8 +182,7 @@ def fit(
 
     filling = form.measure(measured)
     cells = sealed.map(lambda records: form.cells(records, filling))
-    # A public count is of the whole table; the hold-out, a public share of it, is not read.
-    public = None if config.records is None else config.records * (1 - config.holdout)
+    public = public_records(config)
     if MARGINALS in plans.measurements:
         counts, deviation = measured(MARGINALS, lambda cells: histogram(schema, cells), cells)
         if public is not None:
@@ -239,21 +254,54 @@ def _placed(
     return Codes(cells.map(on_host), on_device=False)
 
 
-def _check_marginals(config: Config, schema: Schema, marginals: Marginals, plans: Plans) -> None:
-    """Judge size and classes by the noisy counts (or the public one), never by the data."""
-    records, margin = marginals.records, 4 * marginals.deviation
+def check_plan(config: Config, schema: Schema, plans: Plans) -> None:
+    """Refuse what plan, schema and public facts rule out, before any record is read.
+
+    Raises:
+      UserError: a schema that a stage cannot learn (its `check` says so), or a public number of
+        records that is too small for the plan.
+    """
+    check_schema(schema, config.stages, config.label_source)
+    if (public := public_records(config)) is not None:
+        _check_records(config, schema, public, plans, "public")
+
+
+def public_records(config: Config) -> float | None:
+    """Public number of records that are read: the hold-out, a public share, is not among them."""
+    return None if config.records is None else config.records * (1 - config.holdout)
+
+
+def _check_records(
+    config: Config, schema: Schema, records: float, plans: Plans, known: str
+) -> None:
+    """Judge a number of records, as it is known: public or noisy."""
     if config.delta * records >= 1:
         raise UserError(
             f"delta is {config.delta:g}; with about {records:.0f} records it must be below "
             f"{1 / records:.2g}"
         )
+    # The noisy count is floored there: it says nothing of how many fewer there are.
+    if plans.stages and records <= schema.minimum_records:
+        raise UserError(
+            f"too few records for the plan: fewer than {schema.minimum_records} ({known} count), "
+            "the schema's minimum_records; give more records"
+        )
     for name, plan in plans.stages.items():
-        if plan.sampling_rate * records < LEAST_BATCH or records <= schema.minimum_records:
+        if plan.sampling_rate * records < LEAST_BATCH:
             raise UserError(
-                f"too few records for the plan: about {records:.0f}, so {name} expects "
-                f"{plan.sampling_rate * records:.1f} in a batch; at least "
-                f"{schema.minimum_records} records and batches of {LEAST_BATCH:.0f} are needed"
+                f"too few records for the plan: about {records:.0f} ({known} count), so {name} "
+                f"expects {plan.sampling_rate * records:.1f} in a batch, and needs "
+                f"{LEAST_BATCH:.0f}; raise its sampling_rate, or give more records"
             )
+
+
+def _check_marginals(config: Config, schema: Schema, marginals: Marginals, plans: Plans) -> None:
+    """Judge size and classes by the noisy counts (or the public one), never by the data."""
+    known = "noisy" if config.records is None else "public"
+    _check_records(config, schema, marginals.records, plans, known)
+    if not schema.has_classes:
+        return
+    records, margin = marginals.records, 4 * marginals.deviation
     label = schema.column(schema.label)
     assert isinstance(label, Categorical)
     shares = marginals.shares[schema.position(schema.label)]

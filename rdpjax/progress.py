@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -10,48 +11,51 @@ from rich.console import Console
 
 
 class Progress(Protocol):
-    """Who hears of a run's progress; what it hears is internal."""
+    """Progress callback. Metrics are not DP; never release them."""
 
     def say(self, text: str) -> None: ...
     def stage(self, name: str, steps: int) -> None: ...
     def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None: ...
 
 
-class Silence:
-    """Hears nothing."""
+class NoProgress:
+    """Ignore all progress."""
 
     def say(self, text: str) -> None: ...
     def stage(self, name: str, steps: int) -> None: ...
     def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None: ...
 
 
-class Lines:
-    """One line a chunk on stderr: short, and the same in a log file as on a terminal.
+class ConsoleProgress:
+    """Print one line a chunk on stderr: short, and the same in a log file as on a terminal.
+
+    The first chunk of a stage is left out of its rate: it waits for the compiler.
 
     Args:
       steps: steps of every stage, in order, for the time left.
-      keep: hears the metrics of each chunk (internal).
+      keep: called with a stage, a first step and the metrics of each chunk (internal).
+      quiet: print nothing.
     """
 
     def __init__(
         self,
         steps: Mapping[str, int],
-        keep: Callable[[str, int, Mapping[str, Any]], None],
+        keep: Callable[[str, int, Mapping[str, Any]], None] | None = None,
         *,
         quiet: bool = False,
     ) -> None:
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
         self._steps = dict(steps)
         self._keep = keep
-        self._begun = time.monotonic()
-        self._first = 0
+        self._since: tuple[float, int] | None = None  # when the first chunk ended, and where
         self._read = 0
 
     def say(self, text: str) -> None:
+        """Print one line."""
         self._console.print(text, markup=False)
 
     def reading(self, done: int, total: int) -> None:
-        """How much of a source is read: a bar on a terminal, a line each quarter elsewhere."""
+        """Show how much of a source is read: a bar on a terminal, a line each quarter elsewhere."""
         if self._console.is_terminal:
             filled = 40 * done // max(total, 1)
             end = "\r" if done < total else "\n"
@@ -62,16 +66,24 @@ class Lines:
             self.say(f"  reading    {self._read / 4:4.0%}")
 
     def stage(self, name: str, steps: int) -> None:
-        self._begun, self._first = time.monotonic(), -1
+        """Begin a stage."""
+        self._since = None
 
     def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None:
+        """Print a chunk's line, and hand its metrics on."""
         count = len(next(iter(metrics.values()))) if metrics else 0
-        if self._first < 0:
-            self._first = done - count
-        if metrics:
+        if metrics and self._keep is not None:
             self._keep(name, done - count, metrics)
-        total = self._steps.get(name, 1)
-        rate = (done - self._first) / max(time.monotonic() - self._begun, 1e-9)
-        left = f", {(total - done) / rate:.0f} s left" if done < total else ""
-        speed = f"  {rate:.1f} steps/s{left}" if metrics else ""
+        total, now, speed = self._steps.get(name, 1), time.monotonic(), ""
+        if self._since is None:
+            self._since = now, done
+        elif done > self._since[1]:
+            rate = (done - self._since[1]) / max(now - self._since[0], 1e-9)
+            left = f", {(total - done) / rate:.0f} s left" if done < total else ""
+            speed = f"  {rate:.1f} steps/s{left}"
         self.say(f"  {name:<10} {done:>5}/{total} steps  epsilon so far {epsilon:.4f}{speed}")
+
+
+def fit_progress(steps: Mapping[str, int], *, quiet: bool = False) -> Progress:
+    """What a fit from Python reports to by default: a terminal, if stderr is one, or nothing."""
+    return NoProgress() if quiet or not sys.stderr.isatty() else ConsoleProgress(steps)

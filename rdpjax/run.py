@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +15,27 @@ import pandas as pd
 from rdpjax.config import Config
 from rdpjax.data.datasets import Dataset, Output, Source, find_dataset
 from rdpjax.data.holdout import holdout_mask
+from rdpjax.data.outside import count_outside, facts_of, heed
+from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, collapse_warnings
-from rdpjax.pipeline import Plans, fit, make_plans, target_of
+from rdpjax.io.atomic import disk_errors
+from rdpjax.pipeline import Plans, check_plan, fit, make_plans, target_of
+from rdpjax.privacy.report import LOOSE
+from rdpjax.privacy.sources import refused
+from rdpjax.privacy.unprotected import mark_records, output_for, records_name
 from rdpjax.processes.ledger import open_ledger
 from rdpjax.processes.team import Team
-from rdpjax.progress import Lines
+from rdpjax.progress import ConsoleProgress
 from rdpjax.run_folder import (
     RunFolder,
-    disk_errors,
     read_generator,
     release_written,
     write_generator,
 )
-from rdpjax.start import Options, check_folder, start_run
+from rdpjax.run_lock import run_lock
+from rdpjax.start import Options, check_folder, resumable, start_run
 from rdpjax.synthesizer import claim
 
 SHOWN = 50_000  # rows in the plots and the warnings
@@ -61,22 +69,42 @@ def run(
     _check_derived(config, dataset)
     folder = RunFolder(options.out)
     team = team or Team()
+    with run_lock(folder.path) if team.leads else nullcontext():
+        try:
+            return _run(config, options, dataset, folder, team, quiet=quiet)
+        finally:
+            if team.leads:
+                folder.protect()
+
+
+def _run(
+    config: Config,
+    options: Options,
+    dataset: Dataset,
+    folder: RunFolder,
+    team: Team,
+    *,
+    quiet: bool,
+) -> dict[str, Any]:
     if team.leads:
         check_folder(folder, options)
+    form = dataset.form(config.max_hours, config.label)
     plans = make_plans(config)
-    steps = dict.fromkeys(plans.measurements, 1)
-    steps |= {name: plan.steps for name, plan in plans.stages.items()}
+    check_plan(config, form.schema, plans)
     keep = folder.add_metrics if team.leads else _nowhere
-    lines = Lines(steps, keep, quiet=quiet or not team.leads)
+    lines = ConsoleProgress(plans.steps, keep, quiet=quiet or not team.leads)
     # Beside the runs, whose internal/ folders are as private: the next run reads the same data.
     cache = folder.path.absolute().parent / ".patients"
+    if options.data is not None:
+        lines.say(f"  reading    {options.data}")
     source = dataset.open(options.data, options.environ, options.reading, cache, lines.reading)
     team.agree({"data (fingerprint)": source.fingerprint})
     if source.origin == "simulated":
         lines.say(f"\n  {'!' * 8}  {SIMULATED}  {'!' * 8}\n")
+    source = _judged(source, form.schema, options)
     for note in source.notes:
         lines.say(f"  note: {note}")
-    with disk_errors(folder.path):
+    with disk_errors(folder.path), resumable(folder):
         name, roots = start_run(folder, config, source, options, team, lines)
         held = holdout_mask(source.keys, config.holdout, roots.holdout)
         if not team.share(folder.complete):
@@ -86,6 +114,20 @@ def run(
         if not options.keep_noise_key:
             folder.forget_noise(roots)
         return _finish(config, dataset, source, held, folder, name, roots, lines)
+
+
+def _judged(source: Source, schema: Schema, options: Options) -> Source:
+    """A table with notes and internal facts on values outside the bounds; others as they are.
+
+    Raises:
+      UserError: a column that is mostly clipped, unless that is accepted; nothing is written yet.
+    """
+    if not isinstance(source.records, pd.DataFrame):
+        return source
+    found = count_outside(schema, source.records)
+    notes = heed(found, accept=options.accept_clipping, mend="--accept-clipping")
+    facts = {**source.facts, "out of bounds": facts_of(found)}
+    return dataclasses.replace(source, notes=(*source.notes, *notes), facts=facts)
 
 
 def _train(
@@ -98,7 +140,7 @@ def _train(
     roots: Roots,
     options: Options,
     team: Team,
-    lines: Lines,
+    lines: ConsoleProgress,
 ) -> None:
     if config.holdout > 0 and team.leads:
         source.keep(held, folder.internal)
@@ -119,9 +161,10 @@ def _train(
             mesh=team.mesh,
             team=team,
         )
-    except UserError:
+    except UserError as error:
         if team.leads and not options.resume and not folder.checkpoints.exists():
-            folder.discard()  # nothing was trained, and nothing will be
+            # Nothing was trained, and nothing will be; what was read has been read.
+            raise refused(error, folder.discard(), config.delta) from None
         raise
     if not team.leads:
         return
@@ -133,26 +176,31 @@ def _train(
         "holdout": config.holdout,
     }
     report = claim(form.schema, config, ledger, secret=roots.secret, declarations=declarations)
-    with release_written(folder.release) as release:
-        write_generator(release, generator)
-        write_rows(release, generator, dataset, source.format, roots.initialisation)
+    with release_written(output_for(folder.path, private=config.private)) as release:
+        name = records_name(dataset.file, private=config.private) if dataset.file else ""
+        write_rows(release / name, generator, dataset, source.format, roots.initialisation)
+        write_generator(release, generator, report["epsilon"])
         (release / "privacy.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def write_rows(
-    folder: Path,
+    target: Path,
     generator: Generator,
     dataset: Dataset,
     format: Mapping[str, Any],
     root: bytes,
     rows: int | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Stream generated records into `folder` in the input's format, in bounded memory."""
+    """Stream generated records to `target`, the data set's file or folder, in bounded memory."""
     config, filling = generator.config, generator.filling
     rows = rows or config.rows
     medians = filling.values.medians if filling and config.dense else None
-    output = Output(rows, format, config.derived, config.max_hours, medians)
-    dataset.write(folder, generator.rows(root, rows), output)
+    output = Output(rows, format, config.derived, config.max_hours, medians, overwrite)
+    dataset.write(target, generator.rows(root, rows), output)
+    if dataset.file is None and not config.private:
+        mark_records(target)
 
 
 def _check_derived(config: Config, dataset: Dataset) -> None:
@@ -175,13 +223,18 @@ def _finish(
     folder: RunFolder,
     name: str,
     roots: Roots,
-    lines: Lines,
+    lines: ConsoleProgress,
 ) -> dict[str, Any]:
     """Plots and warnings into `internal/`, and the summary."""
     from rdpjax.evaluation import patient_plots, plots  # late: they bring in matplotlib
+    from rdpjax.evaluation.drawing import run_title
 
-    report = json.loads((folder.release / "privacy.json").read_text(encoding="utf-8"))
-    generator = read_generator(folder.release)
+    report = json.loads((folder.output / "privacy.json").read_text(encoding="utf-8"))
+    simulated = source.origin == "simulated"
+    title = run_title(
+        folder.path.absolute().name, report["epsilon"], report["delta"], simulated=simulated
+    )
+    generator = read_generator(folder.output)
     # The first of the released rows once more: a release of millions need not fit in memory.
     tables = generator.tables(roots.initialisation, min(config.rows, SHOWN))
     table = pd.concat(list(tables), ignore_index=True)
@@ -195,22 +248,25 @@ def _finish(
         rows = np.random.default_rng(0).choice(rows, shown, replace=False)
     real = dataset.take(source.records, np.isin(np.arange(len(held)), rows))
     if generator.filling is None:
-        plots.plot_densities(real, synthetic, generator.schema, folder.plots / "densities.png")
-        plots.plot_correlations(
-            real, synthetic, generator.schema, folder.plots / "correlations.png"
-        )
+        for plot, file in (
+            (plots.plot_densities, "densities.png"),
+            (plots.plot_correlations, "correlations.png"),
+        ):
+            plot(real, synthetic, generator.schema, folder.plots / file, title)
     else:
         for picture, draw in {
             "patients": patient_plots.plot_patients,
             "missing": patient_plots.plot_missingness,
             "densities": patient_plots.plot_patient_densities,
         }.items():
-            draw(real, synthetic, folder.plots / f"{picture}.png", config.max_hours)
-        patient_plots.plot_stays(real, synthetic, folder.plots / "stays.png")
+            draw(real, synthetic, folder.plots / f"{picture}.png", config.max_hours, title)
+        patient_plots.plot_stays(real, synthetic, folder.plots / "stays.png", title)
     if metrics := folder.read_metrics():
-        plots.plot_losses(metrics, folder.plots / "losses.png")
+        plots.plot_losses(metrics, folder.plots / "losses.png", title)
     measured = generator.marginals.deviation > 0  # without, there is no share to compare with
     warnings = collapse_warnings(table, generator.schema, generator.marginals) if measured else []
+    if LOOSE in report["notes"]:
+        warnings.append(LOOSE)
     for warning in warnings:
         lines.say(f"  WARNING: {warning}")
     runs = folder.add_history(name, source.fingerprint)
@@ -219,7 +275,8 @@ def _finish(
         "source": source.origin,
         "rows": config.rows,
         "records": "rows" if dataset.file else "patients",
-        "file": dataset.file or "psv/",
+        "folder": folder.output.name,
+        "file": records_name(dataset.file or "psv/", private=config.private),
         "epsilon": report["epsilon"],
         "epsilon_pld": report["epsilon_pld"],
         "epsilon_naive_sum": report["epsilon_naive_sum"],

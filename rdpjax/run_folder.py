@@ -1,4 +1,4 @@
-"""Everything a run keeps on disk: `release/` may be published, `internal/` may not.
+"""Everything a run keeps on disk: `release/` may be published, all else may not.
 
     RUN/
       release/     synthetic.csv privacy.json schema.toml generator/{config.toml, arrays.npz}
@@ -6,7 +6,10 @@
                    checkpoints/ holdout.csv (or holdout/) facts.json history.jsonl plots/ archive/
                    codes.npy (while a table too large for the device is trained on)
 
-`release/` is written beside and renamed: it is there whole or not at all.
+      unprotected/ what a run without privacy writes in place of `release/`, marked in every file
+                   (`rdpjax/privacy/unprotected.py`); a run has one of the two
+
+Both are written beside and renamed: they are there whole or not at all.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import os
 import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,9 +36,13 @@ from rdpjax.data.stays.filling import Filling
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
+from rdpjax.io.atomic import PRIVATE, PUBLIC, disk_errors, new_file, new_folder, write_file
+from rdpjax.privacy.unprotected import RELEASE, UNPROTECTED, mark_settings, output_of
 from rdpjax.tilt import Tilt
 
-PUBLIC = 0o644
+REPORT = "privacy.json"
+KEPT = ("archive", "history.jsonl", "DO_NOT_PUBLISH")
+"""What `internal/` keeps of a run whose place another one takes."""
 NOTICE = "Nothing in this folder is private in the sense of privacy.json: do not publish it.\n"
 
 
@@ -47,7 +55,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.release = path / "release"
+        self.release, self.unprotected = path / RELEASE, path / UNPROTECTED
         self.internal = path / "internal"
         self.ledger = self.internal / "ledger.jsonl"
         self.checkpoints = self.internal / "checkpoints"
@@ -55,12 +63,24 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        return self.internal.exists() or self.release.exists()
+        """Whether a run is there; the archived ledger of one that was refused is none."""
+        began = self.internal.iterdir() if self.internal.exists() else ()
+        return self.complete or any(path.name not in KEPT for path in began)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether a run began here: its keys are written before the first access."""
+        return (self.internal / "keys.json").exists()
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended: its release is written last."""
-        return self.release.exists()
+        """Whether the run ended: its output is written last."""
+        return self.release.exists() or self.unprotected.exists()
+
+    @property
+    def output(self) -> Path:
+        """What a completed run wrote; see `output_of`."""
+        return output_of(self.path)
 
     def check_writable(self) -> None:
         """UserError unless the folder can be made; nothing is left behind."""
@@ -73,43 +93,68 @@ class RunFolder:
         with disk_errors(self.path):
             self.internal.mkdir(parents=True, mode=0o700, exist_ok=True)
             self.internal.chmod(0o700)
-            (self.internal / "DO_NOT_PUBLISH").write_text(NOTICE, encoding="utf-8")
+            write_file(self.internal / "DO_NOT_PUBLISH", NOTICE)
 
-    def archive(self) -> None:
-        """Put an earlier run's ledger and report aside, and remove the rest but the history."""
+    def protect(self) -> None:
+        """Make all of `internal/` readable by its owner alone, whatever wrote it."""
+        for path in (self.internal, *self.internal.rglob("*")):
+            if path.exists() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # somebody else's
+                    path.chmod(0o700 if path.is_dir() else PRIVATE)
+
+    def archive(self) -> Path | None:
+        """Put an earlier run's ledger and report aside, and remove the rest but the history.
+
+        Returns:
+          Where its ledger is now; None if it had none.
+        """
         # Without its keys a run cannot be resumed, so none goes on without its ledger.
         (self.internal / "keys.json").unlink(missing_ok=True)
         keep = self.internal / "archive"
         keep.mkdir(parents=True, exist_ok=True)
-        number = len(list(keep.iterdir()))
-        for path in (self.ledger, self.release / "privacy.json"):
+        taken = [int(path.name[:3]) for path in keep.iterdir() if path.name[:3].isdecimal()]
+        number = max(taken, default=-1) + 1
+        ledger = keep / f"{number:03d}-{self.ledger.name}" if self.ledger.exists() else None
+        for path in (self.ledger, *(p / REPORT for p in (self.release, self.unprotected))):
             if path.exists():
                 path.rename(keep / f"{number:03d}-{path.name}")
-        shutil.rmtree(self.release, ignore_errors=True)
+        for folder in (self.release, self.unprotected):
+            shutil.rmtree(folder, ignore_errors=True)
         for path in self.internal.iterdir():
-            if path.name not in ("archive", "history.jsonl", "DO_NOT_PUBLISH"):
+            if path.name not in KEPT:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return ledger
 
-    def discard(self) -> None:
-        """Leave no half-written folder behind; what an earlier run left there stays."""
-        if (self.internal / "archive").exists():
-            self.archive()
-            return
+    def discard(self) -> Path | None:
+        """Leave no half-written run behind, but every entry of its ledger.
+
+        Guarantees:
+          What the run has read stays on the disk: its ledger is archived, unless it is empty.
+
+        Returns:
+          Where the ledger is now; None if nothing was read.
+        """
+        if self.ledger.exists() and self.ledger.stat().st_size > 0:
+            return self.archive()
+        self.ledger.unlink(missing_ok=True)
+        if any((self.internal / name).exists() for name in ("archive", "history.jsonl")):
+            return self.archive()
         shutil.rmtree(self.internal)
         if not any(self.path.iterdir()):
             self.path.rmdir()
+        return None
 
     # -- what a resumed run must find as it was -------------------------------------------------
 
     def write_start(self, config: Config, facts: Mapping[str, Any], roots: Roots) -> None:
         """Configuration, facts of the data and keys, before the first access."""
-        _write(self.internal / "config.toml", config.to_toml())
-        _write(self.internal / "run.json", json.dumps(dict(facts), indent=1))
+        write_file(self.internal / "config.toml", config.to_toml())
+        write_file(self.internal / "run.json", json.dumps(dict(facts), indent=1))
         self.write_keys(roots)
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Exact figures of what was read. Not private."""
-        _write(self.internal / "facts.json", json.dumps(dict(facts), indent=1))
+        write_file(self.internal / "facts.json", json.dumps(dict(facts), indent=1))
 
     def write_keys(self, roots: Roots) -> None:
         keys = {
@@ -119,14 +164,13 @@ class RunFolder:
             "holdout": roots.holdout.hex(),
             "secret": roots.secret,
         }
-        path = self.internal / "keys.json"
-        path.touch(mode=0o600)
-        _write(path, json.dumps(keys, indent=1))
+        write_file(self.internal / "keys.json", json.dumps(keys, indent=1))
 
     def read_start(self) -> tuple[Config, dict[str, Any], Roots]:
         """What `write_start` wrote; UserError where a run never started."""
         try:
-            config = Config.from_toml((self.internal / "config.toml").read_text(encoding="utf-8"))
+            text = (self.internal / "config.toml").read_text(encoding="utf-8")
+            config = Config.from_toml(text, written=True)
             facts = json.loads((self.internal / "run.json").read_text(encoding="utf-8"))
             keys = json.loads((self.internal / "keys.json").read_text(encoding="utf-8"))
             names = ("sampling", "noise", "initialisation", "holdout")
@@ -147,7 +191,9 @@ class RunFolder:
         """Append one line a step to `metrics.jsonl`. Not private."""
         columns = {name: np.asarray(values).tolist() for name, values in metrics.items()}
         steps = len(next(iter(columns.values()), []))
-        with (self.internal / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.internal / "metrics.jsonl"
+        path.touch(mode=PRIVATE)
+        with path.open("a", encoding="utf-8") as file:
             for i in range(steps):
                 row = {"stage": stage, "step": start + i}
                 file.write(json.dumps(row | {name: column[i] for name, column in columns.items()}))
@@ -165,41 +211,30 @@ class RunFolder:
         if all(row.get("run") != run for row in rows):
             finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             rows.append({"run": run, "fingerprint": fingerprint, "finished": finished})
-            _write(path, "".join(json.dumps(row) + "\n" for row in rows))
+            write_file(path, "".join(json.dumps(row) + "\n" for row in rows))
         return sum(row["fingerprint"] == fingerprint for row in rows)
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """What the disk refuses, a full one say, is the user's to mend: UserError naming `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot write there: {error.strerror or error}") from None
-
-
-@contextlib.contextmanager
 def release_written(target: Path) -> Iterator[Path]:
-    """A folder to fill beside `target`, renamed to it when the block ends without an error."""
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        with disk_errors(target):
-            part.mkdir(parents=True)
-            yield part
-            shutil.rmtree(target, ignore_errors=True)
-            part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    """A folder to fill, which replaces `target` when the block ends without an error."""
+    with disk_errors(target), new_folder(target, overwrite=True) as folder:
+        yield folder
 
 
-def write_generator(folder: Path, generator: Generator) -> None:
-    """Schema, settings and arrays of a generator, in `folder`; no pickles."""
+def release_of(path: Path) -> Path:
+    """The output folder of a run folder, or `path` itself where it is one."""
+    return path if (path / "generator").is_dir() else output_of(path)
+
+
+def write_generator(folder: Path, generator: Generator, spent: float | None = None) -> None:
+    """Schema, settings and arrays of a generator that cost `spent`, in `folder`; no pickles."""
     if generator.tilt is None:
         raise ValueError("the generator is not fitted yet")
     (folder / "generator").mkdir(parents=True, exist_ok=True)
-    _write(folder / "schema.toml", tomli_w.dumps(generator.schema.to_dict()), PUBLIC)
-    _write(folder / "generator" / "config.toml", generator.config.to_toml(), PUBLIC)
+    write_file(folder / "schema.toml", tomli_w.dumps(generator.schema.to_dict()), mode=PUBLIC)
+    config = generator.config.to_toml(spent)
+    write_file(folder / "generator" / "config.toml", config, mode=PUBLIC)
     tilt = generator.tilt
     arrays: dict[str, Any] = {
         "offset": generator.offset,
@@ -213,25 +248,33 @@ def write_generator(folder: Path, generator: Generator) -> None:
     for name, share in zip(generator.schema.names, generator.marginals.shares, strict=True):
         arrays[f"marginals/shares/{name}"] = share
     arrays |= _flat(generator.artefacts, "artefacts")
-    with (folder / "generator" / "arrays.npz").open("wb") as file:
+    with new_file(folder / "generator" / "arrays.npz", mode=PUBLIC) as file:
         np.savez_compressed(file, **arrays)
+    if not generator.config.private:
+        mark_settings(folder)
 
 
 def read_generator(folder: Path) -> Generator:
-    """The generator that `write_generator` wrote in `folder`; UserError if there is none."""
+    """The generator that `write_generator` wrote in `folder`.
+
+    Raises:
+      UserError: there is none, or its files are damaged.
+    """
+    path = folder / "schema.toml"
     try:
-        schema = Schema.from_toml((folder / "schema.toml").read_text(encoding="utf-8"))
-        config = Config.from_toml(
-            (folder / "generator" / "config.toml").read_text(encoding="utf-8")
-        )
+        schema = Schema.from_toml(path.read_text(encoding="utf-8"))
+        path = folder / "generator" / "config.toml"
+        config = Config.from_toml(path.read_text(encoding="utf-8"), written=True)
         path = folder / "generator" / "arrays.npz"
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
         return _generator(config, schema, arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder}: no generator there; give the folder of a completed run"
         ) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise UserError(f"{path}: cannot be read: damaged; restore the release") from None
 
 
 def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray]) -> Generator:
@@ -278,14 +321,3 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
     return rows
-
-
-def _write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write a small file whole: beside, fsynced, then renamed."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        os.chmod(part, mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)

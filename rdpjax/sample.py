@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,12 @@ import tyro
 from rdpjax.data.datasets import find_dataset
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, command
-from rdpjax.flags import optional, parsed
+from rdpjax.flags import Switch, optional, parsed
+from rdpjax.io.atomic import disk_errors, is_stdout, new_folder
+from rdpjax.privacy.report import read_report
+from rdpjax.privacy.unprotected import NOT_PRIVATE
 from rdpjax.run import write_rows
-from rdpjax.run_folder import read_generator
+from rdpjax.run_folder import read_generator, release_of
 
 
 @dataclass(frozen=True)
@@ -24,46 +26,56 @@ class Flags:
     """Draw more synthetic records from a completed run.
 
     Attributes:
-      run: the run folder.
+      run: the run folder, or its release/ alone.
       rows: how many records.
-      out: the file to write, in the format of the run's own release; of patients, the folder.
+      out: the file to write, a .csv, .csv.gz or .parquet, or - for standard output; of patients,
+        the folder.
       seed: a whole number; the same one gives the same rows.
+      overwrite: replace a file that exists.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     out: Annotated[Path, tyro.conf.arg(metavar="PATH")]
     rows: int = 50_000
     seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
+    overwrite: Switch = False
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    flags = parsed(lambda: tyro.cli(Flags, prog="python -m rdpjax.sample", args=argv))
+    flags = parsed(
+        lambda: tyro.cli(
+            Flags,
+            prog="python -m rdpjax.sample",
+            args=argv,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    )
     if flags.rows < 1:
         raise UserError(f"--rows is {flags.rows}; ask for 1 or more")
-    generator = read_generator(flags.run / "release")
+    folder = release_of(flags.run)
+    generator = read_generator(folder)
     dataset = find_dataset(generator.config.dataset)
+    report = read_report(folder / "privacy.json")
     try:
-        report = json.loads((flags.run / "release" / "privacy.json").read_text(encoding="utf-8"))
         format = dict(report["declarations"]["format"])
-    except (OSError, KeyError, TypeError, ValueError):
-        raise UserError(f"{flags.run}: release/privacy.json names no file format") from None
-    if dataset.file is None and flags.out.exists():
-        raise UserError(f"{flags.out}: exists; choose another folder")
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{folder / 'privacy.json'}: names no file format") from None
     root = Roots.make(flags.seed).initialisation
-    part = flags.out.with_name(flags.out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
-        write_rows(part, generator, dataset, format, root, flags.rows)
-        (part / dataset.file if dataset.file else part).replace(flags.out)
-    except OSError as error:
-        raise UserError(f"{flags.out}: cannot write there: {error.strerror}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    records = "rows" if dataset.file else "patients"
-    print(f"{flags.rows} synthetic {records} in {flags.out}")
+    records, to_screen = "patients", False
+    with disk_errors(flags.out):
+        if dataset.file:
+            records, to_screen = "rows", is_stdout(flags.out)
+            write_rows(
+                flags.out, generator, dataset, format, root, flags.rows, overwrite=flags.overwrite
+            )
+        else:
+            with new_folder(flags.out) as made:
+                write_rows(made, generator, dataset, format, root, flags.rows)
+    said = f"{flags.rows} synthetic {records} in {flags.out}"
+    said += "" if generator.config.private else f"\n  {NOT_PRIVATE}"
+    print(said, file=sys.stderr if to_screen else sys.stdout)
     return 0
 
 

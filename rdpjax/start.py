@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rdpjax.data.datasets import Reading, Source
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.processes.team import Team
-from rdpjax.progress import Lines
+from rdpjax.progress import Progress
 from rdpjax.run_folder import RunFolder
 
 
@@ -30,6 +31,7 @@ class Options:
       resume: go on with an interrupted run.
       overwrite: start anew in a folder that holds a run.
       keep_noise_key: keep the noise root after the run, for research.
+      accept_clipping: go on where much of a column lies outside its bounds.
     """
 
     out: Path
@@ -40,6 +42,20 @@ class Options:
     resume: bool = False
     overwrite: bool = False
     keep_noise_key: bool = False
+    accept_clipping: bool = False
+
+
+@contextlib.contextmanager
+def resumable(folder: RunFolder) -> Iterator[None]:
+    """Let Ctrl-C say how a run that has begun goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not folder.has_keys:
+            raise
+        raise KeyboardInterrupt(
+            "the same command with --resume goes on with it, at no further cost"
+        ) from None
 
 
 def check_folder(folder: RunFolder, options: Options) -> None:
@@ -54,7 +70,12 @@ def check_folder(folder: RunFolder, options: Options) -> None:
 
 
 def start_run(
-    folder: RunFolder, config: Config, source: Source, options: Options, team: Team, lines: Lines
+    folder: RunFolder,
+    config: Config,
+    source: Source,
+    options: Options,
+    team: Team,
+    lines: Progress,
 ) -> tuple[str, Roots]:
     """Name and keys of the run in every process: process 0 makes or reads them."""
     if not team.leads:
@@ -79,7 +100,11 @@ def start_run(
 
 
 def _resumed(
-    folder: RunFolder, config: Config, facts: Mapping[str, Any], options: Options, lines: Lines
+    folder: RunFolder,
+    config: Config,
+    facts: Mapping[str, Any],
+    options: Options,
+    lines: Progress,
 ) -> tuple[str, Roots]:
     """Name and keys of an interrupted run; what would read other records is refused.
 

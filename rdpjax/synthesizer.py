@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from rdpjax import __version__
 from rdpjax.config import Config
+from rdpjax.data.fields import Categorical, named_levels, plain
 from rdpjax.data.forms import TableForm
-from rdpjax.data.schema import Categorical, Schema
+from rdpjax.data.outside import count_outside, heed
+from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
 from rdpjax.generator import Generator
-from rdpjax.pipeline import Progress, fit, make_plans, target_of
+from rdpjax.pipeline import Progress, check_plan, fit, make_plans, target_of
+from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Budget
+from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.privacy.report import privacy_report
+from rdpjax.privacy.report import earlier_fits, privacy_report, read_report, with_earlier_fits
+from rdpjax.privacy.unprotected import output_for, output_of
+from rdpjax.progress import fit_progress
 from rdpjax.run_folder import read_generator, release_written, write_generator
+from rdpjax.stages.requirements import check_schema
+from rdpjax.stages.vae import VaeStage
 
 PACKAGES = ("jax", "flax", "optax", "dp-accounting", "numpy")
+TABLE = "table"
+"""The configuration's `dataset` for a frame: no data set that commands know by name."""
 
 
 class Synthesizer:
@@ -34,7 +45,16 @@ class Synthesizer:
     Args:
       schema: public columns, bounds and levels.
       budget: total epsilon and delta; the configuration's by default.
-      config: every other setting.
+      config: every other setting. By default that of `rdpjax.Config`, and without a label of two
+        levels the VAE alone.
+
+    Raises:
+      UserError: an argument of another kind, or a schema without the label that a stage needs.
+
+    Attributes:
+      ledger: accesses of the last fit, also of one that was refused after it had read something.
+      earlier_fits: the ledgers of all fits before it, the first one first. What all fits cost
+        together, as if they had read the same records, is in `report` and in the `repr`.
 
     Examples:
       >>> import rdpjax
@@ -49,7 +69,11 @@ class Synthesizer:
     def __init__(
         self, schema: Schema, budget: Budget | None = None, config: Config | None = None
     ) -> None:
-        config = config or Config(dataset=schema.name)
+        _check_kind(schema, Schema, "schema: give a Schema(name, columns)")
+        _check_kind(budget, Budget | None, "budget: give Budget(epsilon=..., delta=...)")
+        _check_kind(config, Config | None, "config: give Config(...)")
+        config = config or _default_config(schema)
+        check_schema(schema, config.stages, config.label_source)
         if schema.records is not None and config.records is None:
             config = dataclasses.replace(config, records=schema.records)
         if budget is not None:
@@ -57,12 +81,22 @@ class Synthesizer:
         self.schema = schema
         self.config = config
         self.ledger = Ledger()
+        self.earlier_fits: tuple[Ledger, ...] = ()
         self.generator: Generator | None = None
         self._secret = True
         self._declarations: dict[str, Any] = {"source": "given to fit"}
 
+    def __reduce__(self) -> NoReturn:
+        raise UserError("a Synthesizer is not pickled; use save(path) and Synthesizer.load(path)")
+
     def fit(
-        self, frame: pd.DataFrame, *, seed: int | None = None, progress: Progress | None = None
+        self,
+        frame: pd.DataFrame,
+        *,
+        seed: int | None = None,
+        progress: Progress | None = None,
+        accept_clipping: bool = False,
+        quiet: bool = False,
     ) -> Synthesizer:
         """Train on private records.
 
@@ -70,19 +104,38 @@ class Synthesizer:
           frame: one row a record, the schema's columns in its units; others are ignored.
           seed: for reproducible runs whose noise is then NOT secret; the operating system's
             randomness by default.
-          progress: hears of chunks.
+          progress: callback; by default lines on stderr, where that is a terminal.
+          accept_clipping: go on where more than a fifth of a column's values lie outside its
+            bounds, or of the rows break a rule.
+          quiet: no lines by default.
 
         Raises:
-          UserError: a missing column, a value that is no number or level, too few records, or a
-            budget that cannot be met.
+          UserError: no DataFrame, a missing column, a value that is no number or level, a column
+            that is mostly clipped, too few records, or a budget that cannot be met. All but the
+            number of records is checked before anything is measured.
+
+        Warns:
+          UserWarning: values outside a column's bounds, from 1 % on; counted exactly, so not
+            private.
         """
-        clean = check_frame(self.schema, frame)
+        if self.config.measurements:
+            raise UserError(
+                f"config: dataset {self.config.dataset!r} is of patients' files, and fit takes a "
+                f"table; use dataset = {TABLE!r}"
+            )
         # Whoever hands over a frame has kept out what should be: all of its rows are read.
         self.config = dataclasses.replace(self.config, holdout=0.0)
         plans = make_plans(self.config)
+        check_plan(self.config, self.schema, plans)
+        clean = check_frame(self.schema, frame)
+        found = count_outside(self.schema, clean)
+        for note in heed(found, accept=accept_clipping, mend="accept_clipping=True"):
+            warnings.warn(note, stacklevel=2)
         roots = Roots.make(seed)
         ledger = Ledger(target=target_of(self.config), noise_id=roots.noise_id)
-        # What a fit has read counts, even if it fails.
+        # What a fit has read counts, even if it fails, and so does all that was read before it.
+        if self.ledger.entries:
+            self.earlier_fits += (self.ledger,)
         self.generator, self.ledger, self._secret = None, ledger, roots.secret
         self._declarations = {"source": "given to fit"}
         self.generator = fit(
@@ -92,7 +145,7 @@ class Synthesizer:
             plans=plans,
             roots=roots,
             ledger=ledger,
-            progress=progress,
+            progress=progress or fit_progress(plans.steps, quiet=quiet),
         )
         return self
 
@@ -114,45 +167,64 @@ class Synthesizer:
         return self.generator.rows(Roots.make(seed).initialisation, rows)
 
     def report(self) -> dict[str, Any]:
-        """The content of `privacy.json`."""
-        return claim(
+        """The content of `privacy.json`; after several fits also what all of them cost together."""
+        report = claim(
             self.schema,
             self.config,
             self.ledger,
             secret=self._secret,
             declarations=self._declarations,
         )
+        fits = [fit.events for fit in self.earlier_fits]
+        return with_earlier_fits(report, fits, self.config.delta)
+
+    def __repr__(self) -> str:
+        delta = self.config.delta
+        state = "fitted" if self.generator else "not fitted"
+        if self.ledger.entries:
+            state += f", epsilon {self.ledger.epsilon(delta):.4g} at delta {delta:g}"
+        if self.earlier_fits:
+            fits = (*self.earlier_fits, self.ledger)
+            epsilon, _ = rdp_epsilon([event for fit in fits for event in fit.events], delta)
+            state += f", {epsilon:.4g} with {len(self.earlier_fits)} earlier fits"
+        return f"<Synthesizer of {self.schema.name!r}: {state}>"
 
     def save(self, path: str | Path) -> None:
-        """Write a release (generator, schema, claim) in the folder `path`."""
+        """Write the generator, the schema and the claim in a folder of `path`.
+
+        The folder is `release`; after a fit without privacy, `unprotected`.
+
+        Raises:
+          UserError: nothing was fitted, one of the two folders is there, or cannot be written.
+        """
         if self.generator is None:
             raise UserError("nothing to save yet; call fit first")
-        target = Path(path) / "release"
-        if target.exists():
-            raise UserError(f"{target}: exists; choose another folder")
+        if (there := output_of(Path(path))).exists():
+            raise UserError(f"{there}: exists; choose another folder")
+        report = self.report()
+        target = output_for(Path(path), private=self.config.private)
         with release_written(target) as folder:
-            write_generator(folder, self.generator)
-            report = json.dumps(self.report(), indent=1)
-            (folder / "privacy.json").write_text(report, encoding="utf-8")
+            write_generator(folder, self.generator, report["epsilon"])
+            text = json.dumps(report, indent=1)
+            (folder / "privacy.json").write_text(text, encoding="utf-8")
 
     @staticmethod
     def load(path: str | Path) -> Synthesizer:
         """What `save`, or a run of `python -m rdpjax.train`, left in the folder `path`.
 
         Raises:
-          UserError: no completed release there.
+          UserError: no completed release there, or one whose `privacy.json` was changed.
         """
-        folder = Path(path) / "release"
+        folder = output_of(Path(path))
         generator = read_generator(folder)
-        try:
-            report = json.loads((folder / "privacy.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            raise UserError(f"{folder / 'privacy.json'}: cannot be read") from None
+        report = read_report(folder / "privacy.json")
         synth = Synthesizer(generator.schema, config=generator.config)
         synth.generator = generator
         synth._secret = bool(report.get("secret_noise"))
         synth._declarations = dict(report.get("declarations", {}))
         synth.ledger = Ledger.from_dict({"version": 1, "events": report.get("events")})
+        fits = [events_to_list(fit) for fit in earlier_fits(report)]
+        synth.earlier_fits = tuple(Ledger.from_dict({"version": 1, "events": e}) for e in fits)
         return synth
 
 
@@ -178,8 +250,28 @@ def claim(
     )
 
 
+def _check_kind(value: object, kind: Any, mend: str) -> None:
+    if not isinstance(value, kind):
+        raise UserError(f"{mend}, got {value!r}")
+
+
+def _default_config(schema: Schema) -> Config:
+    """The default stages where the label has the two levels that they need; else the VAE alone."""
+    if schema.label is not None and schema.column(schema.label).cells == 2:
+        return Config(dataset=TABLE)
+    shares = {"marginals": 0.12, "vae": 0.88}
+    return Config(
+        dataset=TABLE, label_source="generator", stages={"vae": VaeStage()}, shares=shares
+    )
+
+
 def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
     """The schema's columns of a user's frame; UserError for what does not fit the schema."""
+    if not isinstance(frame, pd.DataFrame):
+        raise UserError(
+            f"fit takes a pandas DataFrame, not a {type(frame).__name__}; pandas.DataFrame or "
+            "pandas.read_csv make one"
+        )
     columns = {}
     for column in schema.columns:
         if column.name not in frame.columns:
@@ -193,13 +285,15 @@ def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
             known = {level: level for level in column.levels}
             values = given.astype(object).map(known.get)
             bad = values.isna().to_numpy()
-            what = f"is no level; levels are {', '.join(map(str, column.levels))}"
+            what = f"is no level; levels are {named_levels(column)}"
         else:
             values = _numbers(given)
             bad, what = ~np.isfinite(values), "is no finite number"
         if bad.any():
             row = int(bad.argmax())
-            raise UserError(f"row {row}, column {column.name!r}: {given.iloc[row]!s} {what}")
+            value = plain(given.iloc[row])
+            shown = repr(value) if isinstance(value, str) else str(value)
+            raise UserError(f"row {row}, column {column.name!r}: {shown} {what}")
         columns[column.name] = np.asarray(values)
     return pd.DataFrame(columns)
 

@@ -18,7 +18,7 @@ from rdpjax.data.cardio import AgeUnit, HeightUnit
 from rdpjax.data.datasets import Reading, find_dataset
 from rdpjax.device import Device, device_mesh, keep_programs, prepare_processor, use_device
 from rdpjax.errors import command
-from rdpjax.flags import optional, parsed
+from rdpjax.flags import Switch, optional, parsed
 from rdpjax.processes.joining import place_of, together
 from rdpjax.run import run
 from rdpjax.start import Options
@@ -28,19 +28,25 @@ from rdpjax.start import Options
 class Flags:
     """Train a private generator and release synthetic records.
 
+    The usual flags: --data FILE --out FOLDER --epsilon 5 --rows 50000. All others have defaults.
+
     Attributes:
       config: a TOML file, or the name of a shipped one, to start from; flags override it.
-      out: run folder: its release/ may be published, its internal/ may not.
+      out: run folder: its release/ may be published, its internal/ may not; a run without privacy
+        has unprotected/ in place of release/, and nothing of it may be published.
       data: the records: a table (.csv or .csv.gz), or a folder, .tar.gz or .zip of patients' .psv
         files.
       recursive: look for patients' files in the folder's folders too.
       skip_bad: go on without patients' files that cannot be read.
+      folder_ids: make a patient's id of the names of folders and file, where two hospitals number
+        alike.
       age_unit: unit of the age column; auto decides cell by cell (120 or more is days).
       height_unit: unit of the height column; auto decides cell by cell (below 3 is metres).
       seed: a whole number that makes the run reproducible, and its noise NOT secret.
       resume: go on with an interrupted run.
       overwrite: start anew in a folder that holds a run; its ledger is archived.
       keep_noise_key: keep the secret noise key after the run, for research.
+      accept_clipping: go on where more than a fifth of a column lies outside its public bounds.
       device: where to compute; auto takes the best there is.
       devices: how many devices share each step; of several processes, in each of them (1 if not
         given).
@@ -52,7 +58,7 @@ class Flags:
     """
 
     settings: Annotated[Config, tyro.conf.arg(name="")]
-    config: Annotated[Path | None, optional("FILE", "built-in settings")] = None
+    config: Annotated[Path | None, optional("FILE", "DATASET.toml, as shipped: cardio.toml")] = None
     out: Annotated[Path | None, optional("FOLDER", "runs/DATASET")] = None
     data: Annotated[
         Path | None,
@@ -62,21 +68,23 @@ class Flags:
             aliases=("--root",),
         ),
     ] = None
-    recursive: bool = False
-    skip_bad: bool = False
+    recursive: Switch = False
+    skip_bad: Switch = False
+    folder_ids: Switch = False
     age_unit: AgeUnit = "auto"
     height_unit: HeightUnit = "auto"
     seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
-    resume: bool = False
-    overwrite: bool = False
-    keep_noise_key: bool = False
+    resume: Switch = False
+    overwrite: Switch = False
+    keep_noise_key: Switch = False
+    accept_clipping: Switch = False
     device: Device = "auto"
     devices: Annotated[int | None, optional("INT", "one a core of a CPU, at most 8; else 1")] = None
     coordinator: Annotated[str | None, optional("HOST:PORT", "one process")] = None
     process_id: Annotated[int | None, optional("INT", "one process")] = None
     processes: Annotated[int | None, optional("INT", "one process")] = None
-    quiet: bool = False
-    json: bool = False
+    quiet: Switch = False
+    json: Switch = False
 
 
 @command
@@ -88,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda: tyro.cli(
             Flags,
             prog="python -m rdpjax.train",
-            args=argv,
+            args=_one_total(argv),
             default=default,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
@@ -98,11 +106,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         out=flags.out or Path("runs") / config.dataset,
         data=flags.data,
         environ=os.environ,
-        reading=Reading(flags.age_unit, flags.height_unit, flags.recursive, flags.skip_bad),
+        reading=Reading(
+            flags.age_unit, flags.height_unit, flags.recursive, flags.skip_bad, flags.folder_ids
+        ),
         seed=flags.seed,
         resume=flags.resume,
         overwrite=flags.overwrite,
         keep_noise_key=flags.keep_noise_key,
+        accept_clipping=flags.accept_clipping,
     )
     prepare_processor()
     place = place_of(flags.coordinator, flags.process_id, flags.processes)
@@ -120,7 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _same(flags: Flags) -> dict[str, object]:
     """What every process of a run has to be given alike, by the names of the flags."""
     settings = dict(_named(tomllib.loads(flags.settings.to_toml())))
-    names = ("devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad")
+    names = (
+        "devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad", "folder_ids",
+        "accept_clipping",
+    )  # fmt: skip
     return {f"--{name}": value for name, value in settings.items()} | {
         f"--{name.replace('_', '-')}": getattr(flags, name) for name in names
     }
@@ -140,6 +154,12 @@ def _start(argv: Sequence[str]) -> Config:
         return load_config(path)
     dataset = _given(argv, "--dataset") or Config().dataset
     return load_config(f"{find_dataset(dataset) and dataset}.toml")
+
+
+def _one_total(argv: Sequence[str]) -> list[str]:
+    """Flags in which --epsilons takes the place of the total that the flags start from."""
+    takes_over = _given(argv, "--epsilons") is not None and _given(argv, "--epsilon") is None
+    return [*argv, "--epsilon", "None"] if takes_over else list(argv)
 
 
 def _given(argv: Sequence[str], flag: str) -> str | None:
@@ -163,14 +183,19 @@ def _sentence(summary: dict[str, object]) -> str:
     )
     runs = summary["runs_on_this_data"]
     seeded = "" if summary["secret_noise"] else "  noise: from your seed, so NOT secret\n"
-    where = f"{summary['run']}/release/{summary['file']}"
+    where = f"{summary['run']}/{summary['folder']}/{summary['file']}"
+    last = (
+        "nothing here may be published: it is not private"
+        if epsilon is None
+        else "release/ may be published, internal/ may not"
+    )
     return (
         f"{summary['rows']} synthetic {summary['records']} in {where}\n"
         f"  source: {summary['source']}\n"
         f"  {cost}\n"
         f"  unit: {summary['unit']}; neighbours: {summary['relation']}\n{seeded}"
         f"  covers this run alone; runs on these data in this folder: {runs}\n"
-        f"  release/ may be published, internal/ may not"
+        f"  {last}"
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from rdpjax.dpsgd.keys import Roots, as_key, derive, step_keys
 from rdpjax.dpsgd.loop import chunk_keys, make_chunk, size_of
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
+from rdpjax.io.atomic import write_file
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.processes.team import Team
@@ -33,7 +36,11 @@ from rdpjax.progress import Progress
 from rdpjax.stages.stage import Artefact, Context, Training, TrainingStage
 
 CHUNK = 50
-"""Steps between two checkpoints: in between the host hears nothing."""
+"""Steps of one compiled loop: in between the host hears nothing."""
+
+CHECKPOINT_SECONDS = 60.0
+"""A stage is saved after its first chunk, so that a disk that refuses is known at once, then this
+often, and at its end. The chunks since are taken again after a kill, and cost no privacy."""
 
 RECORD = "execution.json"
 
@@ -103,6 +110,10 @@ class StageRun:
         make = make_chunk if codes.on_device else make_fed_chunk
         chunk = make(self.plan, execution, training.objective, training.update)
         divisor = jnp.float32(expected)
+        if done < self.plan.steps:
+            progress.say(f"  {self.name:<10} compiling (once)")
+        folder = self.team.share(str(self.folder.absolute()) if self.folder else None)
+        due = -math.inf
         while done < self.plan.steps:
             steps = min(CHUNK, self.plan.steps - done)
             params = self._params(training, state)
@@ -111,8 +122,10 @@ class StageRun:
                 state, metrics = chunk(state, codes.sealed.read(access), keys, divisor)
                 heard = {name: np.asarray(values) for name, values in metrics.items()}
             done += steps
-            if self.folder:
-                checkpoint.save(self.folder, done, state)
+            last = done == self.plan.steps
+            if folder and self.team.share(last or time.monotonic() >= due):
+                checkpoint.save(Path(folder), done, state)
+                due = time.monotonic() + CHECKPOINT_SECONDS
             progress.advance(self.name, done, self.ledger.epsilon(self.config.delta), heard)
         # What follows is computed by each process alone, on its own default device.
         return jax.tree.map(jnp.asarray, training.release(jax.device_get(state)))
@@ -172,9 +185,7 @@ class StageRun:
         chosen, why = self._settings(training, state, codes, expected)
         if record:
             record.parent.mkdir(parents=True, exist_ok=True)
-            part = record.with_suffix(".part")
-            part.write_text(json.dumps(chosen) + "\n", encoding="utf-8")
-            part.rename(record)
+            write_file(record, json.dumps(chosen) + "\n")
         return chosen, why
 
     def _settings(

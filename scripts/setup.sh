@@ -1,4 +1,5 @@
-# Sourced by scripts/run and scripts/test: makes $root/.venv once and keeps it up to date.
+# Sourced by scripts/run and scripts/test: makes $root/.venv once and keeps it up to date
+# (or the folder in $venv, with the interpreter in $base, where a script sets both).
 #
 #   setup run     the project and its reports
 #   setup test    the same and the tools of scripts/test
@@ -6,7 +7,7 @@
 # A stamp in .venv holds a checksum of what the set-up was made from. While it agrees, there is
 # nothing to do and nothing is fetched. It is written last; an interrupted set-up starts afresh.
 
-venv=$root/.venv
+venv=${venv:-$root/.venv}
 python=$venv/bin/python
 
 say() { printf 'rdpjax: %s\n' "$*" >&2; }
@@ -30,6 +31,16 @@ find_python() {
     "and run this again"
 }
 
+# Where an interpreter of a version is, if there is one: on the path, or kept by pyenv.
+interpreter() {
+  for candidate in "python$1" "$(pyenv root 2>/dev/null)/versions/$1".*/bin/python; do
+    if "$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+
 stamp_of() { # the place of the checkout is part of it: the editable install points there
   { cat "$root/pyproject.toml" "$root/constraints.txt" && echo "$1 $root"; } | cksum
 }
@@ -46,7 +57,7 @@ setup() {
     test) extra=test ;;
   esac
   if [ -f "$venv/.unfinished" ] || ! "$python" -m pip --version >/dev/null 2>&1; then
-    base=$(find_python) || exit
+    base=${base:-$(find_python)} || exit
     say "set-up: making $venv with $base, $("$base" -c 'import sys; print(sys.version.split()[0])')"
     rm -rf "$venv" && mkdir "$venv" || die "cannot make $venv; is its folder writable?"
     : >"$venv/.unfinished"

@@ -173,9 +173,11 @@ def findings() -> Callable[[Path, set[float], set[str]], list[str]]:
 
 @dataclass(frozen=True)
 class ToyStage:
-    """Columns without dependence: the parameters are the logits. Compiles in a moment.
+    """Columns without dependence: logits are a weight of each code and a bias of its number.
 
-    Its loss and its update use their keys, so that a replay with other keys shows.
+    Two leaves of different size, each met twice in the loss, so that clipping by leaf and a leaf or
+    a use left out of the norm show. Loss and update use their keys, so that a replay with other
+    keys shows. Compiles in a moment.
     """
 
     sampling_rate: float = 0.1
@@ -185,25 +187,35 @@ class ToyStage:
     def training(self, context: Any) -> Any:
         import jax
         import jax.numpy as jnp
+        from jax.flatten_util import ravel_pytree
 
         from rdpjax.stages.stage import Training
 
         prior = jnp.asarray(context.prior)
-        every = jnp.arange(len(prior))
+        width = prior.shape[1]
+
+        def score(params: Any, codes: Any) -> Any:
+            hot = jax.nn.one_hot(codes, width)
+            return hot.ravel() @ params["weights"].ravel() + hot.sum(axis=0) @ params["bias"]
 
         def loss(params: Any, codes: Any, key: Any) -> Any:
-            scores = jax.nn.log_softmax(prior + params)[every, codes]
-            return -scores.sum() * (1 + 0.1 * jax.random.normal(key))
+            """Tell a record from codes drawn from the prior (noise-contrastive estimation)."""
+            fake = jax.random.categorical(key, prior)
+            return jax.nn.softplus(score(params, fake) - score(params, codes))
 
         def update(state: Any, gradient: Any, key: Any) -> Any:
-            drift = jax.random.normal(jax.random.wrap_key_data(key), state.shape)
-            return state - 0.1 * gradient + 0.001 * drift, {"drift": jnp.abs(drift).max()}
+            flat, unravel = ravel_pytree(jax.tree.map(lambda s, g: s - 0.1 * g, state, gradient))
+            drift = jax.random.normal(jax.random.wrap_key_data(key), flat.shape)
+            return unravel(flat + 0.001 * drift), {"drift": jnp.abs(drift).max()}
 
         return Training(
-            init=lambda key: 0.01 * jax.random.normal(key, prior.shape),
+            init=lambda key: {
+                "weights": 0.01 * jax.random.normal(key, prior.shape),
+                "bias": jnp.zeros(width),
+            },
             objective=lambda state: (state, loss),
             update=update,
-            release=lambda state: {"logits": state},
+            release=lambda state: {"logits": state["weights"] + state["bias"][None]},
         )
 
     def emit(self, context: Any) -> Any:
@@ -234,14 +246,20 @@ class ToyLabeler:
         label = context.codec.schema.position(context.codec.schema.label)
 
         def loss(params: Any, codes: Any, key: Any) -> Any:
-            logit = self._logit(context, params, codes)
+            logit = self._logit(context, params["weights"], codes) + params["bias"][0]
             return jax.nn.softplus(jnp.where(codes[label] == 1, -logit, logit))
 
         return Training(
-            init=lambda key: jnp.zeros(context.prior.shape),
+            init=lambda key: {"weights": jnp.zeros(context.prior.shape), "bias": jnp.zeros(1)},
             objective=lambda state: (state, loss),
-            update=lambda state, gradient, key: (state - 0.5 * gradient, {}),
-            release=lambda state: {"weights": state},
+            update=lambda state, gradient, key: (
+                jax.tree.map(lambda s, g: s - 0.5 * g, state, gradient),
+                {},
+            ),
+            # The bias is spread over the columns that a logit is the sum of.
+            release=lambda state: {
+                "weights": state["weights"] + state["bias"][None] / (len(context.prior) - 1)
+            },
         )
 
     def logits(self, context: Any, artefact: Any, codes: Any) -> Any:

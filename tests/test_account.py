@@ -84,6 +84,49 @@ def test_several_runs_are_composed(run: Path, capsys: pytest.CaptureFixture[str]
     assert text.splitlines()[0].split()[0] == "run" and str(other) in text
 
 
+def test_archived_ledgers_are_listed_and_composed(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two published releases of one folder used to be shown as one."""
+    alone = shown(capsys, run)
+    assert alone["earlier"] == [] and alone["epsilon_of_all"] == alone["epsilon"]
+    archive = run / "internal" / "archive"
+    archive.mkdir()
+    shutil.copy(run / "internal/ledger.jsonl", archive / "000-ledger.jsonl")
+    shutil.copy(run / "release/privacy.json", archive / "000-privacy.json")
+    Ledger.create(archive / "001-ledger.jsonl").open(EVENTS[0])
+    found = shown(capsys, run)
+    assert found["epsilon"] == alone["epsilon"] and len(found["accesses"]) == 2
+    first, one = (rdp_epsilon(events, 1e-5)[0] for events in (EVENTS, EVENTS[:1]))
+    assert [past["epsilon"] for past in found["earlier"]] == [first, one]
+    assert [Path(past["source"]).name[:3] for past in found["earlier"]] == ["000", "001"]
+    assert found["epsilon_of_all"] == rdp_epsilon([*EVENTS, *EVENTS, EVENTS[0]], 1e-5)[0]
+    assert main(["show", str(run)]) == 0
+    text = capsys.readouterr().out
+    assert f"earlier             {one:.3f}  ({archive / '001-ledger.jsonl'})" in text
+    assert f"with the earlier    {found['epsilon_of_all']:.3f}  (RDP, all that was read)" in text
+
+    # A release that `Synthesizer.save` wrote has a report and no ledger.
+    (archive / "000-ledger.jsonl").unlink()
+    assert sorted(past["epsilon"] for past in shown(capsys, run)["earlier"]) == [one, first]
+    (archive / "001-ledger.jsonl").write_text("x\n")
+    assert "001-ledger.jsonl: line 1 is no ledger entry" in refused(capsys, run)
+
+
+def test_a_folder_in_which_every_run_was_refused_shows_what_they_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "internal" / "archive"
+    archive.mkdir(parents=True)
+    Ledger.create(archive / "000-ledger.jsonl").open(EVENTS[0])
+    found = shown(capsys, tmp_path)
+    assert found["accesses"] == [] and found["epsilon"] == 0
+    assert found["epsilon_of_all"] == rdp_epsilon(EVENTS[:1], 1e-5)[0]
+    assert main(["show", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("no access listed\n")
+    assert "no access is listed there" in refused(capsys, tmp_path, verb="compare")
+
+
 def test_delta_comes_from_the_flag_the_file_or_the_default(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +258,8 @@ def test_calibrate_a_configuration(capsys: pytest.CaptureFixture[str], tmp_path:
     assert list(found["noise_multipliers"]) == ["marginals", "vae", "gan", "labeler"]
     original = ROOT / "configs" / "cardio-original.toml"
     assert "give --shares for a total" in refused(capsys, original, verb="calibrate")
+    shares = ("--shares", "vae", 0.5, "gan", 0.3, "labeler", 0.2)
+    assert "give --epsilon, the total" in refused(capsys, original, *shares, verb="calibrate")
     bare = tmp_path / "bare.toml"
     bare.write_text("private = false\n")
     assert "private = false" in refused(capsys, bare, verb="calibrate")

@@ -47,6 +47,34 @@ def test_toml_round_trip(config: Config) -> None:
     assert again.to_toml() == config.to_toml()
 
 
+OWN = {"marginals": 1.0, "vae": 2.0, "gan": 3.0, "labeler": 4.0}
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 5.0])
+def test_a_total_beside_the_epsilons_of_stages_is_refused(epsilon: float) -> None:
+    """Two meanings of epsilon: the stages' own used to win, without a word."""
+    message = rf"epsilons: each stage has .*leave out the total \(epsilon = {epsilon}"
+    with pytest.raises(UserError, match=message):
+        Config(epsilon=epsilon, epsilons=OWN)
+    with pytest.raises(UserError, match=f"config: {message}"):
+        Config.from_toml(f"epsilon = {epsilon}\n" + Config(epsilons=OWN).to_toml())
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(Config(epsilon=epsilon), epsilons=OWN)
+    assert dataclasses.replace(Config(), epsilon=None, epsilons=OWN).epsilon is None
+    assert Config().epsilon == 5.0
+
+
+def test_what_a_run_wrote_is_read_whatever_total_it_states() -> None:
+    """Older runs wrote the default beside the epsilons; newer ones what they cost together."""
+    config = Config(shares={}, epsilons=OWN)
+    assert "\nepsilon = " not in config.to_toml()
+    for text in (f"epsilon = 5.0\n{config.to_toml()}", config.to_toml(spent=8.161)):
+        assert "epsilon = " in text
+        assert Config.from_toml(text, written=True) == config
+    assert Config.from_toml("epsilon = 3.0", written=True).epsilon == 3.0
+    assert Config().to_toml(spent=4.999) == Config().to_toml()
+
+
 def test_every_field_is_written() -> None:
     text = CHANGED.to_toml()
     for field in dataclasses.fields(Config):
@@ -101,6 +129,7 @@ def test_a_whole_number_will_do_for_a_number() -> None:
         ("stages = ['vae']", "config: stages: no labeler; keep it or use label_source"),
         (f"version = {VERSION + 1}", f"config: version {VERSION + 1} is newer than this rdpjax's"),
         ("version = 'x'", "config: version must be a whole number, got 'x'"),
+        ("epsilon = 5\n[epsilons]\nvae = 1", "config: epsilons: each stage has one of its own"),
         ("[epsilons]\nvae = 1\ngan = 1\nlabeler = 1", "without marginals the number of records"),
     ],
 )

@@ -7,6 +7,8 @@ import pytest
 from rdpjax import evaluate
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.simulate import simulate_cardio
+from rdpjax.privacy.events import Event
+from rdpjax.privacy.report import privacy_report
 
 tomli_w = pytest.importorskip("tomli_w")
 
@@ -26,9 +28,22 @@ def run(tmp_path, texts):
     (folder / "internal").mkdir(mode=0o700)
     (folder / "release" / "synthetic.csv").write_text(texts["made"])
     (folder / "release" / "schema.toml").write_text(tomli_w.dumps(CARDIO.to_dict()))
-    (folder / "release" / "privacy.json").write_text('{"declarations": {"source": "simulated"}}')
+    write_report(folder, source="simulated")
     (folder / "internal" / "holdout.csv").write_text(texts["held"])
     return folder
+
+
+def write_report(run, **declarations):
+    """The `privacy.json` of a run with one measurement."""
+    report = privacy_report(
+        [Event("marginals", "gaussian", 1.0, 3.0, 1.0, 1)],
+        1e-5,
+        unit="one row",
+        secret_noise=True,
+        declarations=declarations,
+        versions={},
+    )
+    (run / "release" / "privacy.json").write_text(json.dumps(report))
 
 
 @pytest.fixture
@@ -68,6 +83,14 @@ def test_a_run_is_scored_on_its_hold_out_into_its_internal_folder(run, recorded,
     assert sorted(p.name for p in written.parent.iterdir()) == ["evaluation.json", "holdout.csv"]
     said = capsys.readouterr()
     assert said.out.startswith("TABLE") and said.err == "slow part\n"
+
+
+def test_a_run_without_privacy_is_scored_too(run, recorded, capsys):
+    synthetic = run / "release" / "synthetic.csv"
+    synthetic.rename(synthetic.with_name("not-private-synthetic.csv"))
+    (run / "release").rename(run / "unprotected")
+    assert evaluate.main([str(run), "--quiet"]) == 0
+    assert json.loads((run / "internal" / "evaluation.json").read_text())["source"] == "simulated"
 
 
 def test_training_rows_are_the_source_without_the_hold_out(run, recorded, texts, tmp_path):
@@ -130,7 +153,7 @@ def test_a_file_that_cannot_be_written(run, recorded, capsys, tmp_path):
 
 
 def test_a_run_that_does_not_say_its_source(run, recorded, capsys):
-    (run / "release" / "privacy.json").write_text("{}")
+    write_report(run)
     assert "does not say `source`" in error([run, "--quiet"], capsys)
 
 
@@ -139,3 +162,10 @@ def test_everything_together(run, capsys):
     assert evaluate.main([str(run)]) == 0
     out = capsys.readouterr().out
     assert "DO NOT PUBLISH" in out and "source: simulated" in out and "gradient boosting" in out
+
+
+def test_a_changed_claim_is_refused(run, recorded, capsys):
+    path = run / "release" / "privacy.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epsilon": 0.1}))
+    assert "claims epsilon 0.1, but its events cost" in error([run, "--quiet"], capsys)
+    assert not recorded

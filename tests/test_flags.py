@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 from typing import Any
 
@@ -54,6 +55,21 @@ def test_a_users_mistake_passes() -> None:
         parsed(parse)
 
 
+@pytest.mark.parametrize("name", ["train", "sample", "evaluate", "account", "audit"])
+def test_no_help_tells_a_default_that_is_none(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    command = importlib.import_module(f"rdpjax.{name}").main
+    verbs = {"account": ["show", "calibrate", "curve", "compare", "verify"]}
+    verbs["audit"] = ["release", "gradient", "one-run", "replay"]
+    for verb in verbs.get(name, [""]):
+        with pytest.raises(SystemExit):
+            command([*([verb] if verb else []), "--help"])
+        said = capsys.readouterr().out
+        assert "--" in said and "(default: False)" not in said and "(default: None)" not in said
+
+
 def test_every_flag_of_train_says_what_it_is_and_what_it_is_by_default(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +89,8 @@ def test_every_flag_of_train_says_what_it_is_and_what_it_is_by_default(
     assert "--version" not in names
     for flag in flags:
         flag = " ".join(flag.split())
-        assert re.search(r"\(default: [^)]+\)", flag), flag
+        switch = re.match(r"--[\w-]+ [^A-Z\[{]", flag)
+        assert switch or re.search(r"\(default: [^)]+\)", flag), flag
         if not flag.startswith("--shares."):  # these are explained together
             said = re.sub(r"^\S+( [A-Z\[{][^ ]*)*|\(default: .*", "", flag)
             assert len(said.split()) >= 2, flag

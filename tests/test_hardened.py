@@ -78,6 +78,7 @@ def test_it_learns_what_the_other_way_learns(train: Train) -> None:
 def test_a_resumed_run_gives_the_same_bits(train: Train, tmp_path: Path) -> None:
     whole, ledger = train(checkpoints=tmp_path)
     shutil.rmtree(tmp_path / "labeler")
+    ledger = Ledger.resumed(ledger.to_lines(), noise_id=ROOTS.noise_id)
     again, _ = train(checkpoints=tmp_path, ledger=ledger)
     for a, b in zip(*(jax.tree.leaves(g.artefacts) for g in (whole, again)), strict=True):
         np.testing.assert_array_equal(a, b)

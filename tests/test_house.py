@@ -17,13 +17,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "rdpjax").rglob("*.py"))
 COMMANDS = {"train", "sample", "evaluate", "account", "audit"}
 ROOMS = {"data", "models", "dpsgd", "privacy"}
-SHARED = {"errors", "stages", "flags", "config", "checkpoint", "tilt", "progress", "processes"}
+FILES = {"errors", "flags", "config", "checkpoint", "tilt", "progress"}
+SHARED = FILES | {"io", "stages", "processes"}
 LEAVES = ROOMS | SHARED
 BELOW_RUN = LEAVES | {"generator", "pipeline", "run_folder", "synthesizer"}
 MAY_IMPORT = {
     "errors": set(),
     "flags": {"errors"},
+    "io": {"errors"},
     **{room: {"errors"} for room in ROOMS},
+    "data": {"errors", "io"},
     "stages": ROOMS | {"errors"},
     "config": ROOMS | {"errors", "stages", "flags"},
     "checkpoint": {"errors"},
@@ -35,16 +38,18 @@ MAY_IMPORT = {
     "training": LEAVES,
     "pipeline": LEAVES | {"generator", "training"},
     "run_folder": LEAVES | {"generator"},
+    "run_lock": {"errors"},
     "synthesizer": LEAVES | {"generator", "pipeline", "run_folder"},
     "start": SHARED | ROOMS | {"run_folder"},
-    "run": BELOW_RUN | {"start"} | {"evaluation"},
+    "run": BELOW_RUN | {"start", "run_lock", "evaluation"},
     "evaluation": {"data", "errors"},
     "audits": BELOW_RUN | {"evaluation", "device", "training"},
     **{command: BELOW_RUN | {"run", "start", "device", "evaluation"} for command in COMMANDS},
 }
 MAY_IMPORT["audit"] = {"audits", "errors", "flags"}
 # A plan knows its event, so that the sampler, the noise and the ledger cannot disagree.
-EXCEPTIONS = {("dpsgd/plan.py", "privacy")}
+# The account command writes its tables and pictures from here.
+EXCEPTIONS = {("dpsgd/plan.py", "privacy"), ("privacy/curve.py", "io")}
 
 
 @cache

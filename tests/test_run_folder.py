@@ -20,8 +20,8 @@ from rdpjax.errors import UserError
 from rdpjax.generator import Generator
 from rdpjax.run_folder import (
     RunFolder,
-    disk_errors,
     read_generator,
+    release_of,
     release_written,
     write_generator,
 )
@@ -59,7 +59,29 @@ def test_internal_is_for_its_owner_alone(folder: RunFolder) -> None:
     assert mode(folder.internal) == 0o700
     assert "do not publish" in (folder.internal / "DO_NOT_PUBLISH").read_text()
     folder.write_start(Config(), {"fingerprint": "f"}, ROOTS)
-    assert mode(folder.internal / "keys.json") == 0o600
+    folder.add_metrics("vae", 0, {"loss": np.array([3.0], np.float32)})
+    folder.write_facts({})
+    folder.add_history("a", "data 1")
+    assert {mode(path) for path in folder.internal.iterdir()} == {0o600}
+
+
+def test_what_others_write_in_internal_is_protected_too(folder: RunFolder) -> None:
+    folder.plots.mkdir(mode=0o755)
+    (folder.plots / "losses.png").write_bytes(b"")
+    (folder.plots / "losses.png").chmod(0o644)
+    folder.release.mkdir()
+    folder.release.chmod(0o755)
+    folder.protect()
+    assert (mode(folder.plots), mode(folder.plots / "losses.png")) == (0o700, 0o600)
+    assert mode(folder.release) == 0o755
+
+
+@pytest.mark.parametrize("given", ["", "release"])
+def test_a_release_is_found_from_its_run_or_by_itself(
+    given: str, folder: RunFolder, generator: Generator
+) -> None:
+    write_generator(folder.release, generator)
+    assert release_of(folder.path / given) == folder.release
 
 
 def test_internal_of_an_overwritten_release_too(tmp_path: Path) -> None:
@@ -150,6 +172,47 @@ def test_discard_leaves_other_files(folder: RunFolder) -> None:
     assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
 
 
+def test_discard_keeps_every_entry(folder: RunFolder) -> None:
+    assert not folder.exists
+    folder.write_start(Config(), {}, ROOTS)
+    folder.ledger.write_text("an entry")
+    assert folder.exists
+    kept = folder.discard()
+    assert kept is not None and kept.read_text() == "an entry"
+    assert sorted(path.name for path in folder.internal.iterdir()) == ["DO_NOT_PUBLISH", "archive"]
+    assert not folder.exists, "the next run may begin here"
+    # An empty ledger is no access, and what was archived stays.
+    folder.write_start(Config(), {}, ROOTS)
+    folder.ledger.write_text("")
+    assert folder.discard() is None and kept.exists()
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_archived_ledgers_are_never_overwritten(folder: RunFolder) -> None:
+    """Numbers used to be counted: where the user had removed a file, one was taken twice."""
+    for number in range(3):
+        folder.ledger.write_text(f"ledger {number}")
+        kept = folder.archive()
+    assert kept is not None and kept.name == "002-ledger.jsonl"
+    (kept.parent / "000-ledger.jsonl").unlink()
+    (kept.parent / "notes.txt").write_text("mine")
+    folder.ledger.write_text("ledger 3")
+    folder.archive()
+    assert sorted(path.read_text() for path in kept.parent.glob("*.jsonl")) == [
+        "ledger 1", "ledger 2", "ledger 3",
+    ]  # fmt: skip
+
+
+def test_an_unprotected_output_takes_the_place_of_a_release(folder: RunFolder) -> None:
+    assert folder.output == folder.release and not folder.complete
+    folder.unprotected.mkdir()
+    (folder.unprotected / "privacy.json").write_text("report")
+    assert folder.output == folder.unprotected and folder.complete and folder.exists
+    folder.archive()
+    assert not folder.unprotected.exists() and not folder.exists
+    assert (folder.internal / "archive" / "000-privacy.json").read_text() == "report"
+
+
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write there"):
@@ -181,20 +244,6 @@ def test_a_failed_release_leaves_the_one_before(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), release_written(target) as part:
         raise RuntimeError
     assert (target / "a").read_text() == "first"
-
-
-def test_what_a_killed_release_left_is_not_taken_over(tmp_path: Path) -> None:
-    (tmp_path / "release.part").mkdir()
-    (tmp_path / "release.part" / "old").write_text("")
-    with release_written(tmp_path / "release") as part:
-        (part / "new").write_text("")
-    assert [p.name for p in (tmp_path / "release").iterdir()] == ["new"]
-
-
-def test_disk_errors_name_the_folder() -> None:
-    message = "runs/a: cannot write there: No space left"
-    with pytest.raises(UserError, match=message), disk_errors(Path("runs/a")):
-        raise OSError(28, "No space left on device")
 
 
 def test_a_generator_is_read_as_it_was_written(generator: Generator, tmp_path: Path) -> None:
@@ -229,6 +278,13 @@ def cut_arrays(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
+def flip_a_byte(folder: Path) -> None:
+    path = folder / "generator" / "arrays.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
 def lose_an_array(folder: Path) -> None:
     path = folder / "generator" / "arrays.npz"
     arrays = dict(np.load(path))
@@ -241,14 +297,22 @@ def remove_config(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [break_toml, break_arrays, cut_arrays, lose_an_array, remove_config]
+    ("damage", "told"),
+    [
+        (break_toml, "TOML"),
+        (break_arrays, r"arrays\.npz: cannot be read: damaged"),
+        (cut_arrays, r"arrays\.npz: cannot be read: damaged"),
+        (flip_a_byte, r"arrays\.npz: cannot be read: damaged"),
+        (lose_an_array, r"arrays\.npz: cannot be read: damaged"),
+        (remove_config, "no generator there"),
+    ],
 )
 def test_a_damaged_generator_is_the_users_to_mend(
-    damage: Callable[[Path], Any], generator: Generator, tmp_path: Path
+    damage: Callable[[Path], Any], told: str, generator: Generator, tmp_path: Path
 ) -> None:
     write_generator(tmp_path, generator)
     damage(tmp_path)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=told):
         read_generator(tmp_path)
 
 
@@ -257,7 +321,7 @@ def test_pickles_are_refused(generator: Generator, tmp_path: Path) -> None:
     write_generator(tmp_path, generator)
     path = tmp_path / "generator" / "arrays.npz"
     np.savez(path, **{**dict(np.load(path)), "offset": np.array([{}], object)})
-    with pytest.raises(UserError, match="no generator there"):
+    with pytest.raises(UserError, match=r"arrays\.npz: cannot be read"):
         read_generator(tmp_path)
 
 

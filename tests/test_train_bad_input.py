@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rdpjax.privacy.ledger import read_ledger
 from rdpjax.train import main
 
 Rows = list[list[str]]
@@ -142,20 +143,30 @@ def too_few(rows: Rows) -> None:
     ("change", "message"),
     [
         (one_class, "label 'cardio': hardly any record has level 0, so there is one class"),
-        (too_few, "too few records for the plan: about"),
+        (too_few, "too few records for the plan: fewer than 500 (noisy count)"),
     ],
 )
 def test_records_that_cannot_be_learnt_from(
     change: Callable[[Rows], object],
     message: str,
-    refused: Callable[..., str],
     written: Callable[..., Path],
     small_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Judged by noisy counts, in the first stage: hence a budget with little noise."""
     shares = {"marginals": 0.4, "vae": 0.3, "gan": 0.1, "labeler": 0.2}
     budget = ["--epsilon=30", *(f"--shares.{name}={share}" for name, share in shares.items())]
-    assert message in refused(*budget, *small_flags, data=written(change))
+    where = ["--data", str(written(change)), "--out", str(tmp_path / "run"), "--quiet"]
+    assert main([*budget, *small_flags, *where]) == 2
+    out, err = capsys.readouterr()
+    assert not out and message in err and err.count("\n") == 1
+    # What was measured has been read: all else is gone.
+    kept = tmp_path / "run/internal/archive/000-ledger.jsonl"
+    assert "this try cost epsilon " in err and err.endswith(f"its ledger is kept in {kept}\n")
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"DO_NOT_PUBLISH", kept.name}
+    assert [event.stage for event in read_ledger(kept)] == ["marginals"]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +187,16 @@ def test_records_that_cannot_be_learnt_from(
         ("--shares.gan 0", "shares: gan is 0.0; it must be a positive number"),
         ("--epsilons vae 3 gan 4", "epsilons: none for stage 'labeler'"),
         ("--epsilons vae 3 gann 4", "epsilons: no stage 'gann'; did you mean 'gan'?"),
+        (
+            "--epsilon 1 --epsilons marginals 4 vae 4 gan 4 labeler 4",
+            "epsilons: each stage has one of its own, and what they cost together follows",
+        ),
+        (  # epsilons by themselves take the place of the shipped configuration's total
+            "--epsilons marginals 1 vae 2 gan 3 labeler 4 --records 600",
+            "too few records for the plan",
+        ),
+        ("--delta 1e-4 --records 11000", "delta is 0.0001; it must be below 1 / records"),
+        ("--records 600", "too few records for the plan: fewer than 500 (public count)"),
         ("--batch-size 200", "batch_size needs the public number of records"),
         ("--batch-size 3001 --records 3000", "batch_size is 3001; it must lie between 1 and"),
         ("--dataset cardo", "dataset: unknown 'cardo'; did you mean 'cardio'?"),
@@ -206,6 +227,7 @@ def test_a_plan_that_cannot_be(flags: str, message: str, refused: Callable[..., 
         ("--epsilonn 1", "unrecognized options: --epsilonn, 1; did you mean --epsilon?"),
         ("--device gpuu", "invalid choice 'gpuu' for argument '--device'"),
         ("--version 1", "unrecognized options: --version, 1"),
+        ("--epsilons vae", "--epsilons"),
         ("stray", "unrecognized options: stray"),
     ],
 )
@@ -253,5 +275,47 @@ def test_a_place_that_cannot_be_written(
     file = tmp_path / "file"
     file.write_text("")
     for out in (file, file / "run", file / "runs" / "run"):
-        assert f"{out}: cannot write there; choose another --out" in refused("--out", out)
+        said = refused("--out", out)
+        assert f"{out}: cannot write there (" in said and "; choose another --out" in said
     assert "holds a run; give --resume, --overwrite or" in refused("--out", small_run[0])
+
+
+def scaled(column: str, factor: float) -> Callable[[Rows], None]:
+    def change(rows: Rows) -> None:
+        at = rows[0].index(column)
+        for row in rows[1:]:
+            row[at] = f"{float(row[at]) * factor:.2f}"
+
+    return change
+
+
+def swapped(rows: Rows) -> None:
+    high, low = rows[0].index("ap_hi"), rows[0].index("ap_lo")
+    rows[0][high], rows[0][low] = "ap_lo", "ap_hi"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            scaled("height", 1 / 30.48),
+            "column 'height': 100% of 1,000 values lie outside 120 to 21",
+        ),
+        (scaled("height", 1 / 2.54), "are clipped; in inches?; mend the table or the schema"),
+        (scaled("age", -1), "column 'age': 100% of 1,000 values lie outside"),
+        (
+            scaled("age", -1),
+            "with a wrong sign?; mend the table or the schema, or go on with --acc",
+        ),
+        (scaled("age", 12 / 365.25), "in months?"),
+        (swapped, "of 1,000 rows break it; are the two columns swapped?"),
+    ],
+)
+def test_a_column_in_another_unit(
+    change: Callable[[Rows], None],
+    message: str,
+    refused: Callable[..., str],
+    written: Callable[..., Path],
+) -> None:
+    """Read without a word, it used to cost a whole run around a constant."""
+    assert message in refused(data=written(change))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from rdpjax.flags import optional
+from rdpjax.flags import Switch, optional
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class AuditFlags:
     json: Annotated[Path | None, optional("FILE", "none")] = None
     """Also write the findings to this file."""
 
-    quiet: bool = False
+    quiet: Switch = False
     """No progress on stderr."""
 
     def say(self, line: str) -> None:

@@ -258,7 +258,9 @@ def record(
                 team=observer,
             )
         except _Interrupted:
+            # Another process would go on here: only to such a one are repeated chunks replays.
             resumed = True
+            ledger = Ledger.resumed(ledger.to_lines(), target=target, noise_id=roots.noise_id)
         except _End:
             pass
     if observer.found.generator is not None:

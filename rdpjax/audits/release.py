@@ -31,6 +31,7 @@ from rdpjax.evaluation.attacks import (
     outcome,
 )
 from rdpjax.flags import optional
+from rdpjax.privacy.report import read_report
 from rdpjax.run_folder import read_generator
 
 LEAST = 20
@@ -96,11 +97,10 @@ def claimed(subject: Subject) -> tuple[float, float]:
     """Epsilon and delta of a run's release."""
     assert subject.folder is not None
     path = subject.folder.release / "privacy.json"
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        return float(report["epsilon"]), float(report["delta"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: states no epsilon and delta; restore it") from None
+    report = read_report(path)
+    if report["epsilon"] is None:
+        raise UserError(f"{path}: states no epsilon, so there is nothing to hold the run to")
+    return float(report["epsilon"]), float(report["delta"])
 
 
 def attack(

@@ -26,6 +26,7 @@ from rdpjax import training
 from rdpjax.audits import intermediates as compare
 from rdpjax.audits.comparisons import Comparison, as_table, broken
 from rdpjax.audits.flags import AuditFlags
+from rdpjax.audits.known_noise import noise, repeated_keys
 from rdpjax.audits.neighbours import Neighbourhood, neighbourhood
 from rdpjax.audits.recording import Recording, record
 from rdpjax.audits.subject import Subject, read_subject
@@ -135,10 +136,11 @@ def _all_drawn(
     yield from compare.post_processing(base, others.values())
 
     say("  the same under another noise root")
-    renewed = dataclasses.replace(roots, noise=Roots.make(SEEDS + 1).noise)
-    other = others["extreme"]
+    renewed, other = _renewed(roots), others["extreme"]
     pair = [again(table, roots=renewed, told=base) for table in (hood.base, hood.added["extreme"])]
-    yield from compare.noise((base, pair[0]), (other, pair[1]), plans, events, expected)
+    yield from noise(
+        [(base, pair[0]), (other, pair[1])], (roots, renewed), events, _divisors(plans, expected)
+    )
 
 
 def _as_configured(
@@ -149,7 +151,8 @@ def _as_configured(
     events = {event.stage: event for event in plan_events(config, form)}
     plans = _cut(make_plans(config), 2 * training.CHUNK)
     roots, drawn = _roots(plans, count + 1)
-    again = partial(record, config, form, plans=plans, roots=roots, target=target_of(config))
+    common = partial(record, config, form, plans=plans, target=target_of(config))
+    again = partial(common, roots=roots)
 
     say("  the configured sampling rates, with and without a record")
     base = again(hood.base, until="release")
@@ -174,6 +177,12 @@ def _as_configured(
     ]
     yield compare.ledgers([base, other, resumed], planned)
 
+    say("  the same under another noise root")
+    renewed = _renewed(roots)
+    pair = (base, common(hood.base, roots=renewed, told=base))
+    yield from noise([pair], (roots, renewed), events, _divisors(plans, _expected(base)))
+    yield repeated_keys(make_plans(config), roots)
+
 
 def _steady(plans: Plans, most: int) -> int:
     """So many records, or a few less, that one more leaves the size of the sampler's rounds alone.
@@ -191,6 +200,16 @@ def _expected(recording: Recording) -> float:
     """What the pipeline takes for the number of records."""
     _, context = next(iter(recording.states.values()))
     return context.codec.marginals.records
+
+
+def _divisors(plans: Plans, expected: float) -> dict[str, float]:
+    """What the noisy sums of each stage are divided by."""
+    return {name: plan.sampling_rate * expected for name, plan in plans.stages.items()}
+
+
+def _renewed(roots: Roots) -> Roots:
+    """The same keys but for the noise root."""
+    return dataclasses.replace(roots, noise=Roots.make(SEEDS + 1).noise)
 
 
 def _cut(plans: Plans, steps: int, *, every: bool = False) -> Plans:

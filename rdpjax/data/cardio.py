@@ -10,11 +10,12 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from rdpjax.data.layout import Layout, format_numbers
-from rdpjax.data.reading import Table, levels, numbers, read_table, verbatim, words
 from rdpjax.data.schema import Categorical, Column, Numeric, Schema
-from rdpjax.data.strings import Strings
 from rdpjax.errors import UserError, nearest
+from rdpjax.io.cells import levels, numbers, words
+from rdpjax.io.delimited import Table, read_table, verbatim
+from rdpjax.io.layout import Cells, Layout
+from rdpjax.io.strings import Strings
 
 DAYS = 365.25
 _KAGGLE = "data dictionary of Kaggle's sulianova/cardiovascular-disease-dataset"
@@ -26,7 +27,14 @@ CARDIO = Schema(
     name="cardio",
     columns=(
         Categorical("gender", (1, 2), source=_KAGGLE),
-        Numeric("height", "cm", 120, 210, source=f"{_STEPS}: 100-270, narrowed to adult stature"),
+        Numeric(
+            "height",
+            "cm",
+            120,
+            210,
+            within="start",
+            source=f"{_STEPS}: 100-270, narrowed to adult stature",
+        ),
         Numeric(
             "weight",
             "kg",
@@ -48,8 +56,12 @@ CARDIO = Schema(
             "on either side",
         ),
         Categorical("cardio", (0, 1), source=_KAGGLE),
-        Numeric("ap_hi", "mmHg", 70, 240, source=f"{_STEPS}: systolic 40-300, narrowed"),
-        Numeric("ap_lo", "mmHg", 40, 140, source=f"{_STEPS}: diastolic 30-200, narrowed"),
+        Numeric(
+            "ap_hi", "mmHg", 70, 240, within="start", source=f"{_STEPS}: systolic 40-300, narrowed"
+        ),
+        Numeric(
+            "ap_lo", "mmHg", 40, 140, within="start", source=f"{_STEPS}: diastolic 30-200, narrowed"
+        ),
         Categorical("cholesterol", (1, 2, 3), source=_KAGGLE),
         Categorical("gluc", (1, 2, 3), source=_KAGGLE),
         Categorical("active", (0, 1), source=_KAGGLE),
@@ -134,7 +146,7 @@ def parse_cardio(
       UserError: a column is missing, or a cell is empty, no number or no level.
 
     Examples:
-      >>> from rdpjax.data.reading import parse_table
+      >>> from rdpjax.io.delimited import parse_table
       >>> text = b"age,gender,height,weight,sbp,dbp,cholesterol,gluc,smoke,alco,active,cardio\\n"
       >>> table = parse_cardio(parse_table(text + b"50,2,1.68,62,110,80,1,1,0,0,1,0\\n", "t.csv"))
       >>> table.frame[["height", "age", "ap_hi"]].to_dict("records")
@@ -157,9 +169,12 @@ def parse_cardio(
         else:
             values[column.name] = numbers(table, name)
     age, height = values["age"], values["height"]
-    in_years = age < 120 if age_unit == "auto" else np.full(age.shape, age_unit == "years")
+    # By size alone: -18393 is days with a wrong sign, and not that many years.
+    in_years = np.abs(age) < 120 if age_unit == "auto" else np.full(age.shape, age_unit == "years")
     values["age"] = np.where(in_years, age * DAYS, age)
-    in_metres = height < 3 if height_unit == "auto" else np.full(height.shape, height_unit == "m")
+    in_metres = (
+        np.abs(height) < 3 if height_unit == "auto" else np.full(height.shape, height_unit == "m")
+    )
     # 1.13 * 100 is 112.99999999999999; a height has no more than a few decimals.
     values["height"] = np.where(in_metres, np.round(height * 100, 6), height)
 
@@ -206,58 +221,50 @@ def _columns(table: Table) -> dict[str, str]:
     return written
 
 
-def cardio_header(layout: Layout, derived: Sequence[Derived] = ()) -> bytes:
-    """The header line of a file in `layout`, with the derived columns at its end.
+def cardio_columns(
+    frame: pd.DataFrame, layout: Layout, *, derived: Sequence[Derived] = (), first: int = 1
+) -> dict[str, Cells]:
+    """Generated records as the columns of a file in `layout`: one block of a stream.
+
+    Age is written in whole days, height in whole cm, weight with one decimal, all else whole. The
+    derived columns follow from the values as written: `bmi` = weight / (height in m)^2 with two
+    decimals, `pp` = ap_hi - ap_lo. An identifier is `s` and seven or more digits, so that no
+    synthetic record is called as a real one is: the published file has whole numbers there.
+
+    Args:
+      frame: records in the schema's columns and units, `[records, 12]`, in any column order.
+      layout: the file format to write.
+      derived: columns to append.
+      first: the running number of the first record, used where the layout has an identifier.
 
     Examples:
-      >>> cardio_header(Layout(";", ("age", "sbp"), (("sbp", "ap_hi"),)), ["bmi"])
-      b'age;sbp;bmi\\n'
+      >>> row = dict(age=18393.4, gender=2, height=168, weight=62, ap_hi=110, ap_lo=80,
+      ...            cholesterol=1, gluc=1, smoke=0, alco=0, active=1, cardio=0)
+      >>> from rdpjax.io.layout import format_cells
+      >>> columns = cardio_columns(pd.DataFrame([row]), KAGGLE_LAYOUT, derived=["bmi", "pp"])
+      >>> format_cells(list(columns.values()), ";")
+      b's0000001;18393;2;168;62.0;110;80;1;1;0;0;1;0;21.97;30\\n'
     """
     for name in derived:
         if name not in get_args(Derived):
             raise UserError(
                 f"derived column {name!r}: must be bmi or pp{nearest(name, get_args(Derived))}"
             )
-    return (layout.separator.join([*layout.header, *derived]) + "\n").encode()
-
-
-def format_cardio(
-    frame: pd.DataFrame, layout: Layout, *, derived: Sequence[Derived] = (), first_id: int = 0
-) -> bytes:
-    """Generated records as lines of a file in `layout`, without its header: one chunk of a stream.
-
-    Age is written in whole days, height in whole cm, weight with one decimal, all else whole. The
-    derived columns follow from the values as written: `bmi` = weight / (height in m)^2 with two
-    decimals, `pp` = ap_hi - ap_lo.
-
-    Args:
-      frame: records in the schema's columns and units, `[records, 12]`, in any column order.
-      layout: the file format to write.
-      derived: columns to append.
-      first_id: the running number of the first record, used where the layout has an identifier.
-
-    Returns:
-      UTF-8 lines.
-
-    Examples:
-      >>> row = dict(age=18393.4, gender=2, height=168, weight=62, ap_hi=110, ap_lo=80,
-      ...            cholesterol=1, gluc=1, smoke=0, alco=0, active=1, cardio=0)
-      >>> format_cardio(pd.DataFrame([row]), KAGGLE_LAYOUT, derived=["bmi", "pp"])
-      b'0;18393;2;168;62.0;110;80;1;1;0;0;1;0;21.97;30\\n'
-    """
-    decimals = {column.name: _decimals(column) for column in CARDIO.columns}
-    values = {
-        name: np.round(frame[name].to_numpy(dtype=np.float64), places)
-        for name, places in decimals.items()
+    cells = {
+        column.name: _rounded(frame[column.name], _decimals(column)) for column in CARDIO.columns
     }
-    values["bmi"] = values["weight"] / (values["height"] / 100) ** 2
-    values["pp"] = values["ap_hi"] - values["ap_lo"]
-    decimals |= {"bmi": 2, "pp": 0}
+    height = cells["height"].values / 100
+    cells["bmi"] = Cells(cells["weight"].values / height**2, 2)
+    cells["pp"] = Cells(cells["ap_hi"].values - cells["ap_lo"].values, 0)
     if layout.identifier is not None:
-        values[layout.identifier] = np.arange(first_id, first_id + len(frame))
-        decimals[layout.identifier] = 0
-    columns = [(values[field], decimals[field]) for field in (*layout.fields, *derived)]
-    return format_numbers(columns, layout.separator)
+        running = np.arange(first, first + len(frame))
+        cells[layout.identifier] = Cells(np.array([f"s{i:07d}" for i in running], dtype=object))
+    names = [*zip(layout.header, layout.fields, strict=True), *zip(derived, derived, strict=True)]
+    return {name: cells[field] for name, field in names}
+
+
+def _rounded(values: pd.Series, decimals: int) -> Cells:
+    return Cells(np.round(values.to_numpy(dtype=np.float64), decimals), decimals)
 
 
 def _decimals(column: Column) -> int:

@@ -54,6 +54,7 @@ def encode_cells(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
     Guarantees:
       A row's cells depend on that row and the schema alone. Values outside the bounds, +-inf
       included, go to the first or last cell, NaN to the first: every row gets a valid cell.
+      Values finer than a "grid" column's resolution are rounded to the nearest on it.
     """
     largest = max(c.cells * (2 if c.bins > c.cells else 1) for c in schema.columns)
     out = np.empty((len(frame), len(schema.columns)), np.min_scalar_type(largest))
@@ -65,6 +66,10 @@ def encode_cells(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
         clipped = np.clip(
             np.nan_to_num(values.astype(float), nan=column.low), column.low, column.high
         )
+        if column.within == "grid":
+            steps = np.rint((clipped - column.low) / column.resolution).astype(np.int64)
+            out[:, j] = np.minimum(steps, column.last_step) // column.per_cell
+            continue
         place = (clipped - column.low) / column.cell
         cells = np.clip(np.floor(place + 1e-6), 0, column.cells - 1).astype(np.int32)
         if column.within == "halves":
@@ -274,13 +279,17 @@ class Codec:
         return out
 
     def frame(self, values: np.ndarray) -> pd.DataFrame:
-        """A canonical frame of decoded values: levels instead of their indices."""
+        """A canonical frame of decoded values: levels instead of their indices.
+
+        A column whose bounds and steps are whole is int64, any other number float64.
+        """
         columns = {}
         for j, column in enumerate(self.schema.columns):
             if isinstance(column, Categorical):
                 columns[column.name] = np.asarray(column.levels)[values[:, j].astype(int)]
             else:
-                columns[column.name] = values[:, j]
+                kind = np.int64 if column.is_whole else np.float64
+                columns[column.name] = values[:, j].astype(kind)
         return pd.DataFrame(columns)
 
     def _draw_cells(self, j: int, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
@@ -295,6 +304,15 @@ class Codec:
 
 def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: float) -> np.ndarray:
     """Values inside their cells, on the resolution grid."""
+    if column.within == "grid":
+        first: np.ndarray = cells.astype(np.int64) * column.per_cell
+        count = np.minimum(column.per_cell, column.last_step + 1 - first)
+        steps = first + np.minimum(np.floor(uniforms * count), count - 1)
+        # Rounded to the decimals that the schema is written with: 20.3, not 20.300000000000001.
+        values: np.ndarray = np.round(
+            column.low + steps * column.resolution, min(column.decimals, 12)
+        )
+        return np.clip(values, column.low, column.high) + 0.0  # no -0.0
     start = column.low + cells * column.cell
     if column.within == "start":
         return start

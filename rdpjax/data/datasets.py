@@ -14,8 +14,6 @@ import pandas as pd
 
 from rdpjax.data import cardio
 from rdpjax.data.forms import Form, PatientForm, TableForm
-from rdpjax.data.layout import Layout
-from rdpjax.data.reading import parse_table, read_table, verbatim
 from rdpjax.data.simulate import simulate_cardio
 from rdpjax.data.stays.patient_files import read_patients
 from rdpjax.data.stays.patient_release import write_patients
@@ -24,6 +22,10 @@ from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import COLUMNS, MISSING, SEPARATOR, VARIABLES, readable
 from rdpjax.data.stays.simulate_sepsis import simulated_table
 from rdpjax.errors import UserError, nearest
+from rdpjax.io.atomic import write_file
+from rdpjax.io.delimited import parse_table, read_table, verbatim
+from rdpjax.io.layout import Layout
+from rdpjax.io.table_file import table_file
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class Reading:
       height_unit: of the height column.
       recursive: look for a patient's file in a folder's folders too.
       skip_bad: go on without files that cannot be read.
+      folder_ids: a patient's id names the folders of its file too.
     """
 
     age_unit: cardio.AgeUnit = "auto"
     height_unit: cardio.HeightUnit = "auto"
     recursive: bool = False
     skip_bad: bool = False
+    folder_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Output:
       hours: how many hours are modelled.
       medians: of every variable, to fill cells with that were not measured; None writes no such
         file.
+      overwrite: replace an older file.
     """
 
     rows: int
@@ -86,6 +91,7 @@ class Output:
     derived: Sequence[Any] = ()
     hours: int = 24
     medians: np.ndarray | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,8 @@ class Dataset:
       open: from a path (None: look in the usual places, else simulate), the environment, how to
         read, a private folder for caches, and who hears of progress.
       take: the records of a mask.
-      write: generated records, block by block, into a folder.
-      file: what `write` writes, if it is a single file.
+      write: generated records, block by block, to a file or into a folder.
+      file: what a release calls it, if `write` writes a single file.
     """
 
     form: Callable[[int, Label], Form]
@@ -131,7 +137,7 @@ def open_cardio(
     text = partial(verbatim, table.header_text, table.texts)
 
     def keep(mask: np.ndarray, folder: Path) -> None:
-        (folder / "holdout.csv").write_text(text(mask), encoding="utf-8")
+        write_file(folder / "holdout.csv", text(mask))
 
     return Source(
         records=records.frame,
@@ -144,14 +150,12 @@ def open_cardio(
     )
 
 
-def write_cardio(folder: Path, blocks: Iterable[pd.DataFrame], output: Output) -> None:
-    """Stream generated rows to `synthetic.csv` in the input's format, in bounded memory."""
-    layout, first = Layout.from_dict(output.format), 0
-    with (folder / "synthetic.csv").open("wb") as file:
-        file.write(cardio.cardio_header(layout, output.derived))
+def write_cardio(path: Path, blocks: Iterable[pd.DataFrame], output: Output) -> None:
+    """Stream generated rows to a file with the input's columns, in bounded memory."""
+    layout, first = Layout.from_dict(output.format), 1
+    with table_file(path, layout.separator, overwrite=output.overwrite) as write:
         for frame in blocks:
-            lines = cardio.format_cardio(frame, layout, derived=output.derived, first_id=first)
-            file.write(lines)
+            write(cardio.cardio_columns(frame, layout, derived=output.derived, first=first))
             first += len(frame)
 
 
@@ -172,6 +176,7 @@ def open_sepsis(
             found,
             recursive=reading.recursive,
             skip_bad=reading.skip_bad,
+            folder_ids=reading.folder_ids,
             cache=cache,
             progress=progress,
         )
@@ -186,7 +191,11 @@ def open_sepsis(
         notes=notes,
         fingerprint=table.fingerprint,
         keep=lambda mask, folder: table.copy_files(mask, folder / "holdout"),
-        facts={"skipped files": table.skipped, "out of bounds": _slips(table.patients)},
+        facts={
+            "skipped files": table.skipped,
+            "out of bounds": _slips(table.patients),
+            "notes": list(table.notes),
+        },
     )
 
 

@@ -35,7 +35,8 @@ def run_features(column: Categorical, shares: np.ndarray) -> np.ndarray:
 
     Examples:
       >>> bins = Categorical("hr", ("never", "low", "middle", "high"), runs=(1, 3))
-      >>> run_features(bins, np.array([0.4, 0.2, 0.2, 0.2])).round(2).tolist()
+      >>> features = run_features(bins, np.array([0.4, 0.2, 0.2, 0.2]))
+      >>> (features.round(2) + 0.0).tolist()  # + 0.0: a sum's last digit decides on -0.0
       [[1.22, 0.0, 0.0], [-0.82, -1.22, 0.5], [-0.82, 0.0, -1.0], [-0.82, 1.22, 0.5]]
     """
     run = np.repeat(np.arange(len(column.runs)), column.runs)

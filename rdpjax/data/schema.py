@@ -11,124 +11,27 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from rdpjax.data.grid import GRID
+from rdpjax.data.fields import (
+    Categorical,
+    Column,
+    Level,
+    Numeric,
+    Within,
+    plain_list,
+    text,
+    whole,
+)
+from rdpjax.data.rules import less_of
 from rdpjax.errors import UserError, nearest
 
-Within = Literal["start", "uniform", "halves"]
-"""Where a generated value lies in its cell: at the start (integers), anywhere on the resolution
-grid (days inside a quarter of a year), or at the start or the middle by a noisy share."""
+__all__ = ["Categorical", "Column", "Numeric", "Schema", "Within"]
 
-
-@dataclass(frozen=True)
-class Numeric:
-    """A bounded number, counted in public cells `[low + k * cell, low + (k + 1) * cell)`.
-
-    Attributes:
-      name: the column's name.
-      unit: unit of measurement of `low`, `high`, `cell` and of the values.
-      low: public lower bound; smaller values are clipped to it.
-      high: public upper bound; larger values are clipped to it.
-      cell: width of a histogram cell.
-      resolution: generated values are multiples of this (1 for whole numbers).
-      within: where a generated value lies in its cell.
-      source: where the bounds come from.
-    """
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    cell: float = 1.0
-    resolution: float = 1.0
-    within: Within = "start"
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        finite = all(math.isfinite(v) for v in (self.low, self.high, self.cell, self.resolution))
-        if not finite or not self.low < self.high:
-            raise UserError(f"schema column {self.name!r}: bounds must be finite with low < high")
-        if not 0 < self.resolution <= self.cell <= self.high - self.low:
-            raise UserError(
-                f"schema column {self.name!r}: needs 0 < resolution <= cell <= high - low"
-            )
-
-    @property
-    def cells(self) -> int:
-        """How many cells cover `[low, high]`; `high` itself is in the last one."""
-        count = (self.high - self.low) / self.cell
-        closed = self.within != "uniform"  # 240 mmHg is a value of its own, 66.0 years is an end
-        return math.floor(count + 1e-9) + 1 if closed else math.ceil(count - 1e-9)
-
-    @property
-    def bins(self) -> int:
-        """Histogram bins: the cells, and one for "not whole" where halves are modelled."""
-        return self.cells + (self.within == "halves")
-
-    @property
-    def weight(self) -> float:
-        """Of its histogram, as `Categorical.weight`."""
-        return 1.0
-
-
-@dataclass(frozen=True)
-class Categorical:
-    """A column with a public list of levels, in the order of the data dictionary.
-
-    Attributes:
-      name: the column's name.
-      levels: what a value can be.
-      source: where the levels come from.
-      runs: lengths of the consecutive runs of ordered levels that the levels fall into: (1, 10) is
-        a level apart, then ten ordered ones. Empty where nothing is known about order.
-      scale: each level's place on a scale that the runs share (hours, say), so that levels of
-        different runs can be the same place; empty for 0, 1, 2, ... within each run.
-      weight: how many times as precisely as others its histogram is measured: it counts as much
-        against the sensitivity.
-    """
-
-    name: str
-    levels: tuple[int | str, ...]
-    source: str = ""
-    runs: tuple[int, ...] = ()
-    scale: tuple[float, ...] = ()
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("levels", "runs", "scale"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        where, count = f"schema column {self.name!r}", len(self.levels)
-        if not 2 <= count <= 255 or len(set(self.levels)) != count:
-            raise UserError(f"{where}: needs 2 to 255 distinct levels")
-        whole = all(type(length) is int and length >= 1 for length in self.runs)
-        if self.runs and not (whole and sum(self.runs) == count):
-            raise UserError(
-                f"{where}: runs must be 1 or more each and add up to the {count} levels"
-            )
-        if self.scale and not self.runs:
-            raise UserError(f"{where}: a scale needs runs; give runs = [{count}] for a single one")
-        finite = all(isinstance(v, int | float) and math.isfinite(v) for v in self.scale)
-        if self.scale and not (finite and len(self.scale) == count):
-            raise UserError(f"{where}: scale needs one finite number for each of {count} levels")
-        if not 0 < self.weight <= 100 or self.weight % GRID:
-            raise UserError(
-                f"{where}: weight must lie above 0 and not above 100, and be a multiple of 2**-16 "
-                "(0.25 or 5, say)"
-            )
-
-    @property
-    def cells(self) -> int:
-        return len(self.levels)
-
-    @property
-    def bins(self) -> int:
-        return len(self.levels)
-
-
-Column = Numeric | Categorical
+MOST_BINS = 2**18 - 1
+"""Most bins of all columns together: with the record count, as many as can be accounted for."""
 
 
 @dataclass(frozen=True)
@@ -138,15 +41,19 @@ class Schema:
     Attributes:
       name: name of the data set.
       columns: modelled columns, in the order of the networks' positions.
-      label: name of the column that holds the label; a `Categorical`, with two levels unless
-        `positive` is given.
+      label: name of the `Categorical` that is to be predicted from the others; None for no such
+        column.
       less: pairs (a, b): generated rows should have a < b. Real rows are never dropped for it.
       unit_of_privacy: what one record is, in words ("one row = one person").
       records: the number of records, if public; None keeps it private.
       minimum_records: a public floor for the noisy record count.
       given: name of the `Categorical` that generators draw first, from its noisy share, and that
         networks are conditioned on; None for no such column.
-      positive: levels of the label that mean "positive"; empty for its second one.
+      positive: levels of the label that mean "positive"; empty for the second of two.
+
+    Raises:
+      UserError: names the column and the key that is wrong, the widest column where all columns
+        together have more than `MOST_BINS` bins, and rules that no row can keep.
 
     Examples:
       >>> s = Schema("toy", (Numeric("x", "m", 0, 9), Categorical("y", (0, 1))), label="y")
@@ -158,34 +65,52 @@ class Schema:
 
     name: str
     columns: tuple[Column, ...]
-    label: str
+    label: str | None = None
     less: tuple[tuple[str, str], ...] = ()
     unit_of_privacy: str = "one row = one person"
     records: int | None = None
     minimum_records: int = 500
     given: str | None = None
-    positive: tuple[int | str, ...] = ()
+    positive: tuple[Level, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", tuple(self.columns))
-        object.__setattr__(self, "less", tuple((a, b) for a, b in self.less))
-        if len(set(self.names)) != len(self.names):
-            raise UserError(f"schema {self.name!r}: a column name stands twice")
-        if self.minimum_records < 1:
-            raise UserError(f"schema {self.name!r}: minimum_records must be 1 or more")
-        object.__setattr__(self, "positive", tuple(self.positive))
-        self._check_label()
+        object.__setattr__(self, "name", text(self.name, "schema: name", empty=False))
+        where = f"schema {self.name!r}"
+        object.__setattr__(self, "columns", plain_list(self.columns, f"{where}: columns"))
+        for i, column in enumerate(self.columns, start=1):
+            if not isinstance(column, Numeric | Categorical):
+                raise UserError(
+                    f"{where}: column {i} must be a Numeric or a Categorical, got {column!r}"
+                )
+        if not self.columns:
+            raise UserError(f"{where}: columns is empty; describe one or more")
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise UserError(f"{where}: a column name stands twice: {name!r}; rename one")
+        _check_width(self.columns, where)
+        unit = text(self.unit_of_privacy, f"{where}: unit_of_privacy")
+        object.__setattr__(self, "unit_of_privacy", unit)
+        if self.records is not None:
+            object.__setattr__(self, "records", whole(self.records, f"{where}: records"))
+        least = whole(self.minimum_records, f"{where}: minimum_records")
+        object.__setattr__(self, "minimum_records", least)
+        object.__setattr__(self, "positive", plain_list(self.positive, f"{where}: positive"))
+        for key in ("label", "given"):
+            if (name := getattr(self, key)) is not None:
+                object.__setattr__(self, key, text(name, f"{where}: {key}"))
+        self._check_label(where)
         if self.given is not None and not isinstance(self.column(self.given), Categorical):
-            raise UserError(f"schema {self.name!r}: given {self.given!r} must be a categorical")
-        for pair in self.less:
-            for name in pair:
-                if not isinstance(self.column(name), Numeric):
-                    raise UserError(f"schema {self.name!r}: rule on {name!r}, which is no number")
+            raise UserError(f"{where}: given {self.given!r} must be a categorical")
+        object.__setattr__(self, "less", less_of(self.less, self.columns, where))
 
-    def _check_label(self) -> None:
-        where, label = f"schema {self.name!r}: label {self.label!r}", self.column(self.label)
-        if not isinstance(label, Categorical) or (label.cells != 2 and not self.positive):
-            raise UserError(f"{where} needs exactly two levels, or say which are positive")
+    def _check_label(self, where: str) -> None:
+        if self.label is None:
+            if self.positive:
+                raise UserError(f"{where}: positive needs a label; name the column")
+            return
+        where, label = f"{where}: label {self.label!r}", self.column(self.label)
+        if not isinstance(label, Categorical):
+            raise UserError(f"{where} must be a categorical")
         for level in self.positive:
             if level not in label.levels:
                 raise UserError(f"{where} has no level {level!r}; see positive")
@@ -193,8 +118,18 @@ class Schema:
             raise UserError(f"{where}: every level is positive; leave one out")
 
     @property
+    def has_classes(self) -> bool:
+        """Whether the label splits records in positive and negative ones."""
+        return self.label is not None and (
+            bool(self.positive) or self.column(self.label).cells == 2
+        )
+
+    @property
     def is_positive(self) -> np.ndarray:
         """Which of the label's levels mean "positive", bool (levels,).
+
+        Raises:
+          UserError: no label, or one of other than two levels with no word on which are positive.
 
         Examples:
           >>> y = Categorical("y", ("well", "ill", "dead"))
@@ -203,6 +138,11 @@ class Schema:
         """
         label = self.column(self.label)
         assert isinstance(label, Categorical)  # as checked above
+        if not self.has_classes:
+            raise UserError(
+                f"schema {self.name!r}: label {self.label!r} has {label.cells} levels; say which "
+                "mean positive, as in positive = [...]"
+            )
         positive = self.positive or label.levels[1:]
         return np.array([level in positive for level in label.levels])
 
@@ -210,15 +150,21 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 
-    def position(self, name: str) -> int:
-        """Index of the column called `name`; UserError if there is none."""
+    def position(self, name: str | None) -> int:
+        """Index of the column called `name`; UserError if there is none.
+
+        None is what `label` is where there is no label.
+        """
+        if name is None:
+            raise UserError(f"schema {self.name!r} has no label; name its column in label = ...")
         if name not in self.names:
             raise UserError(
                 f"schema {self.name!r} has no column {name!r}{nearest(name, self.names)}"
             )
         return self.names.index(name)
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str | None) -> Column:
+        """The column called `name`; UserError if there is none."""
         return self.columns[self.position(name)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -242,19 +188,22 @@ class Schema:
         """The inverse of `to_dict`; UserError names an unknown or missing key."""
         kinds = {"numeric": Numeric, "categorical": Categorical}
         columns = []
-        for i, entry in enumerate(values.get("columns", ())):
+        for i, entry in enumerate(plain_list(values.get("columns", ()), "schema: columns")):
+            where = f"schema column {i + 1}"
+            if not isinstance(entry, Mapping):
+                raise UserError(f"{where} must be a table [[columns]], got {entry!r}")
             fields = dict(entry)
             kind = fields.pop("kind", None)
             if kind not in kinds:
-                raise UserError(f"schema column {i + 1}: kind must be one of {sorted(kinds)}")
-            columns.append(_build(kinds[kind], fields, f"schema column {i + 1}"))
-        head = {k: v for k, v in values.items() if k != "columns"}
-        return _build(Schema, head | {"columns": tuple(columns)}, "schema")
+                raise UserError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
+            columns.append(_build(kinds[kind], fields, where))
+        return _build(Schema, dict(values) | {"columns": tuple(columns)}, "schema")
 
     @staticmethod
-    def from_toml(text: str) -> Schema:
+    def from_toml(toml: str) -> Schema:
+        """The inverse of `to_dict`, from text; UserError where that is no TOML."""
         try:
-            return Schema.from_dict(tomllib.loads(text))
+            return Schema.from_dict(tomllib.loads(toml))
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"schema: not TOML: {error}") from None
 
@@ -268,3 +217,26 @@ def _build(kind: type, fields: Mapping[str, Any], where: str) -> Any:
         if field.default is dataclasses.MISSING and key not in fields:
             raise UserError(f"{where}: key {key!r} is missing")
     return kind(**fields)
+
+
+def _check_width(columns: tuple[Column, ...], where: str) -> None:
+    """UserError naming the widest column where there are more bins than can be accounted for."""
+    bins = sum(column.bins for column in columns)
+    if bins <= MOST_BINS:
+        return
+    widest = max(columns, key=lambda column: column.bins)
+    room = MOST_BINS - (bins - widest.bins)
+    mend = "describe fewer columns"
+    if isinstance(widest, Numeric) and room > 1:
+        mend = f"give it cell = {_wide_enough(widest, room):g} or more"
+    raise UserError(
+        f"{where}: {bins} bins to measure, at most {MOST_BINS} can be accounted for; column "
+        f"{widest.name!r} has {widest.bins} of them, {mend}"
+    )
+
+
+def _wide_enough(column: Numeric, bins: int) -> float:
+    """A width of 1, 2 or 5 times a power of 10 resolutions that leaves at most `bins` cells."""
+    least = (column.high - column.low) / (bins - 1) / column.resolution
+    power = 10 ** max(0, math.floor(math.log10(least)))
+    return column.resolution * next(m * power for m in (1, 2, 5, 10) if m * power >= least)

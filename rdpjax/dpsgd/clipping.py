@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 Params: TypeAlias = PyTree[Float[Array, "..."]]
@@ -94,7 +95,7 @@ def clipped_sum(
     )
 
 
-def zero_sum(params: Params, dtype: type = jnp.float32) -> ClippedSum:
+def zero_sum(params: Params, dtype: DTypeLike = jnp.float32) -> ClippedSum:
     """The sum over no examples."""
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, dtype), params)
     return ClippedSum(zeros, jnp.float32(0), jnp.float32(0))

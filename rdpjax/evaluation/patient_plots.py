@@ -5,6 +5,7 @@ All of them draw real patients: they belong into `internal/`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,19 @@ import numpy as np
 
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST, STATICS, VARIABLES, Variable
-from rdpjax.evaluation.plots import _CYCLE, _FAINT, _INK, _REAL, _SYNTHETIC, _figure, _plain
+from rdpjax.evaluation.drawing import (
+    CYCLE,
+    FAINT,
+    INK,
+    Page,
+    draw_histograms,
+    largest_gap,
+    plain,
+    show_clipped,
+    show_gap,
+    sizes,
+    total_variation,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +37,9 @@ _OTHER_EDGES = {"Age": np.arange(0, 106, 5) - 0.5, "HospAdmTime": np.arange(-240
 _STAY_EDGES = np.arange(0, LONGEST + 7, 6) + 0.5
 
 
-def plot_patients(real: Patients, synthetic: Patients, path: Path | str, hours: int = 24) -> None:
+def plot_patients(
+    real: Patients, synthetic: Patients, path: Path | str, hours: int = 24, title: str = ""
+) -> None:
     """Draw the vital signs of a dozen real patients beside those of a dozen synthetic ones.
 
     They are the first ones of each side: four that turn positive, then eight that do not, as far
@@ -35,10 +50,12 @@ def plot_patients(real: Patients, synthetic: Patients, path: Path | str, hours: 
       synthetic: synthetic patients.
       path: file to write; its suffix says the format (.png, .svg, .pdf).
       hours: how many hours of a stay are drawn.
+      title: the run and its claim, as `run_title` says them.
     """
-    figure = _figure(13, 13)
-    left, right = figure.subfigures(1, 2, squeeze=False)[0]
-    for part, patients, title in ((left, real, "real"), (right, synthetic, "synthetic")):
+    remark = "of each side the first four patients that turn positive, and eight that do not"
+    page = Page(13, 12, "Vital signs of patients", title, [remark])
+    left, right = page.body.subfigures(1, 2, squeeze=False)[0]
+    for part, patients, name in ((left, real, "real"), (right, synthetic, "synthetic")):
         grid = part.subplots(6, 2, sharex=True, sharey=True)
         for axes in grid.flat:
             axes.set_axis_off()
@@ -46,11 +63,12 @@ def plot_patients(real: Patients, synthetic: Patients, path: Path | str, hours: 
         for i, axes in zip(range(len(chosen)), grid.flat, strict=False):
             axes.set_axis_on()
             _vitals(axes, chosen, i, hours)
-        part.suptitle(title, fontsize=12, color=_INK, fontweight="bold")
-        grid[-1, 0].set_xlabel("hour of the stay", fontsize=8, color=_INK)
+        heading = f"{name} ({len(patients):,} patients)"
+        part.suptitle(heading, fontsize=12, color=INK, fontweight="bold")
+        grid[-1, 0].set_xlabel("hour of the stay", fontsize=8, color=INK)
     handles, labels = right.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=8, frameon=False, fontsize=9)
-    figure.savefig(path, dpi=120)
+    page.legend(handles, labels)
+    page.save(path)
 
 
 def _dozen(patients: Patients) -> np.ndarray:
@@ -63,23 +81,23 @@ def _vitals(axes: Axes, patients: Patients, i: int, hours: int) -> None:
     start, end = patients.starts[i : i + 2]
     names = [variable.name for variable in VARIABLES]
     hour = np.arange(1, min(end - start, hours) + 1)
-    for name, colour in zip(_DRAWN, _CYCLE, strict=True):
+    for name, colour in zip(_DRAWN, CYCLE, strict=True):
         values = patients.values[start : start + len(hour), names.index(name)]
         there = ~np.isnan(values)
         axes.plot(hour[there], values[there], ".-", color=colour, ms=3, linewidth=1, label=name)
-    if patients.onset[i] >= 0:
+    if 0 <= patients.onset[i] < len(hour):
         axes.axvspan(
-            patients.onset[i] + 1, hours + 0.5, color=_FAINT, alpha=0.7, label="label positive"
+            patients.onset[i] + 1, len(hour) + 0.5, color=FAINT, alpha=0.7, label="label positive"
         )
     onset = f", positive from hour {patients.onset[i] + 1}" if patients.onset[i] >= 0 else ""
-    _plain(axes, "")
-    axes.set_title(f"{end - start} hours{onset}", fontsize=8, color=_INK, loc="left")
+    plain(axes, "")
+    axes.set_title(f"{end - start} hours{onset}", fontsize=8, color=INK, loc="left")
     axes.set_xlim(0.5, hours + 0.5)
     axes.set_ylim(0, 240)
 
 
 def plot_missingness(
-    real: Patients, synthetic: Patients, path: Path | str, hours: int = 24
+    real: Patients, synthetic: Patients, path: Path | str, hours: int = 24, title: str = ""
 ) -> None:
     """Draw the share of patients still there in whom a variable was measured, hour by hour.
 
@@ -87,29 +105,44 @@ def plot_missingness(
     """
     from matplotlib.colors import AsinhNorm
 
-    figure = _figure(12, 8)
+    sides = (real, synthetic)
+    shares = [measured_shares(side, hours) for side in sides]
+    count = sizes(len(real), len(synthetic), "patients")
+    page = Page(
+        12, 7.5, "Share of patients measured, by hour", title, [count, _missing_gap(*shares)]
+    )
     # Laboratory values lie near 0: on a straight scale they would all look alike.
     norm = AsinhNorm(0.02, vmin=0, vmax=1)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, patients, title in zip(panels, (real, synthetic), ("real", "synthetic"), strict=True):
+    panels = page.body.subplots(1, 2, sharey=True)
+    for axes, share, side in zip(panels, shares, ("real", "synthetic"), strict=True):
         axes.imshow(
-            measured_shares(patients, hours),
+            share,
             norm=norm,
             cmap="cividis",
             aspect="auto",
             interpolation="nearest",
             extent=(0.5, hours + 0.5, len(VARIABLES) - 0.5, -0.5),
         )
-        _plain(axes, title)
+        plain(axes, side)
         axes.set_yticks(range(len(VARIABLES)), [variable.name for variable in VARIABLES])
-        axes.set_xlabel("hour of the stay", fontsize=8, color=_INK)
+        axes.set_xlabel("hour of the stay", fontsize=8, color=INK)
     ticks = [0, 0.01, 0.03, 0.1, 0.3, 1]
-    bar = figure.colorbar(panels[0].images[0], ax=panels, shrink=0.8, pad=0.01)
+    bar = page.body.colorbar(panels[0].images[0], ax=panels, shrink=0.8, pad=0.01)
     bar.set_ticks(ticks, labels=[f"{100 * tick:g} %" for tick in ticks], minor=False)
-    bar.ax.tick_params(labelsize=8, colors=_INK)
+    bar.ax.tick_params(labelsize=8, colors=INK)
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
-    figure.savefig(path, dpi=120)
+    page.save(path)
+
+
+def _missing_gap(real: np.ndarray, synthetic: np.ndarray) -> str:
+    """Say at which variable and hour the measured shares `[variables, hours]` differ most."""
+    gaps = np.nan_to_num(np.abs(real - synthetic))
+    i, hour = np.unravel_index(int(gaps.argmax()), gaps.shape)
+    if gaps[i, hour] == 0:
+        return ""
+    a, b = (f"{100 * side[i, hour]:.1f} %" for side in (real, synthetic))
+    return f"largest gap: {VARIABLES[i].name} in hour {hour + 1} (real {a}, synthetic {b})"
 
 
 def measured_shares(patients: Patients, hours: int) -> np.ndarray:
@@ -132,34 +165,45 @@ def measured_shares(patients: Patients, hours: int) -> np.ndarray:
 
 
 def plot_patient_densities(
-    real: Patients, synthetic: Patients, path: Path | str, hours: int = 24
+    real: Patients, synthetic: Patients, path: Path | str, hours: int = 24, title: str = ""
 ) -> None:
     """Draw every variable's distribution over all measured hours, as small multiples.
 
     Arguments as for `plot_patients`.
     """
     across, down = 6, 6
-    figure = _figure(2.4 * across, 1.9 * down + 0.5)
-    grid = figure.subplots(down, across)
-    rows = [patients.values[patients.row < hours] for patients in (real, synthetic)]
+    sides = (real, synthetic)
+    rows = [side.values[side.row < hours] for side in sides]
     pictures = [
-        (v.name, v.unit, _edges(v), [part[:, j] for part in rows], _skewed(v))
+        (v.name, v.unit, _edges(v), (v.low, v.high), [part[:, j] for part in rows], _skewed(v))
         for j, v in enumerate(VARIABLES)
     ]
     for name, edges in _OTHER_EDGES.items():
         unit = {"Age": "years", "HospAdmTime": "hours"}[name]
-        values = [side.statics[:, STATICS.index(name)] for side in (real, synthetic)]
-        pictures.append((name, unit, edges, values, False))
-    for axes, (name, unit, edges, values, skewed) in zip(grid.flat, pictures, strict=True):
-        _plain(axes, f"{name} ({unit})" if unit else name)
-        axes.title.set_fontsize(8)
-        _outline(axes, values, edges)
+        values = [side.statics[:, STATICS.index(name)] for side in sides]
+        pictures.append((name, unit, edges, (edges[0], edges[-1]), values, False))
+    shares = {name: _shares(values, edges) for name, _, edges, _, values, _ in pictures}
+    # A column without a value on one side has no distance.
+    gaps = {name: total_variation(own) for name, own in shares.items() if own.any(axis=1).all()}
+    page = Page(
+        2.4 * across,
+        1.9 * down,
+        "Measured values",
+        title,
+        [sizes(len(real), len(synthetic), "patients"), largest_gap(gaps)],
+        legend=True,
+    )
+    grid = page.body.subplots(down, across)
+    for axes, (name, unit, edges, limits, values, skewed) in zip(grid.flat, pictures, strict=True):
+        plain(axes, f"{name} ({unit})" if unit else name, 8)
+        draw_histograms(axes, shares[name], edges)
+        show_clipped(axes, values[0], *limits)
+        if name in gaps:
+            show_gap(axes, gaps[name])
         if skewed:
             axes.set_xscale("log")
             axes.set_xlim(edges[0], edges[-1])
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=10)
-    figure.savefig(path, dpi=120)
+    page.save(path)
 
 
 def _skewed(variable: Variable) -> bool:
@@ -177,48 +221,50 @@ def _edges(variable: Variable) -> np.ndarray:
     return (borders - 0.5) * variable.step
 
 
-def _outline(axes: Axes, sides: list[np.ndarray], edges: np.ndarray) -> None:
-    """Histograms of the real and the synthetic values; what lies outside is in the outer bins."""
-    for values, colour, label in zip(
-        sides, (_REAL, _SYNTHETIC), ("real", "synthetic"), strict=True
-    ):
+def _shares(sides: Sequence[np.ndarray], edges: np.ndarray) -> np.ndarray:
+    """Share of each side's known values in every bin, `[2, bins]`; beyond are the outer ones."""
+    shares = []
+    for values in sides:
         known = np.clip(values[~np.isnan(values)], edges[0], edges[-1])
-        heights = np.histogram(known, edges)[0] / max(len(known), 1)
-        filled = label == "real"
-        axes.stairs(
-            heights,
-            edges,
-            fill=filled,
-            color=colour,
-            alpha=0.35 if filled else 1.0,
-            linewidth=1.3,
-            label=label,
-        )
-    axes.set_ylim(bottom=0)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
+        shares.append(np.histogram(known, edges)[0] / max(len(known), 1))
+    return np.array(shares)
 
 
-def plot_stays(real: Patients, synthetic: Patients, path: Path | str) -> None:
+def plot_stays(real: Patients, synthetic: Patients, path: Path | str, title: str = "") -> None:
     """Draw lengths of stay, and among those who turn positive the hour of the stay it happens in.
 
     Args:
       real: real patients.
       synthetic: synthetic patients.
       path: file to write; its suffix says the format.
+      title: the run and its claim, as `run_title` says them.
     """
-    figure = _figure(11, 3.4)
-    panels = figure.subplots(1, 2)
     sides = (real, synthetic)
-    shares = [100 * (side.onset >= 0).mean() for side in sides]
-    _plain(panels[0], "length of stay (hours)")
-    _outline(panels[0], [side.stays.astype(float) for side in sides], _STAY_EDGES)
-    _plain(
-        panels[1], f"onset (hour of the stay): real {shares[0]:.1f} %, synthetic {shares[1]:.1f} %"
+    positive = [100 * (side.onset >= 0).mean() for side in sides]
+    pictures = {
+        "length of stay": [side.stays.astype(float) for side in sides],
+        "onset": [side.onset[side.onset >= 0] + 1.0 for side in sides],
+    }
+    names = {
+        "length of stay": "length of stay (hours)",
+        "onset": f"onset (hour): real {positive[0]:.1f} %, synthetic {positive[1]:.1f} %",
+    }
+    shares = {name: _shares(values, _STAY_EDGES) for name, values in pictures.items()}
+    gaps = {name: total_variation(own) for name, own in shares.items() if own.any(axis=1).all()}
+    page = Page(
+        11,
+        3.2,
+        "Stays and onsets of sepsis",
+        title,
+        [sizes(len(real), len(synthetic), "patients"), largest_gap(gaps)],
+        legend=True,
     )
-    onsets = [side.onset[side.onset >= 0] + 1.0 for side in sides]
-    _outline(panels[1], onsets, _STAY_EDGES)
-    for axes in panels:
+    for axes, (name, own) in zip(page.body.subplots(1, 2), shares.items(), strict=True):
+        plain(axes, names[name])
+        draw_histograms(axes, own, _STAY_EDGES)
         axes.set_yscale("symlog", linthresh=0.01)
-    panels[0].legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=120)
+        axes.set_yticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "100 %"], minor=False)
+        axes.set_xlim(0, _STAY_EDGES[np.flatnonzero(own.any(axis=0)).max(initial=0) + 1])
+        if name in gaps:
+            show_gap(axes, gaps[name])
+    page.save(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_Row = tuple[str, tuple[str, ...]]
+from rdpjax.evaluation.printout import Row, Section, scores_as_lines
 
 
 def as_patient_table(scores: Mapping[str, Any]) -> str:
@@ -17,37 +17,15 @@ def as_patient_table(scores: Mapping[str, Any]) -> str:
     Returns:
       Lines of at most 90 characters, without a last line break.
     """
-    sides = {"synthetic": scores["synthetic"], "real train": scores["real_train"]}
-    sides = {title: side for title, side in sides.items() if side is not None}
     test, hours = scores["real_test"], scores["hours"]
-    lines = [
-        scores["note"].upper(),
-        f"{scores['dataset']}, first {hours} hours, against {test['patients']:,} held-out patients",
-        *([f"source: {scores['source']}"] if "source" in scores else []),
-        "",
-        " " * 52 + "".join(f" {title:>17}" for title in sides),
-    ]
-    for title, rows in _sections(scores["synthetic"], test, hours):
-        lines.append(title)
-        for name, path in rows:
-            cells = (_cell(side, path) for side in sides.values())
-            lines.append(f"  {name:50}" + "".join(f" {cell:>17}" for cell in cells))
-    return "\n".join(lines)
+    count = f"{test['patients']:,} held-out patients"
+    subject = f"{scores['dataset']}, first {hours} hours, against {count}"
+    sections = _sections(scores["synthetic"], test, hours)
+    return "\n".join(scores_as_lines(scores, subject, sections, 50, 18))
 
 
-def _cell(side: Any, path: tuple[str, ...]) -> str:
-    """`-` for what a side lacks."""
-    for key in path:
-        side = None if side is None else side.get(key)
-    if side is None or isinstance(side, str):
-        return side or "-"
-    return f"{side:,d}" if isinstance(side, int) else f"{side:.4f}"
-
-
-def _sections(
-    shown: Mapping[str, Any], test: Mapping[str, Any], hours: int
-) -> Iterator[tuple[str, list[_Row]]]:
-    copies: list[_Row] = [
+def _sections(shown: Mapping[str, Any], test: Mapping[str, Any], hours: int) -> Iterator[Section]:
+    copies: list[Row] = [
         ("exact copies of held-out patients", ("copies", "of_held_out")),
         ("  as many other real patients would have", ("copies", "expected")),
     ]

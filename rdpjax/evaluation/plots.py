@@ -1,4 +1,4 @@
-"""Figures: real against synthetic densities, correlations side by side, losses per stage."""
+"""Pictures of tables: densities, correlations side by side, and what each stage logged."""
 
 from __future__ import annotations
 
@@ -10,48 +10,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from rdpjax.data.schema import Numeric, Schema
-from rdpjax.evaluation.tables import (
-    bounds,
-    level_codes,
-    numbers,
-    ordered,
-    shown_in,
+from rdpjax.data.schema import Categorical, Numeric, Schema
+from rdpjax.evaluation.drawing import (
+    CYCLE,
+    FAINT,
+    INK,
+    QUIET,
+    Page,
+    draw_histograms,
+    draw_levels,
+    largest_gap,
+    plain,
+    show_clipped,
+    show_gap,
+    sizes,
+    total_variation,
 )
+from rdpjax.evaluation.tables import bounds, level_codes, numbers, ordered, shown_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's blue and vermilion: apart for every kind of colour vision, and in grey print.
-_REAL, _SYNTHETIC = "#0072B2", "#D55E00"
-_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_INK, _FAINT = "#333333", "#DDDDDD"
 _PARTS = 60  # equal public bins of a numeric in its picture
-
-
-def _figure(width: float, height: float) -> Figure:
-    """A figure with its own canvas: no pyplot, so no global state and no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _plain(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=10, color=_INK, loc="left", fontweight="bold")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#999999")
-    axes.tick_params(labelsize=8, colors=_INK, length=3)
-    axes.set_axisbelow(True)
+_SHARES = ("clipped",)
+_UNITS = {"drawn": "records", "clipped": "share of the draw"}
+_MEANINGS = {
+    "loss": "mean loss of the drawn real records, before clipping and noise",
+    "fake_loss": "mean loss of the discriminator on generated records; it reads no real one",
+    "clipped": "share of the drawn records whose gradient was longer than the clip norm. Near 1 is "
+    "usual, and costs no privacy; at 0 a smaller clip norm would bring less noise",
+    "drawn": "records in each step's draw; every one is drawn by itself, so that the size varies",
+}
 
 
 def plot_densities(
-    real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, path: Path | str
+    real: pd.DataFrame,
+    synthetic: pd.DataFrame,
+    schema: Schema,
+    path: Path | str,
+    title: str = "",
 ) -> None:
     """Draw every column's distribution, real and synthetic, as small multiples.
 
@@ -60,116 +57,147 @@ def plot_densities(
       synthetic: canonical frame of synthetic records.
       schema: columns, units, bounds and levels.
       path: file to write; its suffix says the format (.png, .svg, .pdf).
+      title: the run and its claim, as `run_title` says them.
     """
     names = ordered(synthetic, schema)
+    sides = (real, synthetic)
+    drawn = {name: _shares(schema, name, sides) for name in names}
+    gaps = {name: total_variation(shares) for name, (shares, _) in drawn.items()}
     across = min(4, len(names))
     down = -(-len(names) // across)
-    figure = _figure(2.9 * across, 2.1 * down + 0.5)
-    grid = figure.subplots(down, across, squeeze=False).flat
-    for axes, name in zip(grid, names, strict=False):
+    page = Page(
+        max(2.9 * across, 6),
+        2.1 * down,
+        f"Distributions of {schema.name}",
+        title,
+        [sizes(len(real), len(synthetic), "rows"), largest_gap(gaps)],
+        legend=True,
+    )
+    grid = page.body.subplots(down, across, squeeze=False).flat
+    for axes, (name, (shares, edges)) in zip(grid, drawn.items(), strict=False):
         column = schema.column(name)
         if isinstance(column, Numeric):
-            _plain(axes, f"{name} ({shown_in(column)[1]})")
-            _density(axes, column, real, synthetic, schema)
+            divisor, unit = shown_in(column)
+            plain(axes, f"{name} ({unit})" if unit else name)
+            draw_histograms(axes, shares, edges)
+            shown = np.flatnonzero(shares.max(axis=0) > 0.001)
+            if shown.size:
+                axes.set_xlim(edges[shown[0]], edges[shown[-1] + 1])
+            show_clipped(axes, real[name].to_numpy(np.float64) / divisor, *bounds(column))
         else:
-            _plain(axes, name)
-            _bars(axes, column, real, synthetic)
+            plain(axes, f"{name} (%)")
+            draw_levels(axes, shares, column.levels)
+        show_gap(axes, gaps[name])
     for axes in list(grid):
         axes.set_axis_off()
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=10)
-    figure.savefig(path, dpi=150)
+    page.save(path)
 
 
-def _density(
-    axes: Axes, column: Numeric, real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema
-) -> None:
-    low, high = bounds(column)
-    # Whole bins of the resolution, or heaped values make a comb that is not in the records.
-    step = column.cell / shown_in(column)[0]
-    width = step * max(1, round((high - low) / _PARTS / step))
-    edges = np.arange(low, high + 2 * width, width) - (step / 2 if column.within == "start" else 0)
-    tops = []
-    for frame, colour, label in ((real, _REAL, "real"), (synthetic, _SYNTHETIC, "synthetic")):
-        values = numbers(frame, schema, [column.name])[column.name].to_numpy()
-        heights = np.histogram(values, edges)[0] / len(values)
-        filled = label == "real"
-        axes.stairs(
-            heights,
-            edges,
-            fill=filled,
-            color=colour,
-            alpha=0.35 if filled else 1.0,
-            linewidth=1.3,
-            label=label,
-        )
-        tops.append(heights)
-    shown = np.flatnonzero(np.max(tops, axis=0) > 0.001)
-    if shown.size:
-        axes.set_xlim(edges[shown[0]], edges[shown[-1] + 1])
-    axes.set_ylim(bottom=0)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-
-
-def _bars(axes: Axes, column: Any, real: pd.DataFrame, synthetic: pd.DataFrame) -> None:
-    at = np.arange(column.cells)
-    for frame, colour, label, shift in (
-        (real, _REAL, "real", -0.2),
-        (synthetic, _SYNTHETIC, "synthetic", 0.2),
-    ):
-        shares = np.bincount(level_codes(frame, column), minlength=column.cells) / len(frame)
-        bars = axes.bar(
-            at + shift, shares, 0.38, color=colour, alpha=0.5 if label == "real" else 1, label=label
-        )
-        axes.bar_label(bars, [f"{100 * s:.1f}" for s in shares], fontsize=7, color=_INK, padding=1)
-    axes.set_xticks(at, [str(level) for level in column.levels])
-    axes.set_ylim(0, 1.12)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.text(1, 1, "%", transform=axes.transAxes, ha="right", fontsize=8, color="#777777")
+def _shares(
+    schema: Schema, name: str, sides: tuple[pd.DataFrame, pd.DataFrame]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each side's records in every bin or level, `[2, bins]`, and the bins' edges."""
+    column = schema.column(name)
+    if isinstance(column, Categorical):
+        counts = [np.bincount(level_codes(s, column), minlength=column.cells) for s in sides]
+        edges = np.arange(column.cells + 1) - 0.5
+    else:
+        low, high = bounds(column)
+        # Whole bins of the resolution, or heaped values make a comb that is not in the records.
+        step = column.cell / shown_in(column)[0]
+        width = step * max(1, round((high - low) / _PARTS / step))
+        edges = np.arange(low, high + 2 * width, width)
+        edges = edges - (step / 2 if column.within == "start" else 0)
+        counts = [np.histogram(numbers(s, schema, [name])[name], edges)[0] for s in sides]
+    return np.array([c / max(len(s), 1) for c, s in zip(counts, sides, strict=True)]), edges
 
 
 def plot_correlations(
-    real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, path: Path | str
+    real: pd.DataFrame,
+    synthetic: pd.DataFrame,
+    schema: Schema,
+    path: Path | str,
+    title: str = "",
 ) -> None:
-    """Draw the Pearson correlations of all columns, real and synthetic side by side.
+    """Draw the Pearson correlations of all columns, real and synthetic, and their difference.
 
     Values are clipped to the public bounds first. Arguments as for `plot_densities`.
     """
     names = list(ordered(synthetic, schema))
     a, b = (numbers(frame, schema, names).corr().to_numpy() for frame in (real, synthetic))
     a, b = np.nan_to_num(a), np.nan_to_num(b)  # a column without spread correlates with nothing
-    size = 0.36 * len(names) + 1.2
-    figure = _figure(2 * size + 1.6, size + 1.0)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, matrix, title in zip(panels, (a, b), ("real", "synthetic"), strict=True):
-        axes.imshow(matrix, vmin=-1, vmax=1, cmap="PuOr_r")
-        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), names)
-        for (i, j), value in np.ndenumerate(matrix):
-            if i != j and abs(value) >= 0.05:
-                ink = "white" if abs(value) > 0.6 else _INK
-                text = f"{value:.2f}".replace("0.", ".")
-                axes.text(j, i, text, ha="center", va="center", fontsize=6.5, color=ink)
-        _plain(axes, title)
+    size = 0.36 * len(names) + 1.0
+    page = Page(
+        3 * size + 1.4,
+        size + 0.8,
+        f"Correlations of {schema.name}",
+        title,
+        [sizes(len(real), len(synthetic), "rows"), largest_correlation_gap(a, b, names)],
+    )
+    panels = page.body.subplots(1, 3, sharey=True)
+    bound = max(0.1, np.abs(b - a).max())
+    pictures = (
+        (a, "real", 1.0, 0.05),
+        (b, "synthetic", 1.0, 0.05),
+        (b - a, "synthetic less real", bound, 0.01),
+    )
+    for axes, (matrix, name, most, least) in zip(panels, pictures, strict=True):
+        _matrix(axes, matrix, names, most, least)
+        plain(axes, name)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-    worst = np.abs(a - b).max()
-    panels[1].set_title(f"largest gap {worst:.2f}", fontsize=8, color="#777777", loc="right")
-    bar = figure.colorbar(panels[0].images[0], ax=panels, shrink=0.8, pad=0.01)
-    bar.ax.tick_params(labelsize=8, colors=_INK)
-    bar.outline.set_visible(False)
-    figure.savefig(path, dpi=150)
+    for image, where in ((panels[1].images[0], panels[:2]), (panels[2].images[0], panels[2:])):
+        bar = page.body.colorbar(image, ax=list(where), shrink=0.8, pad=0.01)
+        bar.ax.tick_params(labelsize=8, colors=INK)
+        bar.outline.set_visible(False)
+    page.save(path)
 
 
-def plot_losses(rows: Iterable[Mapping[str, Any]], path: Path | str) -> None:
+def _matrix(axes: Axes, matrix: np.ndarray, names: list[str], most: float, least: float) -> None:
+    """Draw a matrix whose diagonal says nothing, with numbers from `least` on."""
+    from matplotlib import colormaps
+
+    colours = colormaps["PuOr_r"].with_extremes(bad=FAINT)
+    off = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
+    axes.imshow(off, vmin=-most, vmax=most, cmap=colours)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    for (i, j), value in np.ndenumerate(off):
+        if abs(value) >= least:
+            ink = "white" if abs(value) > 0.6 * most else INK
+            axes.text(j, i, _short(value), ha="center", va="center", fontsize=6.5, color=ink)
+
+
+def largest_correlation_gap(a: np.ndarray, b: np.ndarray, names: list[str]) -> str:
+    """Say between which columns two correlation matrices differ most.
+
+    Examples:
+      >>> a, b = np.array([[1, 0.45], [0.45, 1]]), np.array([[1, 0.35], [0.35, 1]])
+      >>> largest_correlation_gap(a, b, ["gluc", "smoke"])
+      'largest gap: .10 between gluc and smoke (real .45, synthetic .35)'
+    """
+    if len(names) < 2:
+        return ""
+    gaps = np.triu(np.abs(a - b), 1)
+    i, j = np.unravel_index(int(gaps.argmax()), gaps.shape)
+    gap, real, synthetic = _short(gaps[i, j]), _short(a[i, j]), _short(b[i, j])
+    sides = f"(real {real}, synthetic {synthetic})"
+    return f"largest gap: {gap} between {names[i]} and {names[j]} {sides}"
+
+
+def _short(value: float) -> str:
+    """A correlation in two digits, without the zero in front."""
+    return f"{value:.2f}".replace("0.", ".", 1)
+
+
+def plot_losses(rows: Iterable[Mapping[str, Any]], path: Path | str, title: str = "") -> None:
     """Draw each stage's logged numbers over its steps, a panel a number, a line of panels a stage.
 
     Args:
       rows: dictionaries with `stage`, `step` and numbers by name, as `internal/metrics.jsonl` has
         them. Anything that is no number is left out, and so is what a row lacks.
       path: file to write; its suffix says the format.
+      title: the run and its claim, as `run_title` says them.
     """
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
@@ -178,20 +206,49 @@ def plot_losses(rows: Iterable[Mapping[str, Any]], path: Path | str) -> None:
             numeric = isinstance(value, int | float) and not isinstance(value, bool)
             if numeric and name not in ("stage", "step"):
                 logged.setdefault(name, []).append((float(row["step"]), float(value)))
-    curves = {stage: lines for stage, lines in curves.items() if lines}
+    curves = {
+        stage: dict(sorted(lines.items(), key=lambda line: _place(line[0])))
+        for stage, lines in curves.items()
+        if lines
+    }
     across = max((len(lines) for lines in curves.values()), default=1)
-    figure = _figure(max(3.0 * across, 4), 2.2 * max(len(curves), 1))
-    grid = figure.subplots(max(len(curves), 1), across, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for line_of_panels, (stage, lines), colour in zip(
-        grid, curves.items(), cycle(_CYCLE), strict=False
-    ):
-        for axes, (name, points) in zip(line_of_panels, lines.items(), strict=False):
-            axes.set_axis_on()
-            _plain(axes, f"{stage}: {name}")
-            steps, values = np.array(points).T
-            axes.plot(steps, values, color=colour, linewidth=1.4, marker="." * (len(steps) < 3))
-            axes.grid(axis="y", color=_FAINT, linewidth=0.6)
-            axes.set_xlabel("step", fontsize=8, color=_INK)
-    figure.savefig(path, dpi=150)
+    logged_names = {name for lines in curves.values() for name in lines}
+    page = Page(
+        max(3.0 * across, 9),
+        2.2 * max(len(curves), 1),
+        "Training",
+        title,
+        [f"{name}: {told}" for name, told in _MEANINGS.items() if name in logged_names],
+    )
+    # A line of panels for each stage, as wide as the page however many there are.
+    lanes = page.body.subfigures(max(len(curves), 1), 1, squeeze=False).flat
+    for lane, (stage, lines), colour in zip(lanes, curves.items(), cycle(CYCLE), strict=False):
+        grid = lane.subplots(1, len(lines), squeeze=False).flat
+        for axes, (name, points) in zip(grid, lines.items(), strict=True):
+            plain(axes, f"{stage}: {name}")
+            _curve(axes, name, np.array(points).T, colour)
+    page.save(path)
+
+
+def _place(name: str) -> int:
+    """The place of a number among a stage's panels: what is explained comes first."""
+    known = list(_MEANINGS)
+    return known.index(name) if name in known else len(known)
+
+
+def _curve(axes: Axes, name: str, points: np.ndarray, colour: str) -> None:
+    steps, values = points
+    axes.plot(steps, values, color=colour, linewidth=1.2, marker="." * (len(steps) < 3))
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.set_xlabel("step", fontsize=8, color=INK)
+    axes.set_ylabel(_UNITS.get(name, ""), fontsize=8, color=INK)
+    if name in _SHARES:
+        axes.set_ylim(-0.02, 1.02)  # a flat line at 0 or 1 is a flat line there
+    elif name in _UNITS:
+        axes.set_ylim(0, 1.08 * max(1, np.nanmax(values)))
+    finite = values[np.isfinite(values)]
+    if finite.size > 1 and np.ptp(finite) == 0:
+        text = f"always {finite[0]:g}"
+        axes.set_title(text, fontsize=7, color=QUIET, loc="right", fontweight="normal")
+        if name not in _UNITS:
+            axes.set_ylim(finite[0] - 1, finite[0] + 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _MODELS = {"gradient_boosting": "gradient boosting", "forest": "forest", "logistic": "logistic"}
-_Row = tuple[str, tuple[str, ...]]
+Row = tuple[str, tuple[str, ...]]
+"""A row's name, and the keys of its figure within a side."""
+Section = tuple[str, list[Row]]
 
 
 def as_table(scores: Mapping[str, Any]) -> str:
@@ -18,40 +20,62 @@ def as_table(scores: Mapping[str, Any]) -> str:
     Returns:
       Lines of at most 90 characters, without a last line break.
     """
-    sides = {"synthetic": scores["synthetic"], "real train": scores["real_train"]}
-    sides = {title: side for title, side in sides.items() if side is not None}
     test = scores["real_test"]
-    lines = [
-        scores["note"].upper(),
-        f"{scores['dataset']}, against {test['rows']:,} held-out records",
-        *([f"source: {scores['source']}"] if "source" in scores else []),
-        "",
-        " " * 44 + "".join(f"{title:>12}" for title in sides),
-    ]
-    for title, rows in _sections(scores["synthetic"], test):
-        lines.append(title)
-        for name, path in rows:
-            values = (_at(side, path) for side in sides.values())
-            cells = (f"{v:,d}" if isinstance(v, int) else f"{v:.4f}" for v in values)
-            lines.append(f"  {name:42}" + "".join(f"{cell:>12}" for cell in cells))
-    lines += [
+    subject = f"{scores['dataset']}, against {test['rows']:,} held-out records"
+    missing = [
         f"{title}: level below a quarter of its real share: {level}"
-        for title, side in sides.items()
+        for title, side in judged(scores).items()
         for level in side["fidelity"]["levels_missing"]
     ]
-    return "\n".join(lines)
+    sections = _sections(scores["synthetic"], test)
+    return "\n".join([*scores_as_lines(scores, subject, sections, 42, 12), *missing])
 
 
-def _at(side: Any, path: tuple[str, ...]) -> float | int:
+def judged(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The sides that were judged, by the titles of their columns."""
+    sides = {"synthetic": scores["synthetic"], "real train": scores["real_train"]}
+    return {title: side for title, side in sides.items() if side is not None}
+
+
+def scores_as_lines(
+    scores: Mapping[str, Any], subject: str, sections: Iterable[Section], name: int, cell: int
+) -> list[str]:
+    """Lines of a table of scores, a column for each side that was judged.
+
+    Args:
+      scores: with `note`, `synthetic`, `real_train` (None if not judged) and perhaps `source`.
+      subject: what was judged, and against what.
+      sections: titles, each with its rows: a name, and the keys of the figure within a side.
+      name: characters of the rows' names.
+      cell: characters of a figure.
+    """
+    sides = judged(scores)
+    lines = [
+        scores["note"].upper(),
+        subject,
+        *([f"source: {scores['source']}"] if "source" in scores else []),
+        "",
+        " " * (name + 2) + "".join(f"{title:>{cell}}" for title in sides),
+    ]
+    for title, rows in sections:
+        lines.append(title)
+        for row, path in rows:
+            cells = "".join(f"{_cell(side, path):>{cell}}" for side in sides.values())
+            lines.append(f"  {row:{name}}{cells}")
+    return lines
+
+
+def _cell(side: Any, path: tuple[str, ...]) -> str:
+    """`-` for what a side lacks."""
     for key in path:
-        side = side[key]
-    return side
+        side = None if side is None else side.get(key)
+    if side is None or isinstance(side, str):
+        return side or "-"
+    return f"{side:,d}" if isinstance(side, int) else f"{side:.4f}"
 
 
-def _sections(
-    shown: Mapping[str, Any], test: Mapping[str, Any]
-) -> Iterator[tuple[str, list[_Row]]]:
-    records: list[_Row] = [
+def _sections(shown: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[Section]:
+    records: list[Row] = [
         ("rows", ("rows",)),
         (f"share of positives (test {test['positives']:.4f})", ("positives",)),
     ]
@@ -68,9 +92,7 @@ def _sections(
         ],
     )
 
-    near: list[_Row] = [
-        (f"KS {name}", ("fidelity", "ks", name)) for name in shown["fidelity"]["ks"]
-    ]
+    near: list[Row] = [(f"KS {name}", ("fidelity", "ks", name)) for name in shown["fidelity"]["ks"]]
     for key, name in {
         "ks_mean": "KS, mean",
         "tvd1": "total variation, 1-way",

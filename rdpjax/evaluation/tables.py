@@ -64,7 +64,7 @@ def ordered(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
     names = [name for name in present if name in schema.names]
     numeric = [n for n in names if isinstance(schema.column(n), Numeric)]
     levels = [n for n in names if n not in numeric and n != schema.label]
-    return (*numeric, *levels, schema.label)
+    return (*numeric, *levels, *(n for n in names if n == schema.label))
 
 
 def level_codes(frame: pd.DataFrame, column: Categorical) -> np.ndarray:

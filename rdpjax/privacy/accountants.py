@@ -48,8 +48,6 @@ class Law(NamedTuple):
 
 _PLD_MOST = 1e3
 
-_log = logging.getLogger(__name__)
-
 
 def check_delta(delta: object) -> float:
     """`delta` as a float, refused outside (0, 1).
@@ -84,7 +82,7 @@ def rdp_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float | N
       order, with sampling at whole orders, the only ones then used. The events may be adaptive in
       their outputs; q, sigma, C and steps must be fixed beforehand. Orders are dp-accounting's
       defaults; its values at fractional orders are upper bounds. An order without a usable value
-      is left out (and logged), which can only raise epsilon.
+      is left out, which can only raise epsilon: `report.may_be_loose` tells where it might have.
 
     Args:
       events: Any number of events, in any order.
@@ -105,10 +103,7 @@ def rdp_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float | N
       Mironov, Talwar, Zhang 2019 (arXiv 1908.10530); conversion: Balle et al. 2020 (1905.09982),
       Canonne, Kamath, Steinke 2020 (2004.00010), Proposition 12.
     """
-    steps = _steps_by_law(events)
-    for law in steps:
-        _tell_left_out(law)
-    return convert(_curve(steps, orders()), delta)
+    return convert(_curve(_steps_by_law(events), orders()), delta)
 
 
 def pld_epsilon(events: Iterable[Event], delta: float) -> float | None:
@@ -267,7 +262,7 @@ def _step_curve(law: Law, at: Orders) -> Curve:
     if sigma == 0:
         return _frozen(np.full(len(at), np.inf))
     accountant = _library().rdp.RdpAccountant(at)
-    # Overflow ends in infinity, which is a valid bound; orders left out are logged by rdp_epsilon.
+    # Overflow ends in infinity, which is a valid bound; of orders left out `may_be_loose` tells.
     with silenced("absl"), np.errstate(all="ignore"):
         curve = np.array(accountant.compose(_dp_event(law)).rdp, np.float64)
     if np.isnan(curve).any():
@@ -277,19 +272,6 @@ def _step_curve(law: Law, at: Orders) -> Curve:
     if lattice:  # shifts by k records are whole lattice steps for whole k alone
         curve[np.array(at) % 1 != 0] = np.inf
     return _frozen(curve)
-
-
-@functools.lru_cache(maxsize=4096)
-def _tell_left_out(law: Law) -> None:
-    """Log, once, that orders are left out: dp-accounting's series does not always converge."""
-    rate, sigma, lattice = law
-    left_out = int(np.isinf(_step_curve(law, orders())).sum())
-    if left_out and sigma > 0 and not lattice:
-        _log.warning(
-            "%d of %d Rényi orders have no usable value at q=%g, sigma=%g and are left out: "
-            "epsilon is valid but may be loose",
-            left_out, len(orders()), rate, sigma,
-        )  # fmt: skip
 
 
 def _dp_event(law: Law) -> Any:

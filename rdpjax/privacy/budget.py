@@ -53,6 +53,29 @@ class Budget:
         object.__setattr__(self, "delta", check_delta(self.delta))
 
 
+def total_epsilon(epsilon: float | None, epsilons: Mapping[str, float]) -> float | None:
+    """Epsilon that a plan by shares is calibrated to; None for a plan by epsilons of its stages.
+
+    Raises:
+      UserError: Both are given. The stages' epsilons decide what they cost together, so another
+        total would be a wish that nothing keeps to.
+
+    Examples:
+      >>> total_epsilon(None, {}), total_epsilon(None, {"vae": 2.0})
+      (5.0, None)
+      >>> total_epsilon(1.0, {"vae": 2.0})
+      Traceback (most recent call last):
+      ...
+      rdpjax.errors.UserError: epsilons: each stage has one of its own, and what they cost ...
+    """
+    if epsilons and epsilon is not None:
+        raise UserError(
+            "epsilons: each stage has one of its own, and what they cost together follows from "
+            f"them; leave out the total (epsilon = {epsilon!r}, or a Budget), or give shares"
+        )
+    return Budget.epsilon if epsilon is None and not epsilons else epsilon
+
+
 class Demand(NamedTuple):
     """What a stage will do to the records: everything about its accesses except the noise."""
 

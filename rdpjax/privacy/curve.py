@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import io
 import math
 import os
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from rdpjax.errors import UserError
+from rdpjax.io.atomic import PUBLIC, new_file
 from rdpjax.privacy.accountants import check_delta, pld_epsilon, rdp_epsilon
 from rdpjax.privacy.compare import need_noise
 from rdpjax.privacy.events import SAMPLED, Event, round_up_rate
@@ -172,10 +174,12 @@ def write_csv(points: Sequence[Point], against: str, path: Path) -> None:
       UserError: The file cannot be written; what was there stays.
     """
     _check_place("--csv", path)
-    with _whole("--csv", path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with _whole("--csv", path) as file:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
         writer.writerow([against, "epsilon", "order", "epsilon_pld"])
         writer.writerows(dataclasses.astuple(point) for point in points)
+        file.write(text.getvalue().encode())
 
 
 def check_files(table: Path | None, picture: Path | None) -> None:
@@ -208,25 +212,17 @@ def _check_place(flag: str, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _whole(flag: str, path: Path) -> Generator[Path]:
-    """A name under which to write, so that a failure leaves nothing half-written at `path`.
+def _whole(flag: str, path: Path) -> Generator[BinaryIO]:
+    """A file to write, so that a failure leaves nothing half-written at `path`.
 
     Raises:
       UserError: It cannot be written.
     """
-    # A device or a pipe must not be replaced by a file.
-    special = path.exists() and not path.is_file()
-    place = path.resolve()
-    part = path if special else place.with_name(f"{place.name}.part")
     try:
-        yield part
-        if not special:
-            part.replace(place)
+        with new_file(path, mode=PUBLIC) as file:
+            yield file
     except OSError as error:
         raise UserError(f"{flag} {path}: cannot be written: {error.strerror}") from None
-    finally:
-        if not special:
-            part.unlink(missing_ok=True)
 
 
 def draw(points: Sequence[Point], against: str, title: str, path: Path) -> None:
@@ -254,5 +250,5 @@ def draw(points: Sequence[Point], against: str, title: str, path: Path) -> None:
     axes.set_title(title)
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
-    with _whole("--picture", path) as part:
-        figure.savefig(part, dpi=150, format=path.suffix[1:])
+    with _whole("--picture", path) as file:
+        figure.savefig(file, dpi=150, format=path.suffix[1:])

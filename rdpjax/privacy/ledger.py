@@ -7,13 +7,11 @@ accesses that can have happened, and perhaps of one that did not.
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 from rdpjax.errors import UserError
 from rdpjax.privacy.accountants import check_delta, rdp_epsilon
@@ -24,21 +22,14 @@ from rdpjax.privacy.events import (
     events_to_list,
     merge,
 )
+from rdpjax.privacy.ledger_file import VERSION, Entry, append, create_file, read_file
 from rdpjax.privacy.sealed import Access
 
 __all__ = ["BudgetExceeded", "Event", "Ledger", "read_ledger"]
 
-_VERSION = 1
-_BEGINNING = b'{"version": '
-
 
 class BudgetExceeded(UserError):
     """The next access would cost more than the target; it was neither entered nor made."""
-
-
-class _Entry(NamedTuple):
-    event: Event
-    noise_id: str | None
 
 
 class Ledger:
@@ -47,7 +38,9 @@ class Ledger:
     Guarantees:
       When `open` returns, the entry is on the disk (of a ledger with a file) and the epsilon of
       all entries is at most the target (of a ledger with one). When `open` raises, the entry does
-      not count and the caller must not touch the records. No entry is ever removed.
+      not count and the caller must not touch the records. No entry is ever removed. Two `open` of
+      one process never share an entry: an event is free only where `load` found an equal one, and
+      then once.
 
     Args:
       target: `(epsilon, delta)` that the entries together may cost by RDP; None for no limit.
@@ -57,14 +50,17 @@ class Ledger:
     Examples:
       >>> ledger = Ledger(target=(1.0, 1e-5))
       >>> chunk = Event("vae", "gaussian", 1.0, 10.0, 1.0, steps=4)
-      >>> ledger.open(chunk), ledger.open(chunk)
-      (True, False)
+      >>> ledger.open(chunk)
+      True
       >>> round(ledger.epsilon(1e-5), 4)
       0.7945
-      >>> ledger.open(Event("vae", "gaussian", 1.0, 10.0, 1.0, steps=4, start=4))
+      >>> ledger.open(chunk)
       Traceback (most recent call last):
       ...
-      rdpjax.privacy.ledger.BudgetExceeded: stage 'vae', steps 4 to 7: epsilon would be 1.158 ...
+      rdpjax.privacy.ledger.BudgetExceeded: stage 'vae', steps 0 to 3: epsilon would be 1.158 ...
+      >>> resumed = Ledger.resumed(ledger.to_lines())
+      >>> resumed.open(chunk), resumed.open(chunk)
+      (False, True)
     """
 
     def __init__(
@@ -73,7 +69,8 @@ class Ledger:
         self.path: Path | None = None
         self.target = target
         self.noise_id = noise_id
-        self._entries: list[_Entry] = []
+        self._entries: list[Entry] = []
+        self._replayable: list[Entry] = []  # loaded, and not opened since
         if target is not None:
             check_delta(target[1])
 
@@ -92,15 +89,7 @@ class Ledger:
         """
         ledger = cls(target=target, noise_id=noise_id)
         ledger.path = Path(path)
-        try:
-            with _opened(ledger.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
-                os.fsync(file)
-            with _opened(ledger.path.parent, os.O_RDONLY) as folder:
-                os.fsync(folder)
-        except FileExistsError:
-            raise UserError(f"{path}: a ledger is there; resume its run or archive it") from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot create the ledger: {error.strerror}") from None
+        create_file(ledger.path)
         return ledger
 
     @classmethod
@@ -120,25 +109,38 @@ class Ledger:
         """
         ledger = cls(target=target, noise_id=noise_id)
         ledger.path = Path(path)
-        ledger._entries, text, kept = _read(ledger.path)
-        if kept < len(text) or (text and not text.endswith(b"\n")):
-            try:
-                with _opened(ledger.path, os.O_WRONLY | os.O_APPEND) as file:
-                    os.ftruncate(file, kept)
-                    if kept == len(text):  # the entry is whole, only its end of line is missing
-                        os.write(file, b"\n")
-                    os.fsync(file)
-            except OSError as error:
-                raise UserError(f"{path}: cannot mend the ledger: {error.strerror}") from None
+        ledger._entries = read_file(ledger.path, mend=True)
+        ledger._replayable = list(ledger._entries)
+        return ledger
+
+    @classmethod
+    def resumed(
+        cls,
+        lines: Iterable[Mapping[str, Any]],
+        *,
+        target: tuple[float, float] | None = None,
+        noise_id: str | None = None,
+    ) -> Ledger:
+        """Continue in memory the ledger that gave `to_lines`, as `load` continues one in a file."""
+        ledger = cls(target=target, noise_id=noise_id)
+        ledger._entries = [Entry.from_dict(line) for line in lines]
+        ledger._replayable = list(ledger._entries)
         return ledger
 
     def open(self, event: Event) -> bool:
         """Enter an access. Call it before the records are touched, and go on only if it returns.
 
-        The same chunk of the same source of noise is a replay: it gives the same output as the
-        first time, costs nothing and adds no entry. The ledger cannot see the noise; that a
-        replay starts from the same state, with the same masks and noise, is the caller's promise.
-        Anything else costs in full, also where its steps overlap with earlier ones.
+        After a crash a run repeats the chunks that no checkpoint holds. Such a replay adds no
+        entry: it has the same event and the same source of noise as an entry that was loaded and
+        has not been replayed since.
+
+        Guarantees:
+          Anything else is charged in full: a second `open` of an event in the process that made
+          its entry, the second replay of a loaded one, steps that overlap with earlier ones. So
+          the epsilon of the entries covers whatever a process does under the accesses that it
+          opened itself. Of a replay the ledger cannot see the noise: that it starts from the same
+          state, with the same masks and noise as the process that was interrupted, is ensured by
+          checkpoints and keys (`rdpjax/training.py`), not here.
 
         Args:
           event: The chunk of steps that comes next.
@@ -150,8 +152,9 @@ class Ledger:
           BudgetExceeded: The entries and this one together cost more than the target.
           UserError: The entry cannot be written.
         """
-        entry = _Entry(event, self.noise_id)
-        if entry in self._entries:
+        entry = Entry(event, self.noise_id)
+        if entry in self._replayable:
+            self._replayable.remove(entry)
             return False
         if self.target is not None:
             limit, delta = self.target
@@ -163,7 +166,7 @@ class Ledger:
                     "target or take fewer steps"
                 )
         if self.path is not None:
-            _append(self.path, entry)
+            append(self.path, entry)
         self._entries.append(entry)
         return True
 
@@ -207,7 +210,11 @@ class Ledger:
 
     def to_dict(self) -> dict[str, Any]:
         """The entries as plain JSON values, without the name of the noise source: publishable."""
-        return {"version": _VERSION, "events": events_to_list(self.entries)}
+        return {"version": VERSION, "events": events_to_list(self.entries)}
+
+    def to_lines(self) -> list[dict[str, Any]]:
+        """The entries as they are in the file, the name of the noise source included."""
+        return [entry.to_dict() for entry in self._entries]
 
     @staticmethod
     def from_dict(
@@ -216,14 +223,14 @@ class Ledger:
         target: tuple[float, float] | None = None,
         noise_id: str | None = None,
     ) -> Ledger:
-        """A ledger in memory with the entries of `to_dict`.
+        """A ledger in memory with the entries of `to_dict`: they count, and none can be replayed.
 
         Raises:
           UserError: Another version, or an event that cannot be accounted.
         """
-        check_version("ledger", values, _VERSION)
+        check_version("ledger", values, VERSION)
         ledger = Ledger(target=target, noise_id=noise_id)
-        ledger._entries = [_Entry(event, None) for event in events_from_list(values.get("events"))]
+        ledger._entries = [Entry(event, None) for event in events_from_list(values.get("events"))]
         return ledger
 
 
@@ -233,74 +240,4 @@ def read_ledger(path: str | os.PathLike[str]) -> tuple[Event, ...]:
     Raises:
       UserError: No such file, or a line is no ledger entry.
     """
-    entries, _, _ = _read(Path(path))
-    return merge(entry.event for entry in entries)
-
-
-def _read(path: Path) -> tuple[list[_Entry], bytes, int]:
-    """The entries, the bytes of the file, and how many of these bytes the entries are."""
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such ledger") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the ledger: {error.strerror}") from None
-    entries: list[_Entry] = []
-    kept = 0
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        try:
-            entries.append(_parse(line))
-        except (ValueError, TypeError, RecursionError):
-            if not line.endswith(b"\n") and _BEGINNING.startswith(line[: len(_BEGINNING)]):
-                break  # torn: only the last line can lack its end
-            raise UserError(
-                f"{path}: line {number} is no ledger entry; the file was changed after it was "
-                "written, restore it"
-            ) from None
-        except UserError as error:
-            raise UserError(f"{path}: line {number}: {error}") from None
-        kept += len(line)
-    return entries, text, kept
-
-
-def _parse(line: bytes) -> _Entry:
-    values = json.loads(line)
-    if not isinstance(values, dict):
-        raise ValueError("no object")
-    fields = cast(dict[str, Any], values)
-    check_version("ledger", fields, _VERSION)
-    fields.pop("version")
-    noise_id = fields.pop("noise_id", None)
-    return _Entry(Event.from_dict(fields), noise_id)
-
-
-def _append(path: Path, entry: _Entry) -> None:
-    """Write one line and wait until the disk has it; on any failure the file is as before."""
-    fields = {"version": _VERSION, **entry.event.to_dict()}
-    if entry.noise_id is not None:
-        fields["noise_id"] = entry.noise_id
-    line = json.dumps(fields, allow_nan=False).encode() + b"\n"
-    try:
-        with _opened(path, os.O_WRONLY | os.O_APPEND) as file:
-            before = os.fstat(file).st_size
-            try:
-                if os.write(file, line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file)
-            except OSError:
-                os.ftruncate(file, before)
-                raise
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot write the ledger ({error.strerror}), so nothing was read; mend it "
-            "and resume"
-        ) from None
-
-
-@contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Generator[int]:
-    file = os.open(path, flags, 0o600)
-    try:
-        yield file
-    finally:
-        os.close(file)
+    return merge(entry.event for entry in read_file(Path(path)))

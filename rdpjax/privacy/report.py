@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rdpjax.errors import UserError
 from rdpjax.privacy.accountants import (
     check_delta,
+    compose,
     naive_epsilon,
+    orders,
     pld_epsilon,
     rdp_epsilon,
 )
@@ -38,7 +43,8 @@ _NO_PLD = (
     "PLD is not available: it does not know discrete noise on sampled records, nor (for want of "
     "memory, or of a part of delta that is kept back for other discrete noise) so large an epsilon"
 )
-_NO_NOISE = "a stage ran without noise: nothing is claimed"
+LOOSE = "epsilon holds, but may be loose: no order beyond the one that gave it is usable"
+_NO_NOISE = "a stage ran without noise: nothing is claimed, and nothing may be published"
 
 
 def by_stage(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -47,6 +53,35 @@ def by_stage(events: Iterable[Event]) -> dict[str, list[Event]]:
     for event in events:
         stages.setdefault(event.stage, []).append(event)
     return stages
+
+
+def may_be_loose(events: Iterable[Event], order: float | None) -> bool:
+    """Whether an order that is missing might have given a smaller epsilon than `order` did.
+
+    The bound has one valley over the orders. So it is the smallest one unless the order stands at
+    an end of the grid, or beside an order for which dp-accounting has no usable value.
+
+    Args:
+      events: What epsilon was computed of.
+      order: What `rdp_epsilon` returned beside it.
+
+    Examples:
+      >>> events = [Event("vae", "gaussian", 1.0, 10.0, 1.0, 100)]
+      >>> may_be_loose(events, rdp_epsilon(events, 1e-5)[1])
+      False
+      >>> events = [Event("vae", "gaussian", 1.0, 0.01, 1.0, 100)]
+      >>> may_be_loose(events, rdp_epsilon(events, 1e-5)[1])
+      True
+    """
+    if order is None:
+        return False
+    events = list(events)
+    # Sampled discrete noise has a value at whole orders alone.
+    whole = any(event.mechanism == "poisson_discrete_gaussian" for event in events)
+    at = [order for order in orders() if order % 1 == 0 or not whole]
+    usable = np.isfinite(compose(events, tuple(at)))
+    place = at.index(order)
+    return not all(0 <= i < len(at) and usable[i] for i in range(place - 1, place + 2))
 
 
 def privacy_report(
@@ -99,6 +134,7 @@ def privacy_report(
         _KNOWN_NOISE: not secret_noise,
         _NO_NOISE: not private,
         _NO_PLD: private and pld is None,
+        LOOSE: may_be_loose(events, order),
     }
     report = {
         "version": VERSION,
@@ -126,6 +162,42 @@ def privacy_report(
     return plain
 
 
+def with_earlier_fits(
+    report: dict[str, Any], fits: Sequence[Sequence[Event]], delta: float
+) -> dict[str, Any]:
+    """A report that also lists the fits before this one, and what all of them cost together.
+
+    The fits are composed as if all had read the same records: an upper bound where they had not.
+
+    Examples:
+      >>> event = Event("hist", "gaussian", 1.0, 10.0, 1.0, 100)
+      >>> found = with_earlier_fits({"events": events_to_list([event])}, [[event]], 1e-5)
+      >>> round(found["epsilon_of_all_fits"], 2), len(found["earlier_fits"])
+      (7.08, 1)
+    """
+    if not fits:
+        return report
+    every = [*events_from_list(report["events"]), *(event for fit in fits for event in fit)]
+    epsilon, _ = rdp_epsilon(every, delta)
+    return {
+        **report,
+        "earlier_fits": [events_to_list(merge(fit)) for fit in fits],
+        "epsilon_of_all_fits": epsilon if math.isfinite(epsilon) else None,
+    }
+
+
+def earlier_fits(report: Mapping[str, Any]) -> tuple[tuple[Event, ...], ...]:
+    """The events of each fit before the one that a report is about.
+
+    Raises:
+      UserError: no list of fits, or an event that cannot be accounted.
+    """
+    fits = report.get("earlier_fits", [])
+    if not isinstance(fits, list):
+        raise UserError("privacy report: earlier_fits is no list")
+    return tuple(events_from_list(fit) for fit in fits)
+
+
 def replay(report: Mapping[str, Any]) -> float:
     """Epsilon recomputed from the event list of a report; its own figures are not looked at.
 
@@ -137,3 +209,52 @@ def replay(report: Mapping[str, Any]) -> float:
         raise UserError(f"privacy report: relation is {report.get('relation')!r}, not {RELATION!r}")
     events = events_from_list(report.get("events"))
     return rdp_epsilon(events, check_delta(report.get("delta", "missing")))[0]
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a `privacy.json`, and check that its events cost the epsilon that it claims.
+
+    Guarantees:
+      Epsilon, delta, unit and events of the result fit together: `replay` gives the claimed
+      epsilon up to 1e-6 of it, as another version of dp-accounting may differ in its last digits.
+
+    Args:
+      path: The file.
+
+    Returns:
+      The report.
+
+    Raises:
+      UserError: No such file, no report, or one that was changed after it was written.
+    """
+    try:
+        report: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no JSON ({error}); name a privacy.json") from None
+    if not isinstance(report, dict):
+        raise UserError(f"{path}: no privacy report; name a privacy.json")
+    try:
+        found = replay(report)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    claim = report.get("epsilon")
+    claimed = math.inf if claim is None else claim
+    try:
+        same = isinstance(claimed, int | float) and math.isclose(claimed, found, rel_tol=1e-6)
+    except OverflowError:
+        same = False
+    if not same:
+        told = f"claims epsilon {claim!r:.40}, but its events cost {found:.6g}"
+        raise UserError(f"{path}: {told}; do not trust it")
+    unit = report.get("unit", "one record")
+    if not isinstance(unit, str) or not unit.isprintable() or not unit.strip():
+        raise UserError(f"{path}: unit is {unit!r:.40}, not a line of text; do not trust it")
+    try:
+        earlier_fits(report)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; do not trust it") from None
+    return report

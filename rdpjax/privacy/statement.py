@@ -4,115 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import math
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 from rdpjax.errors import UserError
-from rdpjax.privacy.accountants import check_delta, naive_epsilon, orders, pld_epsilon, rdp_epsilon
-from rdpjax.privacy.events import RELATION, Event, events_from_list
-from rdpjax.privacy.ledger import read_ledger
-from rdpjax.privacy.report import by_stage, replay
+from rdpjax.privacy.accountants import check_delta, naive_epsilon, pld_epsilon, rdp_epsilon
+from rdpjax.privacy.events import RELATION, Event
+from rdpjax.privacy.report import LOOSE, by_stage, may_be_loose
+from rdpjax.privacy.sources import Source
 
 _MOST_RECORDS = 2**53  # beyond it a float counts none
-UNSTATED = "one record (the file does not say more)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """The accesses that a file or a plan lists.
-
-    Attributes:
-      name: Where they come from.
-      events: All of them.
-      delta: The delta of its claim; None if it makes none.
-      unit: What one record is.
-    """
-
-    name: str
-    events: tuple[Event, ...]
-    delta: float | None = None
-    unit: str = UNSTATED
-
-
-def read_source(path: Path) -> Source:
-    """The accesses of a run folder, a release folder, a `privacy.json` or a ledger file.
-
-    Of a run folder that has both, the report must list what the ledger lists. A run that has a
-    ledger and no report is still in progress: its accesses are shown only where its ledger is
-    named outright, since what they cost is no claim.
-
-    Raises:
-      UserError: No such file, a file of another kind, two that contradict each other, or a run in
-        progress.
-    """
-    if not path.is_dir():
-        if path.suffix == ".json":
-            return _read_report(path)
-        if path.suffix == ".jsonl":
-            return Source(str(path), read_ledger(path))
-        raise UserError(
-            f"{path}: {'unknown kind of file' if path.exists() else 'no such file or folder'}; "
-            "name a run folder, a privacy.json, a ledger.jsonl or a configuration (.toml)"
-        )
-    report = next(
-        (p for p in (path / "release/privacy.json", path / "privacy.json") if p.is_file()), None
-    )
-    ledger = next(
-        (p for p in (path / "internal/ledger.jsonl", path / "ledger.jsonl") if p.is_file()), None
-    )
-    if report is None and ledger is None:
-        raise UserError(
-            f"{path}: neither release/privacy.json nor internal/ledger.jsonl is in it; name a run"
-        )
-    if report is None and (running := path / "internal/ledger.jsonl").is_file():
-        raise UserError(
-            f"{path}: the run is still in progress, release/privacy.json is not there; resume it, "
-            f"or name {running} to see what it has spent so far"
-        )
-    if report is None or ledger is None:
-        only = read_source(report or ledger or path)
-        return dataclasses.replace(only, name=str(path))
-    claim, entered = _read_report(report), read_ledger(ledger)
-    if sorted(map(repr, claim.events)) != sorted(map(repr, entered)):
-        raise UserError(
-            f"{path}: {report.name} and {ledger.name} list different accesses; the release does "
-            "not belong to this ledger, or the run is not finished"
-        )
-    return dataclasses.replace(claim, name=str(path))
-
-
-def _read_report(path: Path) -> Source:
-    try:
-        report: Any = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no JSON ({error}); name a privacy.json") from None
-    if not isinstance(report, dict):
-        raise UserError(f"{path}: no privacy report; name a privacy.json")
-    try:
-        found = replay(report)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    claim = report.get("epsilon")
-    claimed = math.inf if claim is None else claim
-    try:
-        # Another version of dp-accounting may differ in its last digits.
-        same = isinstance(claimed, int | float) and math.isclose(claimed, found, rel_tol=1e-6)
-    except OverflowError:
-        same = False
-    if not same:
-        told = f"claims epsilon {claim!r:.40}, but its events cost {found:.6g}"
-        raise UserError(f"{path}: {told}; do not trust it")
-    unit = report.get("unit", UNSTATED)
-    if not isinstance(unit, str) or not unit.isprintable() or not unit.strip():
-        raise UserError(f"{path}: unit is {unit!r:.40}, not a line of text; do not trust it")
-    return Source(str(path), events_from_list(report["events"]), float(report["delta"]), unit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +39,8 @@ class Statement:
       epsilon_naive_sum: The stages' epsilons added up: for comparison only.
       units: What one record is, by source.
       records: How many there are, if that is public: then delta is below 1 / records.
+      earlier: What each earlier run of a folder, or fit of an object, cost alone, by its name.
+      epsilon_of_all: Everything composed by RDP, the earlier ones included.
     """
 
     delta: float
@@ -147,6 +51,8 @@ class Statement:
     epsilon_naive_sum: float
     units: tuple[str, ...]
     records: int | None = None
+    earlier: tuple[tuple[str, float], ...] = ()
+    epsilon_of_all: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; null stands for an epsilon that is infinite or not available."""
@@ -165,6 +71,8 @@ class Statement:
             "relation": RELATION,
             "accountant": _accountant(),
             "versions": versions(),
+            "earlier": [{"source": name, "epsilon": finite(e)} for name, e in self.earlier],
+            "epsilon_of_all": finite(self.epsilon_of_all),
             "accesses": [
                 {"source": a.source, **a.event.to_dict(), "epsilon": finite(a.epsilon)}
                 for a in self.accesses
@@ -190,6 +98,12 @@ class Statement:
             "",
             f"composed epsilon    {_show(self.epsilon)}  (RDP{order})",
             f"                    {pld}  (PLD)",
+            *(f"earlier             {_show(e)}  ({name})" for name, e in self.earlier),
+            *(
+                [f"with the earlier    {_show(self.epsilon_of_all)}  (RDP, all that was read)"]
+                if self.earlier
+                else []
+            ),
             f"naive sum           {_show(self.epsilon_naive_sum)}  (stage by stage; no claim)",
             f"delta               {self.delta:g}",
             *(f"unit                {unit}" for unit in self.units),
@@ -199,8 +113,8 @@ class Statement:
         ]
         if self.records is not None:
             lines.append(f"records             {self.records} (public)")
-        if self.order in (orders()[0], orders()[-1]):
-            lines.append("The order is at the end of the grid: epsilon holds, but may be loose.")
+        if may_be_loose((access.event for access in self.accesses), self.order):
+            lines.append(f"{LOOSE[0].upper()}{LOOSE[1:]}.")
         if math.isinf(self.epsilon):
             lines.append("A stage has no noise: nothing is private.")
         return "\n".join(lines)
@@ -237,6 +151,8 @@ def state(sources: Sequence[Source], delta: float, records: int | None = None) -
     if records is not None and delta * records >= 1:
         raise UserError(f"delta is {delta:g}; it must be below 1 / records = {1 / records:.3g}")
     events = [event for source in sources for event in source.events]
+    earlier = [past for source in sources for past in source.earlier]
+    everything = [*events, *(event for past in earlier for event in past.events)]
     epsilon, order = rdp_epsilon(events, delta)
     own = [(s.name, e, rdp_epsilon([e], delta)[0]) for s in sources for e in s.events]
     stages = {f"{s.name}: {name}": es for s in sources for name, es in by_stage(s.events).items()}
@@ -249,6 +165,8 @@ def state(sources: Sequence[Source], delta: float, records: int | None = None) -
         epsilon_naive_sum=naive_epsilon(stages, delta),
         units=tuple(dict.fromkeys(source.unit for source in sources)),
         records=records,
+        earlier=tuple((past.name, rdp_epsilon(past.events, delta)[0]) for past in earlier),
+        epsilon_of_all=rdp_epsilon(everything, delta)[0],
     )
 
 

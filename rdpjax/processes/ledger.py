@@ -45,12 +45,9 @@ def open_ledger(
     if team.leads:
         opened = SharedLedger.load if path.exists() else SharedLedger.create
         ledger = opened(path, target=target, noise_id=noise_id)
-        assert isinstance(ledger, SharedLedger)
-        entries = team.share([event.to_dict() for event in ledger.entries])
+        team.share(ledger.to_lines())
     else:
-        ledger = SharedLedger(target=target, noise_id=noise_id)
-        entries = team.share()
-        for values in entries:
-            Ledger.open(ledger, Event.from_dict(values))
+        ledger = SharedLedger.resumed(team.share(), target=target, noise_id=noise_id)
+    assert isinstance(ledger, SharedLedger)
     ledger.team = team
     return ledger

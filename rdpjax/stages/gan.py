@@ -16,9 +16,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.clipping import Params
 from rdpjax.dpsgd.keys import as_key
 from rdpjax.dpsgd.loop import Metrics
+from rdpjax.errors import UserError
 from rdpjax.models.gan import Discriminator, Generator, straight_through
 from rdpjax.models.layers import code_features, draw_codes, look_up, one_hot
 from rdpjax.models.vae import INPUT_SCALE, Vae
@@ -65,6 +67,14 @@ class GanStage:
     channels: int = 8
     temperature: float = 0.7
     decay: float = 0.98
+
+    def check(self, schema: Schema) -> None:
+        """UserError where there is no column to draw the class from."""
+        if schema.given is None and schema.label is None:
+            raise UserError(
+                f"gan: needs a column that the class is drawn from, and schema {schema.name!r} has "
+                "neither label nor given; name one, or leave the stage out"
+            )
 
     def training(self, context: Context) -> Training:
         codec = context.codec

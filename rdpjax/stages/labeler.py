@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.clipping import Params
-from rdpjax.errors import UserError
 from rdpjax.models.labeler import Labeler
 from rdpjax.models.layers import code_features
 from rdpjax.stages.optimiser import AveragedAdam, Trained
+from rdpjax.stages.requirements import need_two_levels
 from rdpjax.stages.stage import Artefact, Context, Training
 
 
@@ -37,15 +38,15 @@ class LabelerStage:
     channels: int = 4
     decay: float = 0.98
 
+    def check(self, schema: Schema) -> None:
+        """UserError unless the label has two levels."""
+        need_two_levels(schema, "labeler")
+
     def training(self, context: Context) -> Training:
-        model = self.model(context)
         schema = context.codec.schema
+        self.check(schema)
+        model = self.model(context)
         label, positive = schema.position(schema.label), jnp.asarray(schema.is_positive)
-        if len(positive) != 2:
-            raise UserError(
-                f"labeler: needs a label column of two levels, and {schema.label!r} has "
-                f"{len(positive)}; leave the stage out and use label_source = 'generator'"
-            )
         features = jnp.asarray(context.features)
         optimiser = AveragedAdam(self.learning_rate, self.steps, self.decay)
 

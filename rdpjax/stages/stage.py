@@ -32,7 +32,7 @@ class Context:
       artefacts: what earlier stages released, by stage name.
       prior: `rdpjax.models.vae.log_prior` of the noisy shares, (columns, width).
       features: what networks see of a code, (columns, width, order).
-      label_share: noisy share of the label's positive levels.
+      label_share: noisy share of the label's positive levels; NaN where there are no classes.
     """
 
     codec: Codec
@@ -61,7 +61,11 @@ class Training(NamedTuple):
 
 @runtime_checkable
 class TrainingStage(Protocol):
-    """A stage trained by DP-SGD; a frozen dataclass whose fields are its settings."""
+    """A stage trained by DP-SGD; a frozen dataclass whose fields are its settings.
+
+    One that needs more of a schema than columns has a method `check(schema)`, which raises a
+    UserError before any record is read.
+    """
 
     @property
     def sampling_rate(self) -> float: ...

@@ -62,6 +62,8 @@ def by_ledger(subject: Subject) -> str | None:
         found = record(config, form, subject.records, plans=plans, until="release", **common)
     except SealError:
         return "seal"
+    except BudgetExceeded:
+        return "more than the budget"
     except UserError as error:
         return str(error).split(",")[0]
     planned = plan_events(config, form)

@@ -152,7 +152,9 @@ def test_epsilon_of_a_plan_by_stages_is_not_overridden(
 ) -> None:
     path = tmp_path / "stages.toml"
     alone = {"marginals": 1.0, "vae": 1.0, "labeler": 1.0}
-    path.write_text(dataclasses.replace(toy_config, shares={}, epsilons=alone).to_toml())
+    path.write_text(
+        dataclasses.replace(toy_config, epsilon=None, shares={}, epsilons=alone).to_toml()
+    )
     with pytest.raises(UserError, match="an epsilon of its own"):
         _audited(OneRunAudit(path, data=small_data, epsilon=1.0))
 

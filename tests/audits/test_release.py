@@ -12,6 +12,8 @@ import pytest
 
 from rdpjax import audit
 from rdpjax.data.cardio import read_cardio
+from rdpjax.privacy.events import Event
+from rdpjax.privacy.report import replay
 
 
 def files(run: Any) -> list[str]:
@@ -30,7 +32,9 @@ def copying(small_run: Any, tmp_path: Path) -> Path:
     (folder / "release" / "synthetic.csv").write_text(text)
     # Of a few hundred records no attack certifies more than epsilon 4.
     path = folder / "release" / "privacy.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"epsilon": 1.0}))
+    cheap = [Event("marginals", "gaussian", 1.0, 4.0, 1.0, 1).to_dict()]
+    report = json.loads(path.read_text()) | {"events": cheap}
+    path.write_text(json.dumps(report | {"epsilon": replay(report)}))
     return folder
 
 
@@ -112,7 +116,7 @@ def test_a_release_without_its_claim_is_refused(
     (tmp_path / "run" / "release" / "privacy.json").write_text("{}")
     flags = ["release", str(tmp_path / "run"), "--data", str(small_run.data)]
     assert audit.main(flags) == 2
-    assert "states no epsilon" in capsys.readouterr().err
+    assert "privacy.json: privacy report: " in capsys.readouterr().err
 
 
 def test_features_depend_on_bounds_alone(small_run: Any) -> None:

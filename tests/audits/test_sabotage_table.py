@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from rdpjax import pipeline
 from rdpjax.audits.subject import Subject
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
@@ -37,7 +39,29 @@ def subject(two_stages: Subject) -> Subject:
     return dataclasses.replace(two_stages, config=config)
 
 
-QUICK = ("record used twice in a step", "free mean in the codec", "budget guard off")
+@pytest.fixture
+def subject_of(subject: Subject, two_stages: Subject) -> Callable[[str], Subject]:
+    """Where a sabotage shows: of two stages, or of hardened noise, by its name."""
+
+    def subject_of(name: str) -> Subject:
+        if name.endswith("two stages"):
+            return two_stages
+        hardened = name.startswith("lattice")
+        return dataclasses.replace(
+            subject, config=dataclasses.replace(subject.config, hardened=hardened)
+        )
+
+    return subject_of
+
+
+QUICK = (
+    "record used twice in a step",
+    "free mean in the codec",
+    "budget guard off",
+    "noise small on the last tenth",
+    "clipped leaf by leaf",
+    "small leaves left out of the norm",
+)
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
@@ -54,19 +78,37 @@ def test_the_nearest_detector_catches(
     assert DETECTORS["ledger" if name == "budget guard off" else "replay"](subject)
 
 
+@pytest.mark.parametrize("name", ["measured twice and averaged", "each chunk taken twice"])
+def test_what_is_done_twice_is_charged_twice(
+    name: str, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal entries of one process once passed for replays: the ledger saw neither."""
+    MUTATIONS[name](monkeypatch, subject)
+    assert DETECTORS["ledger"](subject) == "more than the budget"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_every_sabotage_is_caught(
-    name: str, subject: Subject, two_stages: Subject, record_property: Any
+def test_every_sabotage_is_caught_as_the_kept_table_says(
+    name: str, subject_of: Callable[[str], Subject], record_property: Any
 ) -> None:
-    found = {}
-    subject = two_stages if name.endswith("two stages") else subject
+    found, subject = {}, subject_of(name)
     for detector, detect in DETECTORS.items():
         with pytest.MonkeyPatch.context() as patch:
             MUTATIONS[name](patch, subject)
-            found[detector] = detect(subject)
+            found[detector] = detect(subject) or ""
     record_property("sabotage", [name, found])
     assert any(found.values())
+    assert found == read_table(KEPT.read_text(encoding="utf-8")).get(name)
+
+
+@pytest.mark.slow
+def test_replay_holds_where_records_are_fed_and_where_noise_is_discrete(
+    subject_of: Callable[[str], Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert DETECTORS["replay"](subject_of("lattice")) is None
+    monkeypatch.setattr(pipeline, "room", lambda: 0)
+    assert DETECTORS["replay"](subject_of("fed")) is None
 
 
 def test_the_kept_table_lists_every_sabotage() -> None:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -34,7 +37,8 @@ TOY = Schema(
     ),
     label="y",
 )
-NUMERICS = [c for c in (*TOY.columns, *CARDIO.columns) if isinstance(c, Numeric)]
+TENTHS = Numeric("tenths", "kg/m2", -1.5, 6.25, cell=0.5, resolution=0.1)
+NUMERICS = [c for c in (*TOY.columns, *CARDIO.columns, TENTHS) if isinstance(c, Numeric)]
 schemas = pytest.mark.parametrize("schema", [TOY, CARDIO], ids=lambda s: s.name)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -137,9 +141,9 @@ def test_every_value_on_the_grid_can_be_drawn(column: Numeric):
     uniforms[:, 0, 0], uniforms[:, 0, 1] = 0.5, np.tile(fine, column.cells)
     table = np.stack([codes, np.zeros_like(codes)], axis=1)
     found = np.unique(codec.decode(table, uniforms)[:, 0])
-    step = {"start": column.cell, "halves": column.cell / 2, "uniform": column.resolution}
-    grid = np.arange(np.ceil(column.low), column.high + 1e-9, step[column.within])
-    np.testing.assert_allclose(found, grid)
+    low = np.ceil(column.low) if column.within == "uniform" else column.low
+    grid = np.arange(low, column.high + 1e-9, column.step)
+    np.testing.assert_allclose(found, grid, atol=1e-9)
 
 
 def test_half_of_the_kilos_are_as_likely_as_measured():
@@ -159,6 +163,111 @@ def test_a_value_inside_a_group_is_drawn_by_the_noisy_shares():
     values = codec.decode(np.zeros((20_000, 2), int), uniforms)[:, 0].astype(int)
     np.testing.assert_allclose(np.bincount(values, minlength=4) / 20_000, share, atol=0.02)
     assert not (values == 2).any()
+
+
+# Values that survive, whatever the schema.
+
+
+@st.composite
+def grid_columns(draw: st.DrawFn) -> tuple[Numeric, list[float]]:
+    """A column with bounds and resolution of a few decimals, and values on its grid as written."""
+    decimals = draw(st.integers(0, 4))
+    unit = Decimal(1).scaleb(-decimals)
+    resolution = draw(st.integers(1, 25)) * unit
+    low = draw(st.integers(-(10**6), 10**6)) * unit
+    per_cell, last = draw(st.integers(1, 20)), draw(st.integers(20, 400))
+    beyond = resolution * draw(st.sampled_from([Decimal(0), Decimal("0.5")]))  # high off the grid
+    column = Numeric(
+        f"x{draw(st.integers(0, 10**9))}",
+        "",
+        float(low),
+        float(low + last * resolution + beyond),
+        float(per_cell * resolution),
+        float(resolution),
+    )
+    steps = [0, last, *draw(st.lists(st.integers(0, last), min_size=6, max_size=6))]
+    return column, [float(low + step * resolution) for step in steps]
+
+
+LEVELS = st.one_of(
+    st.lists(st.integers(-99, 99), min_size=2, max_size=20, unique=True),
+    st.lists(st.text(max_size=5), min_size=2, max_size=20, unique=True),
+    st.just([False, True]),
+)
+
+
+@given(
+    st.lists(grid_columns(), min_size=1, max_size=4, unique_by=lambda c: c[0].name), LEVELS, seeds
+)
+def test_values_come_back_exact_to_the_cell_and_on_the_grid_of_any_schema(
+    drawn: list[tuple[Numeric, list[float]]], levels: list[Any], seed: int
+) -> None:
+    schema = Schema("any", (*(column for column, _ in drawn), Categorical("c", levels)))
+    schema = Schema.from_toml(tomli_w.dumps(schema.to_dict()))
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({column.name: values for column, values in drawn})
+    frame["c"] = np.asarray(levels)[rng.integers(0, len(levels), len(frame))]
+    codec = Codec.make(schema, Marginals.uniform(schema, 1000), max_codes=255)
+    groups = tuple(np.arange(c.cells) for c in schema.columns)
+    codec = replace(codec, groups=groups)  # every cell is a code, however many there are
+    cells = encode_cells(schema, frame)
+    back = codec.frame(codec.decode(cells, rng.random((*cells.shape, 2))))
+    np.testing.assert_array_equal(encode_cells(schema, back), cells)
+    assert back["c"].tolist() == frame["c"].tolist()
+    assert [type(v) for v in back["c"].tolist()] == [type(v) for v in frame["c"].tolist()]
+    for column, values in drawn:
+        found = back[column.name]
+        assert (found.dtype == np.int64) == column.is_whole
+        if column.per_cell == 1:
+            assert found.tolist() == values, "bit for bit"
+        assert (np.abs(found - values) < column.cell).all()
+        steps = (found - column.low) / column.resolution
+        np.testing.assert_allclose(steps, np.rint(steps), atol=1e-6)
+        written = [Decimal(repr(float(v))) for v in found]
+        assert all(-v.as_tuple().exponent <= max(column.decimals, 1) for v in written)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        Numeric("bmi", "kg/m2", 10, 60),
+        Numeric("bmi", "kg/m2", 10, 60, resolution=0.1),
+        Numeric("bmi", "kg/m2", 10, 60, cell=10, resolution=0.1),
+        Numeric("bmi", "kg/m2", 10, 60, cell=0.1, resolution=0.1),
+        Numeric("bmi", "kg/m2", 10, 60, cell=0.25, resolution=0.1, within="uniform"),
+    ],
+    ids=lambda c: f"{c.cell}/{c.resolution}",
+)
+def test_the_mean_survives_a_cell_wider_than_the_values(column: Numeric) -> None:
+    """It used to fall by half a cell: 29.97 became 29.51, whatever the resolution was."""
+    schema = Schema("s", (column,))
+    values = np.round(np.random.default_rng(0).uniform(20, 40, 40_000), 1)
+    cells = encode_cells(schema, pd.DataFrame({"bmi": values}))
+    codec = Codec.make(schema, marginals_from(schema, histogram(schema, cells), 0.0), 255)
+    uniforms = np.random.default_rng(1).random((*cells.shape, 2))
+    back = codec.frame(codec.decode(codec.encode(cells), uniforms))["bmi"]
+    assert abs(back.mean() - values.mean()) < 0.06
+    assert (back % 1 == 0).all() == (column.resolution == 1)
+
+
+def test_whole_numbers_come_back_whole() -> None:
+    columns = (
+        Numeric("children", "", 0, 17),
+        Numeric("insulin", "uU/ml", 0, 900, cell=10),
+        Numeric("tens", "", 0, 900, cell=10, within="start"),
+        Numeric("halves", "", 0, 9, within="halves"),
+        Numeric("bmi", "kg/m2", 10, 60, resolution=0.5),
+        Numeric("off", "", 0.5, 9.5),
+        Numeric("large", "", 0, 1e17, cell=1e15, resolution=1e15),
+    )
+    schema = Schema("s", columns)
+    codec = Codec.make(schema, Marginals.uniform(schema, 1000), 255)
+    frame = codec.frame(
+        codec.decode(np.ones((9, 7), int), np.random.default_rng(0).random((9, 7, 2)))
+    )
+    assert [kind.kind for kind in frame.dtypes] == ["i", "i", "i", "f", "f", "f", "f"]
+    assert frame["insulin"].between(10, 19).all() and frame["insulin"].nunique() > 3
+    assert (frame["tens"] == 10).all()
 
 
 # What a record can do to the histogram.
@@ -214,7 +323,9 @@ def test_no_rows_count_nothing():
 def test_what_is_out_of_bounds_or_missing_goes_to_the_ends():
     values = np.array([math.nan, -math.inf, math.inf, 2.9, 60.1, 3.0, 60.0, 59.99])
     frame = records(TOY, np.stack([values, *[np.zeros(8)] * 4], axis=1))
-    np.testing.assert_array_equal(encode_cells(TOY, frame)[:, 0], [0, 0, 57, 0, 57, 0, 57, 56])
+    np.testing.assert_array_equal(encode_cells(TOY, frame)[:, 0], [0, 0, 57, 0, 57, 0, 57, 57])
+    starts = replace(TOY, columns=(replace(TOY.columns[0], within="start"), *TOY.columns[1:]))
+    np.testing.assert_array_equal(encode_cells(starts, frame)[:, 0], [0, 0, 57, 0, 57, 0, 57, 56])
 
 
 def test_what_is_not_whole_is_told_apart_where_halves_are_modelled():

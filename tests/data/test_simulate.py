@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from rdpjax.data.cardio import CARDIO, KAGGLE_LAYOUT, parse_cardio
-from rdpjax.data.reading import parse_table
 from rdpjax.data.schema import Categorical
 from rdpjax.data.simulate import simulate_cardio
+from rdpjax.io.delimited import parse_table
 
 
 @pytest.fixture(scope="module")

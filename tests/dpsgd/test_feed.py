@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from rdpjax.dpsgd import feed, sampling
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.feed import HOST_ROOM, make_fed_chunk, room
 from rdpjax.dpsgd.keys import Roots, step_keys
-from rdpjax.dpsgd.loop import make_chunk
+from rdpjax.dpsgd.loop import chunk_keys, make_chunk
 from rdpjax.dpsgd.plan import Plan
 
 ROOTS = Roots.make(11)
@@ -45,10 +47,14 @@ def plan(rate: float = 0.4) -> Plan:
     return Plan.at_rate(rate, noise_multiplier=1.0, clip_norm=0.5, steps=9)
 
 
+def begin() -> Any:
+    params = {"w": jnp.linspace(-1, 1, 3), "b": jnp.float32(0.5)}
+    return {"params": params, "taken": jnp.int32(0)}
+
+
 def run(chunk: Any, first: int = 0, steps: int = 3, table: Any = TABLE, state: Any = None) -> Any:
-    begin = {"params": {"w": jnp.linspace(-1, 1, 3), "b": jnp.float32(0.5)}, "taken": jnp.int32(0)}
     keys = step_keys(ROOTS, "toy", first, steps)
-    return chunk(state or begin, table, keys, jnp.float32(12.0))
+    return chunk(state or begin(), table, keys, jnp.float32(12.0))
 
 
 def both(rate: float, execution: Execution = HERE) -> tuple[Any, Any]:
@@ -79,6 +85,29 @@ def test_records_on_the_host_give_the_same_steps(execution: Execution):
     near((held, metrics), (fed, others))
     same((metrics["drawn"], metrics["key"]), (others["drawn"], others["key"]))
     assert metrics.keys() == others.keys() and int(fed["taken"]) == 3
+
+
+@pytest.mark.parametrize("rate", [2**-32, 0.4, 1.0], ids=["empty", "some", "all"])
+def test_whole_numbers_are_the_same_bit_for_bit(rate: float):
+    """Also where one record more or less decides which of the two a data set is given."""
+    execution = Execution("lattice", microbatch=4)
+    discrete = dataclasses.replace(plan(rate), discrete=True)
+    shapes = {"w": jnp.zeros(3), "b": jnp.float32(0)}
+    keys = chunk_keys(discrete, ROOTS, "toy", 0, 3, shapes)
+
+    def told(state: Any, gradient: Any, key: jax.Array) -> Any:
+        state, metrics = update(state, gradient, key)
+        return state, metrics | {"gradient": ravel_pytree(gradient)[0]}
+
+    for count in (RECORDS - 1, RECORDS):
+        table = {name: column[:count] for name, column in TABLE.items()}
+        found = [
+            make(discrete, execution, objective, told)(begin(), table, keys, jnp.float32(12.0))
+            for make in (make_chunk, make_fed_chunk)
+        ]
+        (held, metrics), (fed, others) = found
+        same((metrics["gradient"], metrics["drawn"]), (others["gradient"], others["drawn"]))
+        same(held, fed)
 
 
 @pytest.mark.parametrize("rate", [2**-32, 0.4, 1.0], ids=["empty", "some", "all"])

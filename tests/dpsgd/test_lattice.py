@@ -228,7 +228,7 @@ def test_a_chunk_lowers_for_every_platform(platform: str) -> None:
     ("stage", "size"), [("labeler", 16), pytest.param("vae", 13, marks=pytest.mark.slow)]
 )
 def test_what_a_record_adds_does_not_depend_on_its_row(stage: str, size: int) -> None:
-    """Nor on who else is drawn, under the compiler settings of a run in place of the tests'."""
+    """Nor on who else is drawn, nor on how many there are, under a run's compiler settings."""
     script = Path(__file__).with_name("row_positions.py")
     environ = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     command = [sys.executable, str(script), stage, str(size)]

@@ -6,6 +6,7 @@ purpose: a check that no sabotage can fail checks nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -89,19 +90,27 @@ def clip_doubled(patch: Patch) -> None:
     clip_at(patch, 2.0)
 
 
-def clip_by_leaf(patch: Patch) -> None:
-    """Norms of the first leaf only, as if the others were not trained."""
+def measure_only(patch: Patch, which: Callable[[list[int]], int]) -> None:
+    """Norms of one leaf, by the sizes of all, as if the others were not trained."""
     true = ghost._parts
 
     class Unmeasured(gradients.Formed):
         def squares(self) -> jax.Array:
             return jnp.zeros(len(self.gradient))
 
-    def first(*args: Any) -> list[ghost.Use]:
-        part, *others = true(*args)
-        return [part, *(o._replace(gradient=Unmeasured(*o.gradient)) for o in others)]
+    def parts(*args: Any) -> list[ghost.Use]:
+        found = true(*args)
+        kept = which([math.prod(part.place.shape) for part in found])
+        return [
+            part if i == kept else part._replace(gradient=Unmeasured(*part.gradient.formed()))
+            for i, part in enumerate(found)
+        ]
 
-    patch.setattr(ghost, "_parts", first)
+    patch.setattr(ghost, "_parts", parts)
+
+
+def norm_of_one_leaf(patch: Patch) -> None:
+    measure_only(patch, lambda sizes: 0)
 
 
 def clip_after_the_sum(patch: Patch) -> None:
@@ -188,13 +197,17 @@ def same_gaps_in_every_round(patch: Patch) -> None:
     patch.setattr(loop, "draw", again)
 
 
-def rate_doubled(patch: Patch) -> None:
+def rate_times(patch: Patch, factor: float) -> None:
     true = sampling.draw
 
-    def double(key: jax.Array, count: int, threshold: int, *rest: Any) -> sampling.Draw:
-        return true(key, count, min(2 * threshold, 2**32), *rest)
+    def more(key: jax.Array, count: int, threshold: int, *rest: Any) -> sampling.Draw:
+        return true(key, count, min(int(factor * threshold), 2**32), *rest)
 
-    patch.setattr(loop, "draw", double)
+    patch.setattr(loop, "draw", more)
+
+
+def rate_doubled(patch: Patch) -> None:
+    rate_times(patch, 2.0)
 
 
 def fixed_size_batch(patch: Patch) -> None:
@@ -251,7 +264,7 @@ PROPERTIES: dict[Callable[[], None], list[Callable[[Patch], None]]] = {
     engine.one_record_moves_the_sum_by_at_most_the_clip_norm: [
         clip_off,
         clip_doubled,
-        clip_by_leaf,
+        norm_of_one_leaf,
     ],
     engine.the_sum_is_over_all_that_are_drawn_and_no_others: [
         mask_off,

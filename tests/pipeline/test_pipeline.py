@@ -102,13 +102,73 @@ def test_without_privacy_epsilon_is_infinite(
     assert generator.marginals.records == len(toy_frame), "exact, as nothing is claimed"
 
 
-def test_stages_with_epsilons_of_their_own(toy_config: Config, toy_schema: Schema) -> None:
-    epsilons = {"marginals": 1.0, "vae": 2.0, "labeler": 1.5}
-    config = dataclasses.replace(toy_config, epsilons=epsilons)
-    assert target_of(config) is None
-    for event in plan_events(config, TableForm(toy_schema)):
+EPSILONS = {"marginals": 1.0, "vae": 2.0, "labeler": 1.5}
+
+
+def test_stages_with_epsilons_of_their_own(
+    untrained: None,
+    train: Callable[..., tuple[Generator, Ledger]],
+    toy_config: Config,
+    toy_schema: Schema,
+) -> None:
+    """Their composition is the target, and the run comes to it, to the last bit."""
+    config = dataclasses.replace(toy_config, epsilon=None, shares={}, epsilons=EPSILONS)
+    planned = plan_events(config, TableForm(toy_schema))
+    for event in planned:
         alone = rdp_epsilon([event], config.delta)[0]
-        assert epsilons[event.stage] - 0.01 < alone <= epsilons[event.stage]
+        assert EPSILONS[event.stage] - 0.01 < alone <= EPSILONS[event.stage]
+    composed = rdp_epsilon(planned, config.delta)[0]
+    assert target_of(config) == (composed, config.delta) and 2 < composed < 4.5
+    assert train(config=config)[1].epsilon(config.delta) == composed
+    weak = {name: noise * 0.9 for name, noise in make_plans(config).measurements.items()}
+    with pytest.raises(BudgetExceeded, match="epsilon would be"):
+        train(config=config, plans=dataclasses.replace(make_plans(config), measurements=weak))
+
+
+# -- what is refused before anything is read ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"records": 700, "holdout": 0.0},
+            "about 700 .public count., so vae expects 7.0 in a batch",
+        ),
+        ({"records": 500, "holdout": 0.0}, "fewer than 500 .public count."),
+        ({"records": 1200, "holdout": 0.6}, "fewer than 500 .public count."),
+    ],
+)
+def test_too_few_public_records_are_refused_before_any_is_read(
+    settings: dict[str, Any],
+    message: str,
+    train: Callable[..., tuple[Generator, Ledger]],
+    toy_config: Config,
+) -> None:
+    stages = {n: dataclasses.replace(s, sampling_rate=0.01) for n, s in toy_config.stages.items()}
+    config, ledger = dataclasses.replace(toy_config, stages=stages, **settings), Ledger()
+    with pytest.raises(UserError, match=message):
+        train(config=config, ledger=ledger)
+    assert ledger.entries == ()
+
+
+def test_a_label_that_the_labeler_cannot_learn_is_refused_before_any_record_is_read(
+    toy_schema: Schema, toy_frame: pd.DataFrame
+) -> None:
+    config, ledger = Config(epsilon=3.0), Ledger()
+    three = dataclasses.replace(toy_schema, label="ward", positive=("north",))
+    with pytest.raises(
+        UserError, match="two levels, and 'ward' has 3; leave the stage labeler out"
+    ):
+        fit(
+            config,
+            TableForm(three),
+            toy_frame,
+            plans=make_plans(config),
+            roots=ROOTS,
+            ledger=ledger,
+        )
+    assert ledger.entries == ()
 
 
 # -- the entry comes first -----------------------------------------------------------------------
@@ -261,6 +321,7 @@ def test_a_finished_stage_is_not_trained_again(
         return chunk
 
     monkeypatch.setattr(training, "make_chunk", never)
+    ledger = Ledger.resumed(ledger.to_lines(), noise_id=ROOTS.noise_id)
     again, _ = train(checkpoints=tmp_path, ledger=ledger)
     assert same(first, again) and len(ledger.entries) == 5
 
@@ -295,7 +356,7 @@ def test_progress_hears_of_every_chunk(
             self.spent: list[float] = []
 
         def say(self, text: str) -> None:
-            assert "ghost clipping" in text
+            assert "ghost clipping" in text or "compiling (once)" in text
 
         def stage(self, name: str, steps: int) -> None:
             self.heard.append((name, 0))

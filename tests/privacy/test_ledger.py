@@ -97,6 +97,41 @@ def test_a_replay_keeps_its_entry(path: Path) -> None:
     assert resumed.open(dataclasses.replace(FIRST, start=200))
 
 
+def test_what_one_process_opens_twice_counts_twice(path: Path) -> None:
+    """A hundred measurements of one event used to cost as much as one."""
+    ledger = Ledger.create(path)
+    for count in (1, 2, 3):
+        assert ledger.open(FIRST)
+        assert len(lines(path)) == count
+        assert ledger.epsilon(DELTA) == rdp_epsilon([FIRST] * count, DELTA)[0]
+    with ledger.access(FIRST) as access:
+        assert access.is_open
+    assert len(lines(path)) == 4
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_loaded_entry_is_replayed_once(path: Path, on_disk: bool) -> None:
+    first = Ledger.create(path, noise_id="one")
+    for event in (FIRST, SECOND, FIRST):
+        first.open(event)
+    lines_of_it = first.to_lines()
+
+    def again(noise_id: str) -> Ledger:
+        if on_disk:
+            return Ledger.load(path, noise_id=noise_id)
+        return Ledger.resumed(lines_of_it, noise_id=noise_id)
+
+    resumed = again("one")
+    assert resumed.entries == (FIRST, SECOND, FIRST) and resumed.to_lines() == lines_of_it
+    # FIRST was entered twice, and so is replayed twice.
+    assert [resumed.open(e) for e in (FIRST, FIRST, FIRST, SECOND, SECOND)] == [
+        *(False, False, True), *(False, True),
+    ]  # fmt: skip
+    assert again("two").open(FIRST), "another source of noise replays nothing"
+    # Each process that goes on after a crash may replay, and pays for whatever is beyond that.
+    assert not again("one").open(FIRST)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -236,8 +271,10 @@ def test_the_guard_refuses_before_it_writes(path: Path, on_disk: bool) -> None:
         ledger.open(SECOND)
     assert ledger.entries == (FIRST,)
     assert not on_disk or path.read_bytes() == before
+    with pytest.raises(BudgetExceeded, match="stage 'vae', steps 0 to 99"):
+        ledger.open(FIRST)
     # A smaller step may still fit, and a replay costs nothing however little is left.
-    assert not ledger.open(FIRST)
+    assert not Ledger.resumed(ledger.to_lines(), target=target).open(FIRST)
     assert ledger.open(dataclasses.replace(SECOND, steps=1))
 
 
@@ -280,6 +317,7 @@ def test_dicts_there_and_back_without_the_name_of_the_noise() -> None:
     again = Ledger.from_dict(values, noise_id="secret")
     assert again.events == ledger.events and again.epsilon(DELTA) == ledger.epsilon(DELTA)
     assert again.open(FIRST), "a chunk of unknown noise must cost again"
+    assert Ledger.from_dict(values).open(FIRST), "nor is what was published a run to go on with"
     with pytest.raises(UserError, match="newer"):
         Ledger.from_dict({**values, "version": 2})
     with pytest.raises(UserError, match="events: missing"):

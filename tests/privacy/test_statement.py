@@ -14,7 +14,8 @@ from rdpjax.privacy.accountants import naive_epsilon, rdp_epsilon
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import privacy_report
-from rdpjax.privacy.statement import Source, aligned, read_source, state, versions
+from rdpjax.privacy.sources import Source, read_source
+from rdpjax.privacy.statement import aligned, state, versions
 
 HIST = Event("hist", "gaussian", 1.0, 10.0, 1.0, 1)
 VAE = Event("vae", "poisson_gaussian", 0.125, 3.0, 1.0, 40)

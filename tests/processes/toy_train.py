@@ -22,6 +22,7 @@ REPORT = {
     "unit": "row",
     "relation": "add-or-remove-one",
     "secret_noise": False,
+    "notes": [],
 }
 PARENT = Path(__file__).resolve().parents[1] / "conftest.py"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from rdpjax import checkpoint
 from rdpjax.config import Config
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
-from tests.run.runs import Go, Killed, killed_at, released
+from rdpjax.privacy.accountants import rdp_epsilon
+from rdpjax.privacy.ledger import read_ledger
+from rdpjax.privacy.sources import read_source
+from tests.run.runs import Go, Killed, killed_at, released, tree
 
 
 def test_an_existing_run_is_refused(go: Go, interrupted: Path) -> None:
@@ -35,25 +39,60 @@ def test_overwrite_archives_the_ledger_and_counts_the_run(go: Go, tmp_path: Path
         assert released(tmp_path / "run")[name] != before[name], "another seed gives other bits"
 
 
-def test_overwrite_that_fails_keeps_the_archive(
-    go: Go, toy_config: Config, small_data: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def few(small_data: Path, tmp_path: Path) -> Path:
+    """100 records: too few for the plan, which only a noisy count can tell."""
+    path = tmp_path / "few.csv"
+    path.write_text("".join(small_data.read_text().splitlines(keepends=True)[:101]))
+    return path
+
+
+def test_overwrite_that_fails_keeps_the_archive(go: Go, few: Path, tmp_path: Path) -> None:
     go("run")
     internal = tmp_path / "run" / "internal"
     ledger = (internal / "ledger.jsonl").read_bytes()
-    few = tmp_path / "few.csv"
-    few.write_text("".join(small_data.read_text().splitlines(keepends=True)[:100]))
     with pytest.raises(UserError, match="too few records"):
         go("run", overwrite=True, data=few)
     assert (internal / "archive" / "000-ledger.jsonl").read_bytes() == ledger
     assert (internal / "history.jsonl").exists()
+    assert len(read_ledger(internal / "archive" / "001-ledger.jsonl")) == 1, "what it measured"
 
 
-def test_a_refused_run_leaves_nothing(go: Go, small_data: Path, tmp_path: Path) -> None:
-    few = tmp_path / "few.csv"
-    few.write_text("".join(small_data.read_text().splitlines(keepends=True)[:100]))
-    with pytest.raises(UserError, match="too few records for the plan: about"):
+def test_a_run_refused_after_a_measurement_keeps_its_ledger(
+    go: Go, few: Path, toy_config: Config, tmp_path: Path
+) -> None:
+    """Three tries on one file are three noisy counts of it; each used to leave no trace."""
+    archive = tmp_path / "run" / "internal" / "archive"
+    kept = archive / "000-ledger.jsonl"
+    with pytest.raises(UserError, match="too few records for the plan: fewer than 500") as refusal:
         go("run", data=few)
+    events = read_ledger(kept)
+    assert [event.stage for event in events] == ["marginals"]
+    cost = rdp_epsilon(events, toy_config.delta)[0]
+    said = f"this try cost epsilon {cost:.4g} at delta 1e-05, and its ledger is kept in {kept}"
+    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+    assert tree(tmp_path / "run") == [
+        "internal", "internal/DO_NOT_PUBLISH", "internal/archive",
+        "internal/archive/000-ledger.jsonl",
+    ]  # fmt: skip
+    # A folder with nothing but the archive is free for the next try.
+    with pytest.raises(UserError, match="no run to resume there; drop --resume"):
+        go("run", resume=True)
+    with pytest.raises(UserError, match=r"001-ledger\.jsonl"):
+        go("run", data=few, seed=2)
+    assert go("run")["runs_on_this_data"] == 1
+    assert sorted(path.name for path in archive.iterdir()) == [
+        "000-ledger.jsonl", "001-ledger.jsonl",
+    ]  # fmt: skip
+    found = read_source(tmp_path / "run")
+    assert [past.events for past in found.earlier] == [events, events]
+
+
+def test_a_run_refused_before_it_reads_leaves_nothing(
+    go: Go, toy_config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"too few records for the plan: fewer than 500 \(public"):
+        go("run", config=dataclasses.replace(toy_config, records=100), data=tmp_path / "no file")
     assert not (tmp_path / "run").exists()
 
 

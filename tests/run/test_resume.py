@@ -27,7 +27,7 @@ DEATHS = [
     *((Ledger, "open", number, True) for number in (1, 3, 5)),
     (checkpoint, "save", 2, False),
     (checkpoint, "save", 2, True),
-    (run_folder, "_write", 6, True),  # in the middle of the release
+    (run_folder, "write_file", 6, True),  # in the middle of the release
     (RunFolder, "forget_noise", 1, False),  # the release is there, the noise root is too
     (RunFolder, "add_history", 1, True),
 ]

@@ -298,7 +298,7 @@ def test_two_folders_are_scored_without_a_run(run: Run, scored: list[Any], tmp_p
     synthetic, real = run.path / "release" / "psv", run.path / "internal" / "holdout"
     given = ["--real", str(real), "--synthetic", str(synthetic), "--dataset", "sepsis"]
     assert evaluate.main(given) == 0
-    assert scored[0][0].ids[0] == "p000001" and scored[0][2] is None
+    assert scored[0][0].ids[0] == "s000001" and scored[0][2] is None
     assert {f"{id}.psv" for id in scored[0][1].ids} == set(files(real))
 
 

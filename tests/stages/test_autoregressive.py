@@ -29,8 +29,8 @@ SCHEMA = Schema(
         Categorical(
             "stay", STAY, runs=(LENGTH, LENGTH), scale=tuple(float(i % LENGTH) for i in range(10))
         ),
-        Categorical("count", ("never", *range(6)), runs=(1, 6)),
-        Categorical("level", ("never", *range(6)), runs=(1, 6)),
+        Categorical("count", ("never", *"012345"), runs=(1, 6)),
+        Categorical("level", ("never", *"012345"), runs=(1, 6)),
         Categorical("unit", ("a", "b")),
     ),
     label="stay",

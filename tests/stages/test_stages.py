@@ -170,7 +170,7 @@ def test_emitted_records_exist_and_are_the_same_for_the_same_key(name: str):
 def test_a_label_of_many_levels_is_not_for_the_labeler():
     many = dataclasses.replace(SCHEMA, label="c", positive=(2, 3))
     codec = Codec.make(many, Marginals.uniform(many, 40.0))
-    with pytest.raises(UserError, match="'c' has 3; leave the stage out and use label_source"):
+    with pytest.raises(UserError, match="'c' has 3; leave the stage labeler out and use"):
         STAGES["labeler"].training(dataclasses.replace(context(), codec=codec))
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -17,8 +15,9 @@ import numpy as np
 
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import COLUMNS, LONGEST
+from rdpjax.io.atomic import new_file
 
-VERSION = 1
+VERSION = 2
 """Of what a file's content becomes: raise it whenever that changes."""
 
 _ARRAYS = ("values", "starts", "first", "onset", "statics")
@@ -45,23 +44,18 @@ def read_cached(path: Path) -> tuple[Patients, tuple[str, ...], str] | None:
 
 
 def write_cached(path: Path, patients: Patients, notes: tuple[str, ...], fingerprint: str) -> None:
-    """Keep patients in a cache file, written beside it and renamed, for its owner alone.
+    """Keep patients in a cache file, for its owner alone.
 
     Where the disk refuses, nothing is kept and nothing is left behind: every run reads the source.
     """
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
         path.parent.chmod(0o700)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".patients-")  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(
-                    file,
-                    **{name: getattr(patients, name) for name in _ARRAYS},
-                    ids=np.array(patients.ids),
-                    notes=np.array(notes, dtype=str),
-                    fingerprint=np.array(fingerprint),
-                )
-            os.replace(part, path)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        with new_file(path) as file:
+            np.savez(
+                file,
+                **{name: getattr(patients, name) for name in _ARRAYS},
+                ids=np.array(patients.ids),
+                notes=np.array(notes, dtype=str),
+                fingerprint=np.array(fingerprint),
+            )

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,12 @@ from rdpjax.data.stays.patient_cache import cache_file, read_cached, write_cache
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.psv import Stay
 from rdpjax.data.stays.psv_block import parse_block
-from rdpjax.data.stays.psv_source import Member, Source, open_source
 from rdpjax.errors import UserError
+from rdpjax.io.archive import Member, Source, open_source
+from rdpjax.io.atomic import PRIVATE
 
+_GAPS = "ICULOS leaves out hours, which become rows without a reading"
+_REPEATS = "ICULOS repeats hours: the last value measured counts"
 BLOCK_BYTES = 2**21
 """Bytes of files that are parsed together: few enough to keep memory small."""
 
@@ -63,11 +66,13 @@ class PatientTable:
             wanted = {str(id) for id in chosen}
         if unknown := wanted.difference(self.patients.ids):
             raise ValueError(f"no patient {min(unknown)!r}")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         left = set(wanted)
         for member in self.source.members() if wanted else ():
             if member.id in left:
-                (folder / f"{member.id}.psv").write_bytes(member.content)
+                file = folder / f"{member.id}.psv"
+                file.touch(PRIVATE)  # thousands of files: no fsync for each
+                file.write_bytes(member.content)
                 left.remove(member.id)
                 if not left:
                     break
@@ -83,6 +88,7 @@ def read_patients(
     *,
     recursive: bool = True,
     skip_bad: bool = False,
+    folder_ids: bool = False,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     jobs: int | None = None,
@@ -93,6 +99,7 @@ def read_patients(
       path: a folder, `.tar.gz`, `.tar` or `.zip`.
       recursive: look into a folder's folders too.
       skip_bad: go on without files that `parse_psv` objects to.
+      folder_ids: a patient's id names the folders of its file too.
       cache: a private folder where the result is kept, found again by the content of the source. A
         table with bad files is not kept.
       progress: is told now and then how much of the source is read, and its size.
@@ -104,10 +111,23 @@ def read_patients(
     Raises:
       UserError: what `open_source`, `Source.members` and `parse_psv` object to.
     """
-    source = open_source(Path(path), recursive=recursive)
+    source = open_source(Path(path), recursive=recursive, folder_ids=folder_ids)
+    table = _read_kept(source, folder_ids, skip_bad, cache, progress, jobs)
+    return replace(table, notes=(*source.notes, *table.notes))
+
+
+def _read_kept(
+    source: Source,
+    folder_ids: bool,
+    skip_bad: bool,
+    cache: Path | None,
+    progress: Callable[[int, int], None] | None,
+    jobs: int | None,
+) -> PatientTable:
+    """The patients of a source, or those that were kept when it was read before."""
     if cache is None:
         return read_source(source, skip_bad=skip_bad, progress=progress, jobs=jobs)
-    kept = cache_file(cache, _content_hash(source))
+    kept = cache_file(cache, _content_hash(source) + bytes([folder_ids]))
     found = read_cached(kept)
     if found is not None:
         return PatientTable(found[0], found[1], 0, found[2], source.path, source)
@@ -130,6 +150,7 @@ def read_source(
     bad: list[UserError] = []
     notes: Counter[str] = Counter()
     first: dict[str, str] = {}
+    hours: Counter[str] = Counter()
 
     def take(members: list[Member], parsed: list[Stay | UserError]) -> None:
         for member, stay in zip(members, parsed, strict=True):
@@ -140,9 +161,12 @@ def read_source(
                 bad.append(stay)
                 continue
             stays[member.id] = stay
-            for note in stay.notes:
+            uneven = {_GAPS: stay.gaps, _REPEATS: stay.repeats}
+            found = (note for note, count in uneven.items() if count)
+            for note in (*stay.notes, *found):
                 notes[note] += 1
                 first.setdefault(note, member.name)
+            hours.update(uneven)
         if progress is not None:
             progress(members[-1].position, source.size)
 
@@ -162,7 +186,8 @@ def read_source(
     if not stays:
         raise UserError(f"{source.place}{bad[0]}; no file of {len(bad)} can be read")
     told = [
-        f"{note} ({count} {'file' if count == 1 else 'files'}, such as {first[note]})"
+        f"{note} ({f'{hours[note]} hours in ' if hours[note] else ''}"
+        f"{count} {'file' if count == 1 else 'files'}, such as {first[note]})"
         for note, count in notes.items()
     ]
     if bad:

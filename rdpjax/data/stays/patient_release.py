@@ -1,6 +1,7 @@
 """Generated patients on disk: .psv files, one long table, one array, and what they mean.
 
-psv/pNNNNNN.psv            a file a patient, numbered from 1
+psv/sNNNNNN.psv            a file a patient, numbered from 1; `s`, so that none is called as a
+                           patient of the challenge (pNNNNNN) is
 synthetic.parquet          the same rows, with the patient's number in front
 synthetic_3d.npy           (patients, variables, hours), NaN where not measured
 synthetic_3d_dense.npy     the same, filled in (if asked for)
@@ -18,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rdpjax.data.array_file import write_array
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.psv_writing import DECIMALS, STATIC_DECIMALS, rounded, write_psv
 from rdpjax.data.stays.sepsis import COLUMNS, LONGEST, STATICS, VARIABLES
+from rdpjax.io.array_file import write_array
+from rdpjax.io.atomic import PUBLIC
 
-_PUBLIC = 0o644
 _PATIENTS = 1000  # filled in at once
 _STATIC_FACTS: dict[str, dict[str, Any]] = {
     "Age": {"unit": "years (100 stands for 90 and above)", "kind": "demographic"},
@@ -71,20 +72,18 @@ def write_patients(
             done = 0
             for block in map(rounded, blocks):
                 numbers = np.arange(done + 1, done + len(block) + 1)
-                write_psv(folder / "psv", block, (f"p{number:0{width}d}" for number in numbers))
+                write_psv(folder / "psv", block, (f"s{number:0{width}d}" for number in numbers))
                 table.write_table(as_table(block, numbers))
                 stays.append(block.stays)
                 done += len(block)
                 yield as_array(block, hours)
 
-        write_array(array, written(), shape, np.float32)
-    array.chmod(_PUBLIC)
+        write_array(array, written(), shape, np.float32, mode=PUBLIC)
     if medians is not None:
         dense = folder / "synthetic_3d_dense.npy"
         medians = np.array([np.round(m, d) for m, d in zip(medians, DECIMALS, strict=True)])
         filled = _filled(array, np.concatenate(stays), medians)
-        write_array(dense, filled, shape, np.float32)
-        dense.chmod(_PUBLIC)
+        write_array(dense, filled, shape, np.float32, mode=PUBLIC)
     text = json.dumps(_meaning(count, hours, dense=medians is not None), indent=1)
     (folder / "synthetic_meta.json").write_text(text + "\n", encoding="utf-8")
 
@@ -200,7 +199,7 @@ def _meaning(count: int, hours: int, *, dense: bool) -> dict[str, Any]:
         for name, decimals in zip(STATICS, STATIC_DECIMALS, strict=True)
     ]
     files = {
-        "psv/pNNNNNN.psv": "one file a patient, in the form of the PhysioNet/CinC Challenge 2019; "
+        "psv/sNNNNNN.psv": "one file a patient, in the form of the PhysioNet/CinC Challenge 2019; "
         "NNNNNN is the number in the column `patient` of synthetic.parquet",
         "synthetic.parquet": "the same rows in one table; null where the files have NaN",
         "synthetic_3d.npy": "float32 (patients, variables, hours), clinical units, C order; row i "

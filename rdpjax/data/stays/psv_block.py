@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 
-from rdpjax.data.records import BOM
-from rdpjax.data.stays.psv import MOST_BYTES, Header, parse_header, parse_psv
+from rdpjax.data.stays.psv import Header, find_columns, parse_psv
 from rdpjax.data.stays.psv_stay import HOUR, HOURLY, LABEL, STATIC, Stay, static_fits
 from rdpjax.data.stays.sepsis import COLUMNS, LONGEST, MISSING, SEPARATOR, STATICS
 from rdpjax.errors import UserError
+from rdpjax.io.archive import MOST_BYTES
+from rdpjax.io.plain import read_columns
+from rdpjax.io.records import BOM
 
 _PLAIN = b"0123456789.-eENan|\n"
 
@@ -66,7 +67,7 @@ def _parse_alike(head: bytes, bodies: list[bytes]) -> list[Stay | None]:
     """The stays of bodies under one header; None where a closer look is needed."""
     unknown: list[Stay | None] = [None] * len(bodies)
     try:
-        header = parse_header(head.decode())
+        header = find_columns([name.strip() for name in head.decode().split(SEPARATOR)])
         rows = _numbers(b"".join(bodies), header)
     except (ValueError, pa.ArrowInvalid):
         return unknown
@@ -113,23 +114,18 @@ def _parse_alike(head: bytes, bodies: list[bytes]) -> list[Stay | None]:
 
 def _numbers(body: bytes, header: Header) -> np.ndarray:
     """The cells as float64 `[rows, 41]`, NaN where missing or absent."""
-    names = [str(i) for i in range(len(header.names))]
-    present = [str(at) for at in header.positions if at is not None]
-    table = pyarrow.csv.read_csv(
-        pa.BufferReader(body),
-        # The files of other blocks are read at the same time: no threads within this one.
-        pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(body) + 1),
-        pyarrow.csv.ParseOptions(delimiter=SEPARATOR, quote_char=False),
-        pyarrow.csv.ConvertOptions(
-            include_columns=present,
-            column_types={name: pa.float64() for name in present},
-            null_values=["", MISSING, "nan"],
-        ),
+    present = [(column, at) for column, at in enumerate(header.positions) if at is not None]
+    cells = read_columns(
+        body,
+        SEPARATOR,
+        {at: pa.float64() for _, at in present},
+        len(header.names),
+        missing=["", MISSING, "nan"],
+        threads=False,  # the files of other blocks are read at the same time
     )
-    rows = np.full((table.num_rows, len(COLUMNS)), np.nan)
-    for column, at in enumerate(header.positions):
-        if at is not None:
-            rows[:, column] = table[str(at)].to_numpy()
+    rows = np.full((len(cells[0]), len(COLUMNS)), np.nan)
+    for (column, _), values in zip(present, cells, strict=True):
+        rows[:, column] = values.to_numpy()
     return rows
 
 

@@ -34,6 +34,8 @@ class Stay:
       onset: rows before the label turns positive, -1 if it never does.
       statics: float32 `[statics]`, NaN where missing.
       notes: what was let pass.
+      gaps: hours between the first and the last that the file leaves out.
+      repeats: rows of an hour that stood before.
     """
 
     values: np.ndarray
@@ -41,6 +43,8 @@ class Stay:
     onset: int
     statics: np.ndarray
     notes: tuple[str, ...]
+    gaps: int = 0
+    repeats: int = 0
 
 
 def static_fits(name: str, values: np.ndarray) -> np.ndarray:
@@ -74,8 +78,8 @@ def stay_of(rows: np.ndarray, lines: np.ndarray, name: str, notes: tuple[str, ..
       >>> rows = np.full((3, 41), np.nan); rows[:, HOUR] = 3, 5, 5; rows[:, LABEL] = 0, 0, 1
       >>> rows[1:, 0] = 80, np.nan
       >>> stay = stay_of(rows, np.arange(2, 5), "p1.psv")
-      >>> stay.values[:, 0].tolist(), stay.first, stay.onset
-      ([nan, nan, 80.0], 3, 2)
+      >>> stay.values[:, 0].tolist(), stay.first, stay.onset, stay.gaps, stay.repeats
+      ([nan, nan, 80.0], 3, 2, 1, 1)
     """
     table = _Table(rows, lines, name)
     hours = table.hours()
@@ -94,6 +98,8 @@ def stay_of(rows: np.ndarray, lines: np.ndarray, name: str, notes: tuple[str, ..
         int(hours[ill[0]] - hours[0]) if ill.size else -1,
         statics,
         notes + changed,
+        gaps=len(values) - len(np.unique(hours)),
+        repeats=len(hours) - len(np.unique(hours)),
     )
 
 

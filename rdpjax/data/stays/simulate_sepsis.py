@@ -13,9 +13,9 @@ import numpy as np
 
 from rdpjax.data.stays.patient_files import PatientTable, read_source
 from rdpjax.data.stays.patients import Patients
-from rdpjax.data.stays.psv_source import Member, Source
 from rdpjax.data.stays.psv_writing import format_patients
 from rdpjax.data.stays.sepsis import BOUNDS, LONGEST, STATICS, VARIABLES
+from rdpjax.io.archive import Member, Source
 
 BATCH = 500
 SHORTEST = 8

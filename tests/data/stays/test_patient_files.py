@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdpjax.data.stays import patient_cache, patient_files, psv_source
+from rdpjax.data.stays import patient_cache, patient_files
 from rdpjax.data.stays.patient_files import PatientTable, read_patients
 from rdpjax.data.stays.simulate_sepsis import simulate_sepsis
 from rdpjax.errors import UserError
+from rdpjax.io import archive
 
 FILES = dict(simulate_sepsis(12, seed=3))
 
@@ -103,6 +104,50 @@ def test_the_fingerprint_sees_every_byte_and_name(tmp_path: Path):
     assert len(seen) == 3
 
 
+NAMES = ["Zoë", "a.b.c", "ward 3, bed 1", "Zoe\u0308", "(1)", "_"]
+
+
+@pytest.mark.parametrize("kind", ["patients", "patients.tar.gz", "patients.zip"])
+def test_blanks_dots_and_letters_may_name_a_patient(tmp_path: Path, kind: str):
+    files = dict(zip((f"{name}.psv" for name in NAMES), FILES.values(), strict=False))
+    table = read_patients(MAKERS[kind](tmp_path / kind, files))
+    assert set(table.patients.ids) == set(NAMES)
+    table.copy_files(NAMES, tmp_path / "out")
+    assert {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()} == files
+    assert {f.stat().st_mode & 0o777 for f in (tmp_path / "out").iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("name", ["p?1", "p:1", "p\\1", "-p1", " p1", "p1 ", "p\t1", 'p"1'])
+def test_what_could_name_no_file_names_no_patient(tmp_path: Path, name: str):
+    path = tar(tmp_path / "a.tar", {f"{name}.psv": FILES["p000001.psv"]})
+    with pytest.raises(UserError, match="names no patient; use letters, digits"):
+        read_patients(path)
+
+
+@pytest.mark.parametrize("kind", ["patients", "patients.tar.gz", "patients.zip"])
+def test_an_archive_in_an_archive_is_named(tmp_path: Path, kind: str):
+    inner = zipped(tmp_path / "plain.zip", FILES).read_bytes()
+    path = MAKERS[kind](tmp_path / kind, {"set/plain.zip": inner, "set/._plain.zip": b"\0"})
+    with pytest.raises(UserError, match=r"it holds set/plain\.zip: unpack that first"):
+        read_patients(path)
+
+
+@pytest.mark.parametrize("kind", ["patients", "patients.tar.gz", "patients.zip"])
+def test_folders_may_be_part_of_the_id(tmp_path: Path, kind: str):
+    content = FILES["p000001.psv"]
+    files = {"a/p1.psv": content, "b/p1.psv": FILES["p000002.psv"], "b/c/p1.psv": content}
+    path, cache = MAKERS[kind](tmp_path / kind, files), tmp_path / "cache"
+    with pytest.raises(UserError, match="if two hospitals number alike, give --folder-ids"):
+        read_patients(path, cache=cache)
+    table = read_patients(path, folder_ids=True, cache=cache)
+    assert tuple(table.patients.ids) == ("a_p1", "b_c_p1", "b_p1")
+    table.copy_files(["b_p1"], tmp_path / "out")
+    assert (tmp_path / "out" / "b_p1.psv").read_bytes() == FILES["p000002.psv"]
+    again = MAKERS[kind](tmp_path / f"one-{kind}", {"a/p1.psv": content})
+    for folder_ids, id in ((True, "a_p1"), (False, "p1"), (True, "a_p1")):
+        assert read_patients(again, folder_ids=folder_ids, cache=cache).patients.ids == (id,)
+
+
 def test_no_member_is_written_or_trusted(tmp_path: Path):
     path = tar(tmp_path / "a.tar.gz", {"../../p000001.psv": FILES["p000001.psv"]})
     table = read_patients(path)
@@ -130,8 +175,8 @@ def test_bad_files(tmp_path: Path):
 
 def test_a_file_that_is_far_too_long_is_a_bad_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     most = max(map(len, FILES.values()))
-    for module in ("psv", "psv_block", "psv_source"):
-        monkeypatch.setattr(f"rdpjax.data.stays.{module}.MOST_BYTES", most)
+    for module in ("data.stays.psv", "data.stays.psv_block", "io.archive"):
+        monkeypatch.setattr(f"rdpjax.{module}.MOST_BYTES", most)
     path = zipped(tmp_path / "a.zip", FILES | {"p9.psv": FILES["p000001.psv"] * 30})
     assert read_patients(path, skip_bad=True).skipped == 1
     with pytest.raises(UserError, match=r"p9\.psv: is longer than"):
@@ -253,7 +298,7 @@ def test_archives_are_read_through_once(tmp_path: Path, monkeypatch: pytest.Monk
         opened.append(args)
         return genuine(*args, **named)
 
-    monkeypatch.setattr(psv_source.tarfile, "open", count)
+    monkeypatch.setattr(archive.tarfile, "open", count)
     read_patients(path, cache=tmp_path / "cache")
     assert len(opened) == 1
 
@@ -287,3 +332,33 @@ def test_hospital_b(shared_data: Path, tmp_path: Path):
     assert (patients.stays.min(), patients.stays.max()) == (8, 336)
     missing = np.isnan(patients.values).mean(axis=0)
     assert 0.6 < missing[2] < 0.7 and 0.997 < missing[8] < 0.999  # Temp, BaseExcess
+
+
+HEADER = b"HR|ICULOS|SepsisLabel\n"
+
+
+def test_filled_and_repeated_hours_are_told_with_files_and_hours(tmp_path: Path):
+    files = {
+        "a.psv": HEADER + b"80|1|0\n81|2|0\n82|9|0\n",
+        "b.psv": HEADER + b"80|1|0\n81|4|0\n82|4|0\n83|4|0\n",
+        "c.psv": HEADER + b"80|1|0\n81|2|0\n",
+    }
+    path, cache = folder(tmp_path / "in", files), tmp_path / "cache"
+    gaps = "rows without a reading (8 hours in 2 files, such as a.psv)"
+    for table in (read_patients(path, cache=cache), read_patients(path, cache=cache)):
+        (told,) = [note for note in table.notes if "leaves out hours" in note]
+        assert told.endswith(gaps)
+        (told,) = [note for note in table.notes if "repeats hours" in note]
+        assert told.endswith("(2 hours in 1 file, such as b.psv)")
+
+
+def test_files_that_look_like_records_but_are_not_read_are_told(tmp_path: Path):
+    files = {name: HEADER + b"80|1|0\n" for name in ("a.psv", "b.psv.gz", "c.csv", "in/d.psv")}
+    path = folder(tmp_path / "in", {**files, "README.md": b"", "._a.psv": b"", ".e.csv": b""})
+    cache = tmp_path / "cache"
+    first = read_patients(path, recursive=False, cache=cache).notes[0]
+    assert first == "3 files look like records, but were not read, such as b.psv.gz"
+    (path / "c.csv").unlink()  # found anew where the patients were kept
+    assert read_patients(path, recursive=False, cache=cache).notes[0].startswith("2 files look")
+    (path / "b.psv.gz").unlink()
+    assert not [n for n in read_patients(path).notes if "not read" in n]  # in/d.psv is

@@ -87,7 +87,7 @@ def test_names_match_values_variable_by_variable(tmp_path):
     decimals = dict(zip(NAMES, (*DECIMALS, *STATIC_DECIMALS), strict=True))
     want = {name: np.round(float(np.float32(constants[name])), decimals[name]) for name in NAMES}
 
-    text = pd.read_csv(tmp_path / "psv" / "p000001.psv", sep="|")
+    text = pd.read_csv(tmp_path / "psv" / "s000001.psv", sep="|")
     table = pd.read_parquet(tmp_path / "synthetic.parquet")
     array = np.load(tmp_path / "synthetic_3d.npy")
     meta = json.loads((tmp_path / "synthetic_meta.json").read_text())
@@ -113,7 +113,7 @@ def test_every_form_holds_the_rounded_patients(release: Path, whole: Patients):
     np.testing.assert_array_equal(rows[:, 39], whole.hours)
     np.testing.assert_array_equal(rows[:, 40], whole.labels)
     files = sorted((release / "psv").iterdir())
-    assert [path.name for path in files] == [f"p{i:06d}.psv" for i in range(1, 58)]
+    assert [path.name for path in files] == [f"s{i:06d}.psv" for i in range(1, 58)]
     np.testing.assert_array_equal(np.concatenate([read_back(path) for path in files]), rows)
     array = np.load(release / "synthetic_3d.npy", mmap_mode="r")
     assert array.shape == (57, 39, HOURS) and array.dtype == np.float32
@@ -142,7 +142,7 @@ def test_whole_numbers_are_integers(release: Path):
 
 def test_hours_after_the_modelled_ones(release: Path, whole: Patients):
     longest = int(np.argmax(whole.stays))
-    rows = read_back(release / "psv" / f"p{longest + 1:06d}.psv")
+    rows = read_back(release / "psv" / f"s{longest + 1:06d}.psv")
     assert len(rows) == whole.stays[longest] > HOURS
     assert np.isnan(rows[HOURS:, :34]).all()
     assert not np.isnan(rows[HOURS:, [34, 35, 38, 39, 40]]).any()
@@ -168,7 +168,7 @@ def test_dense_cells(release: Path, whole: Patients):
 def test_the_description(release: Path):
     meta = json.loads((release / "synthetic_meta.json").read_text())
     assert meta["shape"] == [57, 39, HOURS] and meta["axes"] == ["patient", "variable", "hour"]
-    assert set(meta["files"]) == {"psv/pNNNNNN.psv"} | {
+    assert set(meta["files"]) == {"psv/sNNNNNN.psv"} | {
         path.name for path in release.iterdir() if path.name not in ("psv", "synthetic_meta.json")
     }
     assert f"first {HOURS} hours" in meta["after_modelled_hours"]

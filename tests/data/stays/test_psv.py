@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from rdpjax.data.stays import psv_block
 from rdpjax.data.stays.psv import MOST_BYTES, parse_psv
 from rdpjax.data.stays.psv_block import parse_block
-from rdpjax.data.stays.psv_source import open_source
 from rdpjax.data.stays.psv_stay import Stay
 from rdpjax.data.stays.sepsis import COLUMNS, LONGEST, STATICS, VARIABLES
 from rdpjax.errors import UserError
+from rdpjax.io.archive import open_source
 
 HEAD = "HR|Temp|Age|Gender|ICULOS|SepsisLabel"
 GOOD = f"{HEAD}\n80|NaN|61|1|2|0\n82|37.5|61|1|3|0\nNaN|NaN|61|1|4|1\n".encode()
@@ -69,7 +69,7 @@ def test_every_file_form_reads_the_same(content: bytes):
         (b"\n \n", "p1: the file is empty"),
         (file(), "zero rows"),
         (GOOD.split(b"\n", 1)[1], "line 1: holds numbers where the header belongs"),
-        (GOOD.replace(b"|", b","), "line 1: is a single field without '|'.*separated by ','"),
+        (GOOD.replace(b"|", b","), "line 1 is a single field without '|'.*separated by ','"),
         (GOOD.replace(b"|", b";"), "separated by ';'"),
         (GOOD.replace(b"|", b"\t"), "separated by tabs"),
         (GOOD.replace(b"80|", b""), "line 2 has 5 columns where the header has 6"),

@@ -10,9 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 from rdpjax.data.stays import psv_block
 from rdpjax.data.stays.patient_files import PatientTable
-from rdpjax.data.stays.psv_source import open_source
 from rdpjax.data.stays.sepsis import BOUNDS, COLUMNS, LONGEST, STATICS, VARIABLES
 from rdpjax.data.stays.simulate_sepsis import simulate_sepsis, simulated_table
+from rdpjax.io.archive import open_source
 
 
 @pytest.fixture(scope="module")

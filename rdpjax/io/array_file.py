@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from rdpjax.errors import UserError
+from rdpjax.io.atomic import PRIVATE, new_file
 
 
 def write_array(
-    path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype | type
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: np.dtype | type,
+    *,
+    mode: int = PRIVATE,
 ) -> None:
-    """Write an array beside `path` and rename it; readable by its owner alone.
+    """Write an array as a file that is there whole or not at all.
 
     It is written, not mapped: a full disk is then an error of this call, where a store through a
     map of a file without room would kill the process.
@@ -24,32 +29,27 @@ def write_array(
       blocks: rows in order, each `[rows, ...]` of `dtype`, together `shape`.
       shape: of the whole, rows first.
       dtype: of the elements.
+      mode: of the file.
 
     Raises:
       OSError: what the disk refuses; nothing is left behind.
       ValueError: blocks that are not of this shape and type.
     """
     dtype = np.dtype(dtype)
-    part = path.with_name(path.name + ".part")
     rows = 0
-    try:
-        with part.open("wb") as file:
-            os.chmod(part, 0o600)
-            np.lib.format.write_array_header_1_0(
-                file,
-                {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-                | {"shape": shape},
-            )
-            for block in blocks:
-                if block.dtype != dtype or block.shape[1:] != shape[1:]:
-                    raise ValueError(f"a block is {block.dtype}{block.shape}, want {dtype}{shape}")
-                file.write(np.ascontiguousarray(block).data)
-                rows += len(block)
+    with new_file(path, mode=mode) as file:
+        np.lib.format.write_array_header_1_0(
+            file,
+            {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+            | {"shape": shape},
+        )
+        for block in blocks:
+            if block.dtype != dtype or block.shape[1:] != shape[1:]:
+                raise ValueError(f"a block is {block.dtype}{block.shape}, want {dtype}{shape}")
+            file.write(np.ascontiguousarray(block).data)
+            rows += len(block)
         if rows != shape[0]:
             raise ValueError(f"the blocks have {rows} rows, want {shape[0]}")
-        part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def open_array(path: Path) -> np.ndarray:

@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdpjax.data.reading import levels, numbers, parse_table, read_table, sniff, verbatim, words
-from rdpjax.data.strings import BLOCK
 from rdpjax.errors import UserError
+from rdpjax.io.cells import levels, numbers, words
+from rdpjax.io.delimited import parse_table, read_table, verbatim
+from rdpjax.io.records import TABLE
+from rdpjax.io.strings import BLOCK
 
 GOOD = b"id;age;gluc\n0;18393;1\n1;20228;3\n"
 
 
 def test_sniff_takes_the_more_frequent_separator():
-    assert sniff("a;b;c") == ";"
-    assert sniff("a,b,c") == ","
-    assert sniff("a, b;c;d") == ";"
-    assert sniff("a\tb") is None
+    assert TABLE.separator("a;b;c") == ";"
+    assert TABLE.separator("a,b,c") == ","
+    assert TABLE.separator("a, b;c;d") == ";"
+    assert TABLE.separator("a\tb") is None
 
 
 @pytest.mark.parametrize(
@@ -140,6 +142,11 @@ def test_missing_file_and_folder(tmp_path: Path):
         ("  ", "empty"),
         ("abc", "'abc' is no finite number"),
         ("62,5", "'62,5' is no number; write decimals with a point"),
+        ("18,393", "'18,393' is no number; write decimals with a point, thousands without a mark"),
+        (
+            "1,018,393",
+            "'1,018,393' is no number; write decimals with a point, thousands without a mark",
+        ),
         ("NaN", "'NaN' stands for a missing value"),
         ("?", "stands for a missing value"),
         ("inf", "'inf' is no finite number"),
@@ -187,3 +194,14 @@ def test_no_level(cell: str):
 def test_words_must_not_be_empty():
     with pytest.raises(UserError, match="line 3, column 'y': empty"):
         words(parse_table(b"x;y\n1;a\n1; \n", "t.csv"), "y")
+
+
+@pytest.mark.parametrize("allowed", [(0, 1), (False, True)], ids=str)
+def test_booleans_and_numbers_are_taken_for_each_other(allowed: tuple[int, int]):
+    table = parse_table(b"x;y\nTrue;1\nfalse;0\nTRUE;1.0\n", "t.csv")
+    for name in "xy":
+        found = levels(table, name, allowed).tolist()
+        assert found == [1, 0, 1] and {type(v) for v in found} == {type(allowed[0])}
+    with pytest.raises(UserError, match="line 2, column 'x': 'True' is no level; levels are 2, 3"):
+        levels(table, "x", (2, 3))
+    assert levels(table, "x", ("True", "TRUE", "false")).tolist() == ["True", "false", "TRUE"]

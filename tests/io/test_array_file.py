@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdpjax.data.array_file import open_array, write_array
 from rdpjax.errors import UserError
+from rdpjax.io.array_file import open_array, write_array
 
 ROWS = np.arange(60, dtype=np.uint8).reshape(10, 2, 3)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdpjax.data.strings import Strings, in_blocks
+from rdpjax.io.strings import Strings, in_blocks
 
 BLOCKS = st.lists(st.lists(st.text(max_size=5), max_size=4), max_size=4)
 

@@ -7,13 +7,14 @@ way, which knows what to say about it.
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 
-from rdpjax.data.records import BOM
+from rdpjax.io.records import BOM
 
 _AT_ONCE = 1 << 22  # bytes
 _NOWHERE = "\x01"  # a separator that stands in no text file: the whole line is one field
@@ -57,9 +58,10 @@ def split_plain(content: bytes, start: int, separator: str, width: int) -> Split
         return None
     if content.count(b"\r") != content.count(b"\r\n"):
         return None
+    strings, body = pa.large_string(), pa.py_buffer(content).slice(start)
     try:
-        columns = _read(content, start, separator, width)
-        (texts,) = _read(content, start, _NOWHERE, 1)
+        columns = read_columns(body, separator, dict.fromkeys(range(width), strings), width)
+        (texts,) = read_columns(body, _NOWHERE, {0: strings}, 1)
     except pa.ArrowInvalid:  # no records, another number of fields, a control sign
         return None
     lengths = pa.compute.min_max(pa.compute.binary_length(texts)).as_py()
@@ -67,17 +69,51 @@ def split_plain(content: bytes, start: int, separator: str, width: int) -> Split
     return Split(columns, texts) if usual else None
 
 
-def _read(content: bytes, start: int, separator: str, width: int) -> list[pa.ChunkedArray]:
+def read_columns(
+    body: pa.Buffer | bytes,
+    separator: str,
+    kinds: Mapping[int, pa.DataType],
+    width: int,
+    *,
+    missing: Sequence[str] = (),
+    threads: bool = True,
+) -> list[pa.ChunkedArray]:
+    """Columns of records without a header and without quotes, a record a line.
+
+    Args:
+      body: the records, UTF-8.
+      separator: what stands between fields.
+      kinds: the type of each wanted column, by its position.
+      width: how many fields a record has.
+      missing: texts that become null; a column of strings has no null.
+      threads: read with several threads, a block each.
+
+    Raises:
+      pyarrow.ArrowInvalid: no records, another number of fields, a cell that is not of its type.
+
+    Examples:
+      >>> [ages] = read_columns(b"a|7\\nb|NaN\\n", "|", {1: pa.float64()}, 2, missing=["NaN"])
+      >>> ages.to_pylist()
+      [7.0, None]
+    """
     names = [str(i) for i in range(width)]
-    strings = dict.fromkeys(names, pa.large_string())
+    chosen = {names[i]: kind for i, kind in kinds.items()}
     table = pyarrow.csv.read_csv(
-        pa.BufferReader(pa.py_buffer(content).slice(start)),
-        read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=_AT_ONCE),
+        pa.BufferReader(body),
+        read_options=pyarrow.csv.ReadOptions(
+            column_names=names,
+            use_threads=threads,
+            block_size=_AT_ONCE if threads else len(body) + 1,
+        ),
         parse_options=pyarrow.csv.ParseOptions(
             delimiter=separator, quote_char=False, double_quote=False, ignore_empty_lines=False
         ),
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types=strings, strings_can_be_null=False, check_utf8=False
+            include_columns=list(chosen),
+            column_types=chosen,
+            null_values=list(missing),
+            strings_can_be_null=False,
+            check_utf8=False,
         ),
     )
     return list(table.columns)

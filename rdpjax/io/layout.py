@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -67,19 +67,31 @@ class Layout:
         return Layout(separator, header, renamed, values.get("identifier"))
 
 
-def format_numbers(columns: Sequence[tuple[np.ndarray, int]], separator: str) -> bytes:
-    """Columns of numbers as the lines of a delimited file, without a header.
+class Cells(NamedTuple):
+    """A column to be written.
+
+    Attributes:
+      values: `[records]`.
+      decimals: of numbers; None for texts, which hold neither separators nor quotes.
+    """
+
+    values: np.ndarray
+    decimals: int | None = None
+
+
+def format_cells(columns: Sequence[Cells], separator: str) -> bytes:
+    """Columns as the lines of a delimited file, without a header.
 
     Args:
-      columns: pairs of the values, `[records]`, and the number of decimals to write.
+      columns: in the order of the file, all of one length.
       separator: what stands between fields.
 
     Returns:
       UTF-8 lines, each ended by `\\n`.
 
     Examples:
-      >>> format_numbers([(np.array([7, 8]), 0), (np.array([62.0, 61.25]), 1)], ";")
-      b'7;62.0\\n8;61.2\\n'
+      >>> format_cells([Cells(np.array(["a", "b"])), Cells(np.array([62.0, 61.25]), 1)], ";")
+      b'a;62.0\\nb;61.2\\n'
     """
     cells = [_cells(values, decimals) for values, decimals in columns]
     table = pa.Table.from_arrays(cells, names=[str(i) for i in range(len(cells))])
@@ -91,7 +103,9 @@ def format_numbers(columns: Sequence[tuple[np.ndarray, int]], separator: str) ->
     return sink.getvalue().to_pybytes()
 
 
-def _cells(values: np.ndarray, decimals: int) -> pa.Array:
+def _cells(values: np.ndarray, decimals: int | None) -> pa.Array:
+    if decimals is None:
+        return pa.array(values, pa.string())
     scaled = np.rint(values * 10**decimals).astype(np.int64)
     if decimals == 0:
         return pa.array(scaled)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdpjax.data.plain import split_plain
-from rdpjax.data.records import lines_of, records_of
 from rdpjax.errors import UserError
+from rdpjax.io.plain import split_plain
+from rdpjax.io.records import lines_of, records_of
 
 HEADER = "a;b\n"
 MARKS = [

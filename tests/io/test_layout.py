@@ -9,8 +9,8 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdpjax.data.layout import Layout, format_numbers
 from rdpjax.errors import UserError
+from rdpjax.io.layout import Cells, Layout, format_cells
 
 WITH_ID = Layout(",", ("sbp", "id", "age"), (("sbp", "ap_hi"),), identifier="id")
 WITHOUT = Layout(";", ("age", "ap_hi"))
@@ -48,10 +48,10 @@ def test_what_is_no_layout_is_refused(values: dict):
 )
 def test_numbers_are_written_with_their_decimals(rows: list[tuple[int, int]], decimals: int):
     whole, scaled = np.array(rows).T
-    lines = format_numbers([(whole, 0), (scaled / 10**decimals, decimals)], ",").decode()
+    lines = format_cells([Cells(whole, 0), Cells(scaled / 10**decimals, decimals)], ",").decode()
     expected = [f"{a},{b / 10**decimals:.{decimals}f}" for a, b in rows]
     assert lines == "\n".join(expected) + "\n"
 
 
 def test_no_rows_are_no_lines():
-    assert format_numbers([(np.zeros(0), 0), (np.zeros(0), 1)], ";") == b""
+    assert format_cells([Cells(np.zeros(0), 0), Cells(np.zeros(0), 1)], ";") == b""

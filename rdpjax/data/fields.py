@@ -1,0 +1,286 @@
+"""Columns of a table: bounded numbers and public levels.
+
+Whatever a column is made from (numpy scalars, arrays, lists of TOML) is kept as plain Python
+values, so that a schema compares, hashes and is written as text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from rdpjax.data.grid import GRID
+from rdpjax.errors import UserError
+
+Level = bool | int | str
+Within = Literal["grid", "start", "uniform", "halves"]
+"""How a generated value lies in its cell.
+
+"grid": at any `low + k * resolution`, both bounds included; input is rounded to the nearest.
+"start": at the cell's start.
+"uniform": at any multiple of the resolution; `high` is the end of the last cell and no value.
+"halves": at the start, or in the middle by a noisy share.
+"""
+
+MOST_STEPS = 2**40
+"""Most values on a column's grid: with more, float64 could not tell neighbours apart."""
+
+
+def plain(value: Any) -> Any:
+    """A numpy scalar as the Python value it stands for; anything else as it is.
+
+    Examples:
+      >>> plain(np.int64(3)), plain("a")
+      (3, 'a')
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, str) else value
+
+
+def plain_list(value: Any, what: str) -> tuple[Any, ...]:
+    """The items of a list, tuple or array as plain values.
+
+    Raises:
+      UserError: a text, a mapping, a set (it has no order) or no collection at all.
+    """
+    ordered = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    if not ordered or isinstance(value, AbstractSet) or getattr(value, "ndim", 1) == 0:
+        raise UserError(f"{what} must be a list, got {value!r}")
+    return tuple(plain(item) for item in value)
+
+
+def text(value: Any, what: str, *, empty: bool = True) -> str:
+    """`value` as plain text; UserError for anything else."""
+    if not isinstance(value, str) or not (value or empty):
+        raise UserError(f"{what} must be text, got {plain(value)!r}")
+    return str(value)
+
+
+def number(value: Any, what: str) -> int | float:
+    """`value` as a plain number; UserError for anything else, text and booleans among it."""
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{what} must be a number, got {value!r}")
+    return value
+
+
+def whole(value: Any, what: str) -> int:
+    """`value` as a plain whole number of 1 or more; UserError for anything else."""
+    value = plain(value)
+    if type(value) is not int or value < 1:
+        raise UserError(f"{what} must be a whole number, 1 or more, got {value!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A bounded number, counted in public cells `[low + k * cell, low + (k + 1) * cell)`.
+
+    Attributes:
+      name: the column's name.
+      unit: unit of measurement of `low`, `high`, `cell` and of the values.
+      low: public lower bound; smaller values are clipped to it.
+      high: public upper bound; larger values are clipped to it.
+      cell: width of a histogram cell; with "grid" a whole multiple of `resolution`.
+      resolution: distance of neighbouring values, 1 for whole numbers and 0.1 for one decimal.
+      within: where a generated value lies in its cell; see `Within`.
+      source: where the bounds come from.
+
+    Raises:
+      UserError: names the column and the key that is wrong.
+
+    Examples:
+      >>> bmi = Numeric("bmi", "kg/m2", 10, 60, resolution=0.1)
+      >>> bmi.cells, bmi.is_whole, Numeric("age", "years", 0, 120).is_whole
+      (51, False, True)
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    cell: float = 1.0
+    resolution: float = 1.0
+    within: Within = "grid"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", text(self.name, "schema: a column's name", empty=False))
+        where = f"schema column {self.name!r}"
+        for key in ("unit", "source"):
+            object.__setattr__(self, key, text(getattr(self, key), f"{where}: {key}"))
+        for key in ("low", "high", "cell", "resolution"):
+            object.__setattr__(self, key, number(getattr(self, key), f"{where}: {key}"))
+        if self.within not in get_args(Within):
+            known = ", ".join(map(repr, get_args(Within)))
+            raise UserError(f"{where}: within must be one of {known}, got {self.within!r}")
+        finite = all(math.isfinite(v) for v in (self.low, self.high, self.cell, self.resolution))
+        if not finite or not self.low < self.high:
+            raise UserError(f"{where}: bounds must be finite with low < high")
+        if not 0 < self.resolution <= self.cell <= self.high - self.low:
+            raise UserError(f"{where}: needs 0 < resolution <= cell <= high - low")
+        if not (self.high - self.low) / self.resolution < MOST_STEPS:
+            raise UserError(
+                f"{where}: more than 2**40 values between low and high; make the resolution coarser"
+            )
+        if self.within == "grid" and abs(self.cell / self.resolution - self.per_cell) > 1e-6:
+            raise UserError(
+                f"{where}: cell must be a whole multiple of the resolution, and {self.cell:g} is "
+                f"none of {self.resolution:g}; change one, or take within = 'uniform'"
+            )
+
+    @property
+    def per_cell(self) -> int:
+        """How many values of the grid a cell holds, with "grid"."""
+        return round(self.cell / self.resolution)
+
+    @cached_property
+    def last_step(self) -> int:
+        """The largest k for which `low + k * resolution` is not above `high`."""
+        return math.floor((self.high - self.low) / self.resolution + 1e-6)
+
+    @cached_property
+    def decimals(self) -> int:
+        """How many decimals `low` and `resolution` are written with."""
+        exponents = [Decimal(repr(v)).as_tuple().exponent for v in (self.low, self.resolution)]
+        return max(0, *(-int(exponent) for exponent in exponents))
+
+    @property
+    def cells(self) -> int:
+        """How many cells cover `[low, high]`; `high` itself is in the last one."""
+        if self.within == "grid":
+            return self.last_step // self.per_cell + 1
+        count = (self.high - self.low) / self.cell
+        closed = self.within != "uniform"  # 240 mmHg is a value of its own, 66.0 years is an end
+        return math.floor(count + 1e-9) + 1 if closed else math.ceil(count - 1e-9)
+
+    @property
+    def bins(self) -> int:
+        """Histogram bins: the cells, and one for "not whole" where halves are modelled."""
+        return self.cells + (self.within == "halves")
+
+    @property
+    def step(self) -> float:
+        """Distance of neighbouring generated values."""
+        return {"start": self.cell, "halves": self.cell / 2}.get(self.within, self.resolution)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether bounds and steps are whole, so that every generated value is."""
+        parts = (self.low, self.high, self.resolution, self.step)
+        return all(float(v).is_integer() and abs(v) <= 2**53 for v in parts)
+
+    @property
+    def weight(self) -> float:
+        """Of its histogram, as `Categorical.weight`."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """A column with a public list of levels, in the order of the data dictionary.
+
+    Attributes:
+      name: the column's name.
+      levels: what a value can be: whole numbers, words or booleans, all of one kind.
+      source: where the levels come from.
+      runs: lengths of the consecutive runs of ordered levels that the levels fall into: (1, 10) is
+        a level apart, then ten ordered ones. Empty where nothing is known about order.
+      scale: each level's place on a scale that the runs share (hours, say), so that levels of
+        different runs can be the same place; empty for 0, 1, 2, ... within each run.
+      weight: how many times as precisely as others its histogram is measured: it counts as much
+        against the sensitivity.
+
+    Raises:
+      UserError: names the column and the key that is wrong.
+
+    Examples:
+      >>> Categorical("ill", np.array([0, 1])).levels
+      (0, 1)
+    """
+
+    name: str
+    levels: tuple[Level, ...]
+    source: str = ""
+    runs: tuple[int, ...] = ()
+    scale: tuple[float, ...] = ()
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", text(self.name, "schema: a column's name", empty=False))
+        where = f"schema column {self.name!r}"
+        object.__setattr__(self, "source", text(self.source, f"{where}: source"))
+        for key in ("levels", "runs", "scale"):
+            object.__setattr__(self, key, plain_list(getattr(self, key), f"{where}: {key}"))
+        object.__setattr__(self, "weight", number(self.weight, f"{where}: weight"))
+        _check_levels(self.levels, where)
+        count = len(self.levels)
+        lengths = all(type(length) is int and length >= 1 for length in self.runs)
+        if self.runs and not (lengths and sum(self.runs) == count):
+            raise UserError(
+                f"{where}: runs must be 1 or more each and add up to the {count} levels"
+            )
+        if self.scale and not self.runs:
+            raise UserError(f"{where}: a scale needs runs; give runs = [{count}] for a single one")
+        finite = all(isinstance(v, int | float) and math.isfinite(v) for v in self.scale)
+        if self.scale and not (finite and len(self.scale) == count):
+            raise UserError(f"{where}: scale needs one finite number for each of {count} levels")
+        if not 0 < self.weight <= 100 or self.weight % GRID:
+            raise UserError(
+                f"{where}: weight must lie above 0 and not above 100, and be a multiple of 2**-16 "
+                "(0.25 or 5, say)"
+            )
+
+    @property
+    def cells(self) -> int:
+        return len(self.levels)
+
+    @property
+    def bins(self) -> int:
+        return len(self.levels)
+
+
+Column = Numeric | Categorical
+
+
+def _check_levels(levels: tuple[Any, ...], where: str) -> None:
+    for level in levels:
+        # NaN is what pandas has for a missing word too.
+        if level is None or (isinstance(level, float) and math.isnan(level)):
+            raise UserError(
+                f"{where}: level {level} stands for a missing value; name it by a word of its own"
+            )
+        if not isinstance(level, Level):
+            raise UserError(
+                f"{where}: level {level!r} is a {type(level).__name__}; levels are whole numbers, "
+                "words or booleans"
+            )
+    if len({type(level) for level in levels}) > 1:
+        raise UserError(
+            f"{where}: levels are of several kinds ({', '.join(map(repr, levels[:9]))}); make them "
+            "all numbers or all words"
+        )
+    if not 2 <= len(levels) <= 255 or len(set(levels)) != len(levels):
+        raise UserError(
+            f"{where}: needs 2 to 255 distinct levels, got {len(levels)}"
+            + ("; group the rare ones, or take the first digits of a code" * (len(levels) > 255))
+        )
+
+
+def named_levels(column: Categorical) -> str:
+    """The levels as a message shows them: words quoted, numbers said to be such.
+
+    Examples:
+      >>> named_levels(Categorical("c", ("a ", "b"))), named_levels(Categorical("y", (0, 1)))
+      ("'a ', 'b'", '0, 1 (numbers)')
+    """
+    kind = " (numbers)" if type(column.levels[0]) is int else ""
+    return ", ".join(map(repr, column.levels)) + kind

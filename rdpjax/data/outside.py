@@ -1,0 +1,178 @@
+"""Count values outside a schema's bounds and rules, and guess what would explain them.
+
+A column in feet where the schema says cm is clipped to one bound throughout: a run would pay for
+noise around a constant. The counts are exact, so not private: they go to the curator's screen and
+to `internal/`, never into a release, and refuse a table before anything is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rdpjax.data.fields import Numeric
+from rdpjax.data.rules import breaking
+from rdpjax.data.schema import Schema
+from rdpjax.errors import UserError
+
+NOTED = 0.01
+"""Share of a column's values outside its bounds from which on the curator is told."""
+REFUSED = 0.2
+"""Share above which a table is refused unless the curator accepts the clipping."""
+EXPLAINED = 0.9
+"""Share of the values that an explanation must bring within the bounds."""
+SAMPLE = 20_000
+"""Values of a column that explanations are tried on."""
+
+_SIZES = {
+    "length": {"metres": 1, "centimetres": 0.01, "millimetres": 0.001, "inches": 0.0254,
+               "feet": 0.3048},
+    "mass": {"kilograms": 1, "grams": 0.001, "pounds": 0.45359237, "ounces": 0.028349523125,
+             "stones": 6.35029318},
+    "time": {"years": 365.25, "months": 30.4375, "weeks": 7, "days": 1, "hours": 1 / 24,
+             "minutes": 1 / 1440, "seconds": 1 / 86_400},
+}  # fmt: skip
+_SHORT = {
+    "m": "metres", "cm": "centimetres", "mm": "millimetres", "in": "inches", "inch": "inches",
+    "ft": "feet", "foot": "feet", "kg": "kilograms", "g": "grams", "lb": "pounds", "lbs": "pounds",
+    "oz": "ounces", "y": "years", "yr": "years", "a": "years", "mo": "months", "d": "days",
+    "h": "hours", "min": "minutes", "s": "seconds",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outside:
+    """How much of a column lies outside its bounds, or how many rows break a rule. Not private.
+
+    Attributes:
+      what: the column or the rule, as messages name it.
+      wrong: what is wrong with these values.
+      count: of how many values, or rows.
+      records: how many there are.
+      guess: what would explain them; empty if nothing found does.
+    """
+
+    what: str
+    wrong: str
+    count: int
+    records: int
+    guess: str = ""
+
+    @property
+    def share(self) -> float:
+        return self.count / self.records
+
+    def __str__(self) -> str:
+        guess = f"; {self.guess}?" if self.guess else ""
+        return f"{self.what}: {self.share:.0%} of {self.records:,} {self.wrong}{guess}"
+
+
+def count_outside(schema: Schema, frame: pd.DataFrame) -> tuple[Outside, ...]:
+    """Columns with values outside their bounds, and rules that rows break.
+
+    Args:
+      schema: bounds and rules.
+      frame: canonical records, `[records, columns]`.
+
+    Returns:
+      One entry for each column and rule with any, in the schema's order, columns first. Missing
+      values count as within.
+
+    Examples:
+      >>> schema = Schema("s", (Numeric("height", "cm", 120, 210),))
+      >>> for found in count_outside(schema, pd.DataFrame({"height": [5.41, 5.9, 6.2]})):
+      ...     print(found)
+      column 'height': 100% of 3 values lie outside 120 to 210 cm and are clipped; in feet?
+    """
+    found = []
+    for column in schema.columns:
+        if not isinstance(column, Numeric):
+            continue
+        values = frame[column.name].to_numpy(np.float64)
+        outside = values[(values < column.low) | (values > column.high)]
+        if not len(outside):
+            continue
+        bounds = f"{column.low:g} to {column.high:g} {column.unit}".rstrip()
+        wrong = f"values lie outside {bounds} and are clipped"
+        entry = Outside(f"column {column.name!r}", wrong, len(outside), len(values))
+        if entry.share >= NOTED:
+            guess = _guess(column, outside, schema, frame)
+            entry = Outside(entry.what, wrong, entry.count, entry.records, guess)
+        found.append(entry)
+    for (low, high), broken in breaking(schema.less, frame).items():
+        if count := int(broken.sum()):
+            guess = "are the two columns swapped" if count > len(broken) / 2 else ""
+            found.append(
+                Outside(f"rule {low} < {high}", "rows break it", count, len(broken), guess)
+            )
+    return tuple(found)
+
+
+def heed(found: Sequence[Outside], *, accept: bool, mend: str) -> tuple[str, ...]:
+    """What the curator is told of values outside; refuses a table that is mostly clipped.
+
+    Args:
+      found: as `count_outside` gives it.
+      accept: whether to go on whatever the shares are.
+      mend: how to say so, for the message.
+
+    Raises:
+      UserError: a share above `REFUSED`, unless accepted.
+    """
+    worst = max(found, key=lambda entry: entry.share, default=None)
+    if worst is not None and worst.share > REFUSED and not accept:
+        raise UserError(f"{worst}; mend the table or the schema, or go on with {mend}")
+    return tuple(str(entry) for entry in found if entry.share >= NOTED)
+
+
+def facts_of(found: Sequence[Outside]) -> dict[str, Any]:
+    """Exact counts, for `internal/facts.json`."""
+    return {entry.what: {"outside": entry.count, "records": entry.records} for entry in found}
+
+
+def _guess(column: Numeric, outside: np.ndarray, schema: Schema, frame: pd.DataFrame) -> str:
+    """What would bring most of a column's values within its bounds."""
+    kinds, counts = np.unique(outside, return_counts=True)
+    if len(outside) > 1 and counts.max() >= EXPLAINED * len(outside):
+        return f"does {kinds[counts.argmax()]:g} stand for a missing value"
+    values = _sample(frame, column.name)
+    if _inside(column, values) >= EXPLAINED:
+        return ""  # a few slips: most values are what the schema says
+    for other in schema.columns:
+        if isinstance(other, Numeric) and other.name != column.name:
+            theirs = _sample(frame, other.name)
+            if min(_inside(column, theirs), _inside(other, values)) >= EXPLAINED:
+                return f"is it swapped with {other.name!r}"
+    middle = (column.low + column.high) / 2
+    median = float(np.nanquantile(values, 0.5, method="lower"))  # of infinities there is no mean
+    fits = []
+    for guess, factor in _factors(column.unit):
+        with np.errstate(over="ignore"):
+            share = _inside(column, values * factor)
+        if share >= EXPLAINED:
+            # Wide bounds take several units: the likeliest puts the values in their middle.
+            fits.append((-round(share, 2), abs(median * factor - middle), guess))
+    return min(fits)[2] if fits else ""
+
+
+def _factors(unit: str) -> Iterator[tuple[str, float]]:
+    """What values may have to be multiplied with, and what that would mean."""
+    name = _SHORT.get(unit.strip().lower(), unit.strip().lower())
+    for sizes in _SIZES.values():
+        own = next((sizes[n] for n in (name, f"{name}s") if n in sizes), None)
+        if own is not None:
+            yield from ((f"in {n}", size / own) for n, size in sizes.items() if size != own)
+    yield from (("in thousands", 1000.0), ("in thousandths", 0.001), ("with a wrong sign", -1.0))
+
+
+def _sample(frame: pd.DataFrame, name: str) -> np.ndarray:
+    values = frame[name].to_numpy(np.float64)
+    return values[:: -(-len(values) // SAMPLE)]
+
+
+def _inside(column: Numeric, values: np.ndarray) -> float:
+    return float(((values >= column.low) & (values <= column.high)).mean())

@@ -1,0 +1,1 @@
+"""Bytes to columns and back, once for all data sets; it knows no record, schema or run."""
