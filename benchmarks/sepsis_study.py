@@ -14,13 +14,14 @@ import pandas as pd
 from benchmarks.hour_filling import plain_profiles
 from benchmarks.hour_network import FILLING, HourStage, pack
 from rdpjax.config import MARGINALS, Config
-from rdpjax.data.codec import encode_cells
+from rdpjax.data.encoding import encode_cells
 from rdpjax.data.forms import PatientForm
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.patients import Patients
 from rdpjax.dpsgd.keys import Roots, as_key, derive
 from rdpjax.generator import Generator
-from rdpjax.pipeline import Plans, fit, make_plans, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import Plans, make_plans, target_of
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.progress import NoProgress

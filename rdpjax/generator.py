@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from rdpjax.config import Config
-from rdpjax.data.codec import Codec, Marginals
+from rdpjax.data.encoding import Encoding, Marginals
 from rdpjax.data.schema import Numeric, Schema
 from rdpjax.data.stays.filling import Filling
 from rdpjax.dpsgd.keys import as_key, derive
@@ -86,9 +86,9 @@ class Generator:
         That column is drawn from its noisy share, and a network that learns the others column by
         column keeps near theirs: what rejection mends there, it pays for in what depends on what.
         """
-        codec = self.context.codec
-        shares = codec.code_shares()
-        return fit_tilt(codes, shares) if codec.given is None else Tilt.none(*shares.shape)
+        encoding = self.context.encoding
+        shares = encoding.code_shares()
+        return fit_tilt(codes, shares) if encoding.given is None else Tilt.none(*shares.shape)
 
     def rows(self, root: bytes, count: int) -> Iterator[Any]:
         """Records, `count` in all, in the order of their blocks: frames, or patients."""
@@ -110,7 +110,7 @@ class Generator:
     def tables(self, root: bytes, count: int) -> Iterator[pd.DataFrame]:
         """Canonical frames that together hold `count` rows of the table."""
         for values in self._accepted(root, count):
-            yield self.context.codec.frame(values)
+            yield self.context.encoding.frame(values)
 
     def _accepted(self, root: bytes, count: int) -> Iterator[np.ndarray]:
         """Values (rows, columns) of the candidates that are kept, block by block."""
@@ -135,15 +135,15 @@ class Generator:
         """Codes (BLOCK, columns), their values, and two spare uniforms a row."""
         draws = np.asarray(self._draw(as_key(derive(root, "sample", purpose, block))))
         uniforms = _uniforms(root, f"{purpose}-values", block, (*draws.shape, 2))
-        codec = self.context.codec
+        encoding = self.context.encoding
         codes = draws[0].copy()
-        values = codec.decode(codes, uniforms[0])
+        values = encoding.decode(codes, uniforms[0])
         for again in range(1, len(draws)):
             broken = self._breaks_rule(values)
             if not broken.any():
                 break
             codes[broken] = draws[again][broken]
-            values[broken] = codec.decode(codes[broken], uniforms[again][broken])
+            values[broken] = encoding.decode(codes[broken], uniforms[again][broken])
         return codes, values, _uniforms(root, f"{purpose}-spare", block, (BLOCK, 2))
 
     def _breaks_rule(self, values: np.ndarray) -> np.ndarray:
@@ -184,13 +184,13 @@ def make_context(
     config: Config, schema: Schema, marginals: Marginals, artefacts: Mapping[str, Any]
 ) -> Context:
     """What stages may know, from the noisy marginals and earlier artefacts."""
-    codec = Codec.make(schema, marginals, config.max_codes)
-    prior = log_prior(codec.code_shares(), codec.widths)
+    encoding = Encoding.make(schema, marginals, config.max_codes)
+    prior = log_prior(encoding.code_shares(), encoding.widths)
     share = math.nan
     if schema.has_classes:
         share = float(marginals.shares[schema.position(schema.label)][schema.is_positive].sum())
-    features = codec.code_features(FEATURES)
-    return Context(codec, config.stages, artefacts, prior, features, share)
+    features = encoding.code_features(FEATURES)
+    return Context(encoding, config.stages, artefacts, prior, features, share)
 
 
 def collapse_warnings(frame: pd.DataFrame, schema: Schema, marginals: Marginals) -> list[str]:

@@ -21,7 +21,8 @@ from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, collapse_warnings
 from rdpjax.io.atomic import disk_errors
-from rdpjax.pipeline import Plans, check_plan, fit, make_plans, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import Plans, check_plan, make_plans, target_of
 from rdpjax.privacy.report import LOOSE
 from rdpjax.privacy.sources import refused
 from rdpjax.privacy.unprotected import mark_records, output_for, records_name

@@ -30,7 +30,7 @@ import numpy as np
 import tomli_w
 
 from rdpjax.config import Config
-from rdpjax.data.codec import Marginals
+from rdpjax.data.encoding import Marginals
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.filling import Filling
 from rdpjax.dpsgd.keys import Roots

@@ -22,7 +22,8 @@ from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
 from rdpjax.generator import Generator
-from rdpjax.pipeline import Progress, check_plan, fit, make_plans, target_of
+from rdpjax.pipeline import Progress, fit
+from rdpjax.plans import check_plan, make_plans, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.events import events_to_list

@@ -19,9 +19,9 @@ import pytest
 from rdpjax import account, train
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO, read_cardio
-from rdpjax.data.codec import encode_cells, histogram
+from rdpjax.data.encoding import encode_cells, histogram
 from rdpjax.data.forms import TableForm
-from rdpjax.pipeline import plan_events
+from rdpjax.plans import plan_events
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.report import replay
 from rdpjax.run import run

@@ -40,14 +40,14 @@ def compile_all(name: str) -> None:
     import jax.numpy as jnp
 
     from rdpjax.config import load_config
-    from rdpjax.data.codec import Marginals
+    from rdpjax.data.encoding import Marginals
     from rdpjax.data.datasets import find_dataset
     from rdpjax.dpsgd.compiled import Compiled
     from rdpjax.dpsgd.execution import Execution
     from rdpjax.dpsgd.keys import Roots, step_keys
     from rdpjax.dpsgd.loop import make_chunk
     from rdpjax.generator import make_context
-    from rdpjax.pipeline import make_plans
+    from rdpjax.plans import make_plans
 
     jax.config.update("jax_enable_compilation_cache", False)
 

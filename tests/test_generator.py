@@ -13,7 +13,7 @@ import pytest
 
 from rdpjax import generator as module
 from rdpjax.config import Config
-from rdpjax.data.codec import Marginals, encode_cells, histogram, marginals_from
+from rdpjax.data.encoding import Marginals, encode_cells, histogram, marginals_from
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import as_key
 from rdpjax.generator import Generator, collapse_warnings
@@ -131,11 +131,11 @@ def test_one_way_shares_are_the_noisy_ones(
 ) -> None:
     def distances(generator: Generator) -> list[float]:
         """Total variation to the noisy shares, on the codes that the tilt knows."""
-        codec = generator.context.codec
-        codes = codec.encode(encode_cells(toy_schema, drawn(generator, 20_000)))
-        shares = codec.code_shares()
+        encoding = generator.context.encoding
+        codes = encoding.encode(encode_cells(toy_schema, drawn(generator, 20_000)))
+        shares = encoding.code_shares()
         return [
-            float(np.abs(np.bincount(codes[:, j], minlength=codec.width) / 20_000 - s).sum() / 2)
+            float(np.abs(np.bincount(codes[:, j], minlength=encoding.width) / 20_000 - s).sum() / 2)
             for j, s in enumerate(shares)
         ]
 

@@ -19,7 +19,8 @@ from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
-from rdpjax.pipeline import fit, make_plans, plan_events, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import make_plans, plan_events, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import privacy_report, replay

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rdpjax.config import load_config
-from rdpjax.data.codec import Marginals
+from rdpjax.data.encoding import Marginals
 from rdpjax.data.datasets import find_dataset
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots

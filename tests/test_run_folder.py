@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rdpjax.config import Config
-from rdpjax.data.codec import Marginals
+from rdpjax.data.encoding import Marginals
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError

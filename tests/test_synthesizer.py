@@ -16,12 +16,12 @@ import pytest
 import rdpjax
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import encode_cells
+from rdpjax.data.encoding import encode_cells
 from rdpjax.data.fields import Categorical, Numeric
 from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.errors import UserError
-from rdpjax.pipeline import plan_events
+from rdpjax.plans import plan_events
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.report import replay
 from rdpjax.privacy.sources import read_source

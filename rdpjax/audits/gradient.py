@@ -19,7 +19,7 @@ from rdpjax.audits.gradient_canaries import Coins, extended, observe
 from rdpjax.audits.gradient_verdicts import judge_run, judge_steps
 from rdpjax.audits.picture import draw
 from rdpjax.audits.subject import Subject, read_subject
-from rdpjax.data.codec import Marginals
+from rdpjax.data.encoding import Marginals
 from rdpjax.device import keep_programs
 from rdpjax.dpsgd.execution import Execution, default_clipping, default_microbatch
 from rdpjax.dpsgd.keys import Roots
@@ -27,7 +27,7 @@ from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import optional
 from rdpjax.generator import make_context
-from rdpjax.pipeline import make_plans
+from rdpjax.plans import make_plans
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.stages.stage import Artefact, Training
 
@@ -179,7 +179,7 @@ def _prepared(subject: Subject, name: str, plan: Plan, records: int) -> tuple[Tr
         if earlier == name:
             break
         artefacts[earlier] = training.release(training.init(jax.random.key(0)))
-    return training, context.codec.encode(cells)
+    return training, context.encoding.encode(cells)
 
 
 def _execution(

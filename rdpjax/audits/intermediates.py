@@ -22,7 +22,7 @@ from rdpjax.data.forms import Form
 from rdpjax.dpsgd.keys import Roots, step_keys
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import draw
-from rdpjax.pipeline import Plans
+from rdpjax.plans import Plans
 from rdpjax.privacy.events import Event, merge
 
 SLACK = 4.0
@@ -175,23 +175,23 @@ def post_processing(base: Recording, others: Iterable[Recording]) -> list[Compar
 
 
 def _arrays(context: Any) -> Any:
-    codec = context.codec
-    shares = [context.label_share, *codec.marginals.shares, codec.marginals.records]
-    return [context.prior, context.features, shares, list(codec.groups), context.artefacts]
+    encoding = context.encoding
+    shares = [context.label_share, *encoding.marginals.shares, encoding.marginals.records]
+    return [context.prior, context.features, shares, list(encoding.groups), context.artefacts]
 
 
 def codes(base: Recording, form: Form, hood: Neighbourhood) -> Comparison:
     """Codes of the records that stay, under the same answers."""
     assert base.generator is not None
-    filling, codec = base.generator.filling, base.generator.context.codec
+    filling, encoding = base.generator.filling, base.generator.context.encoding
 
     def of(table: Any) -> np.ndarray:
-        return codec.encode(form.cells(table, filling))
+        return encoding.encode(form.cells(table, filling))
 
     reference = of(hood.base)
     wrong = sum(differing(of(table)[:-1], reference) for table in hood.added.values())
     wrong += differing(of(hood.removed), np.delete(reference, hood.place, axis=0))
-    return Comparison("codes of the others that differ", "codec", 0, wrong, len(hood.added) + 1)
+    return Comparison("codes of the others that differ", "encoding", 0, wrong, len(hood.added) + 1)
 
 
 def files(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> Comparison:

@@ -25,7 +25,7 @@ from rdpjax.data.grid import GRID
 from rdpjax.dpsgd.discrete import Bits, discrete_gaussian
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.lattice import UNITS
-from rdpjax.pipeline import Plans
+from rdpjax.plans import Plans
 from rdpjax.privacy.events import LATTICE_STEPS, Event
 
 SLACK = 4.0

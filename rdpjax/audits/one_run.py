@@ -29,7 +29,8 @@ from rdpjax.device import keep_programs
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.flags import optional
-from rdpjax.pipeline import Plans, fit, make_plans, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import Plans, make_plans, target_of
 from rdpjax.privacy.accountants import pld_epsilon
 from rdpjax.privacy.guessing import ceiling, epsilon_of_guesses, guess
 from rdpjax.privacy.ledger import Ledger

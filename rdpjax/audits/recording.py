@@ -29,7 +29,8 @@ from rdpjax.dpsgd.clipping import Params
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.loop import Metrics
 from rdpjax.generator import Generator
-from rdpjax.pipeline import Plans, fit
+from rdpjax.pipeline import fit
+from rdpjax.plans import Plans
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.processes.team import Team

@@ -35,7 +35,7 @@ from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.plan import SCALE
 from rdpjax.dpsgd.sampling import capacity
 from rdpjax.errors import UserError
-from rdpjax.pipeline import Plans, make_plans, plan_events, target_of
+from rdpjax.plans import Plans, make_plans, plan_events, target_of
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.sealed import SealError
 from rdpjax.run_folder import write_generator
@@ -199,7 +199,7 @@ def _steady(plans: Plans, most: int) -> int:
 def _expected(recording: Recording) -> float:
     """What the pipeline takes for the number of records."""
     _, context = next(iter(recording.states.values()))
-    return context.codec.marginals.records
+    return context.encoding.marginals.records
 
 
 def _divisors(plans: Plans, expected: float) -> dict[str, float]:

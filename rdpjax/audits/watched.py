@@ -101,10 +101,10 @@ class WatchedStage:
 
     def training(self, context: Context) -> Training:
         own = self.stage.training(context)
-        codes = jnp.asarray(context.codec.encode(self.cells()))
+        codes = jnp.asarray(context.encoding.encode(self.cells()))
         base, canaries = codes[: -self.canaries], codes[-self.canaries :]
         rate, clip = self.plan.sampling_rate, self.plan.clip_norm
-        divisor = rate * context.codec.marginals.records
+        divisor = rate * context.encoding.marginals.records
         everyone = Plan(SCALE, 1.0, clip, 1)
 
         def update(state: State, gradient: Params, key: jax.Array) -> tuple[State, Metrics]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from rdpjax.data.codec import encode_cells
+from rdpjax.data.encoding import encode_cells
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.hour_profiles import BOUND, Profiles, profiles_vector

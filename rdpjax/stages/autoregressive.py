@@ -60,8 +60,8 @@ class AutoregressiveStage:
         return emit
 
     def model(self, context: Context) -> Autoregressive:
-        codec = context.codec
-        return Autoregressive.of(context.features, codec.widths, codec.given, self.hidden)
+        encoding = context.encoding
+        return Autoregressive.of(context.features, encoding.widths, encoding.given, self.hidden)
 
 
 STAGE = AutoregressiveStage

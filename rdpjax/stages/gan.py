@@ -77,9 +77,9 @@ class GanStage:
             )
 
     def training(self, context: Context) -> Training:
-        codec = context.codec
+        encoding = context.encoding
         column = self._column(context)
-        columns, width = len(codec.groups), codec.width
+        columns, width = len(encoding.groups), encoding.width
         features = jnp.asarray(context.features)
         generator, model = self._generator(context), Discriminator(self.channels, self.hidden)
         critic = AveragedAdam(self.learning_rate, self.steps, self.decay, b1=0.5)
@@ -153,11 +153,11 @@ class GanStage:
 
     def _column(self, context: Context) -> int:
         """Where the class stands in a record."""
-        codec = context.codec
-        return codec.schema.position(codec.schema.label) if codec.given is None else codec.given
+        encoding = context.encoding
+        return encoding.schema.position(encoding.schema.label) if encoding.given is None else encoding.given
 
     def _generator(self, context: Context) -> Generator:
-        vae, levels = self._vae(context), context.codec.widths[self._column(context)]
+        vae, levels = self._vae(context), context.encoding.widths[self._column(context)]
         known = levels if vae.given is None else vae.order
         return Generator(self.noise, vae.latent, self.hidden, known)
 
@@ -166,7 +166,7 @@ class GanStage:
     ) -> tuple[jax.Array, jax.Array]:
         """Logits (rows, columns, width) of records from noise, and their classes (rows,)."""
         class_key, noise_key = jax.random.split(key)
-        column, levels = self._column(context), context.codec.widths[self._column(context)]
+        column, levels = self._column(context), context.encoding.widths[self._column(context)]
         classes = draw_codes(class_key, jnp.asarray(context.prior)[column], rows)
         noise = jax.random.normal(noise_key, (rows, self.noise))
         if self._vae(context).given is None:
@@ -197,7 +197,7 @@ class GanStage:
         if self._vae(context).given is not None:
             return jnp.zeros((1, latent)), jnp.eye(latent)[None]
         z = jax.random.normal(key, (PRIOR_DRAWS, latent))
-        levels = context.codec.widths[column]
+        levels = context.encoding.widths[column]
         weights = jax.nn.softmax(self._decode(context, z)[:, column, :levels])
         weights = weights / weights.sum(axis=0, keepdims=True)
         means = weights.T @ z

@@ -75,14 +75,14 @@ class VaeStage:
         return emit
 
     def model(self, context: Context) -> Vae:
-        codec = context.codec
+        encoding = context.encoding
         return Vae(
-            len(codec.groups),
-            codec.width,
+            len(encoding.groups),
+            encoding.width,
             context.features.shape[-1],
             self.latent,
             self.channels,
-            codec.given,
+            encoding.given,
         )
 
 

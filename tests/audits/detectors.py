@@ -20,7 +20,7 @@ from rdpjax.audits.replay import replay
 from rdpjax.audits.subject import Subject
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.pipeline import Plans, make_plans, plan_events, target_of
+from rdpjax.plans import Plans, make_plans, plan_events, target_of
 from rdpjax.privacy.ledger import BudgetExceeded
 from rdpjax.privacy.sealed import SealError
 from tests.dpsgd import test_sabotage as engine

@@ -8,7 +8,7 @@ import pytest
 
 from rdpjax.audits.canaries import CRAFTED, joined_patients, patient_canaries, table_canaries
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import encode_cells
+from rdpjax.data.encoding import encode_cells
 from rdpjax.data.datasets import DATASETS
 from rdpjax.data.forms import PatientForm
 from rdpjax.data.schema import Categorical, Schema

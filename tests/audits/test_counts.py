@@ -8,7 +8,7 @@ import pytest
 from rdpjax.audits.canaries import table_canaries
 from rdpjax.audits.counts import released_counts, scores_of_counts
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import encode_cells, histogram, marginals_from
+from rdpjax.data.encoding import encode_cells, histogram, marginals_from
 from rdpjax.privacy.guessing import guess
 
 

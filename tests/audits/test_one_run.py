@@ -20,7 +20,7 @@ from rdpjax.audits.one_run import OneRunAudit, _audited, audit_one_run
 from rdpjax.audits.watched import WatchedForm, WatchedStage
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import Marginals, encode_cells
+from rdpjax.data.encoding import Marginals, encode_cells
 from rdpjax.data.forms import TableForm
 from rdpjax.dpsgd import loop
 from rdpjax.dpsgd.execution import Execution
@@ -28,7 +28,8 @@ from rdpjax.dpsgd.keys import Roots, step_keys
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.generator import make_context
-from rdpjax.pipeline import fit, make_plans
+from rdpjax.pipeline import fit
+from rdpjax.plans import make_plans
 from rdpjax.privacy.ledger import Ledger
 
 Patch = pytest.MonkeyPatch
@@ -188,7 +189,7 @@ def test_the_score_is_the_inner_product_with_the_own_gradient(toy_config: Config
     stage = WatchedStage(Still(), plan, 20, lambda: cells)
     training = stage.training(context)
     present = np.concatenate([np.ones(40, bool), coins])
-    codes = jnp.asarray(context.codec.encode(cells))
+    codes = jnp.asarray(context.encoding.encode(cells))
     chunk = loop.make_chunk(plan, Execution(), training.objective, training.update)
     state = training.init(jax.random.key(0))
     _, told = chunk(state, codes[present], step_keys(Roots.make(1), "x", 0, 1), jnp.float32(60))

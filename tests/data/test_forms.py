@@ -15,7 +15,7 @@ import pytest
 from rdpjax import pipeline
 from rdpjax.config import MARGINALS, Config, load_config
 from rdpjax.data import forms
-from rdpjax.data.codec import Codec, Marginals, histogram, sensitivity
+from rdpjax.data.encoding import Encoding, Marginals, histogram, sensitivity
 from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm, TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.filling import Filling
@@ -26,7 +26,8 @@ from rdpjax.dpsgd import clipping, ghost
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import make_context
-from rdpjax.pipeline import fit, make_plans, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import make_plans, target_of
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
 
@@ -240,5 +241,5 @@ def test_held_to_the_codec_the_table_is_what_networks_read(cohort: Patients) -> 
     form = PatientForm(24)
     filling = form.measure(lambda name, vector: (vector(cohort), 0.0))
     cells = form.cells(cohort, filling)
-    codec = Codec.make(form.schema, Marginals.uniform(form.schema, 1000.0))
-    np.testing.assert_array_equal(codec.encode(cells), cells)
+    encoding = Encoding.make(form.schema, Marginals.uniform(form.schema, 1000.0))
+    np.testing.assert_array_equal(encoding.encode(cells), cells)

@@ -14,7 +14,8 @@ from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.generator import Generator
-from rdpjax.pipeline import fit, make_plans, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import make_plans, target_of
 from rdpjax.privacy.ledger import Ledger
 
 ROOTS = Roots.make(1)

@@ -12,11 +12,11 @@ import pytest
 
 from rdpjax import pipeline, training
 from rdpjax.config import Config
-from rdpjax.data.codec import encode_cells, histogram
+from rdpjax.data.encoding import encode_cells, histogram
 from rdpjax.data.schema import Schema
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
-from rdpjax.pipeline import make_plans
+from rdpjax.plans import make_plans
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
 

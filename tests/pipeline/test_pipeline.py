@@ -17,14 +17,15 @@ import pytest
 from rdpjax import pipeline, training
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import histogram
+from rdpjax.data.encoding import histogram
 from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd import feed
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
-from rdpjax.pipeline import fit, make_plans, plan_events, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import make_plans, plan_events, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import BudgetExceeded, Ledger

@@ -53,7 +53,7 @@ def main() -> int:
     import rdpjax.config
     from rdpjax import generator, run, train, training
     from rdpjax.evaluation import plots
-    from rdpjax.pipeline import Plans
+    from rdpjax.plans import Plans
     from rdpjax.processes.ledger import SharedLedger
 
     classes = {"vae": module.ToyStage, "labeler": module.ToyLabeler}

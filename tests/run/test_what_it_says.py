@@ -14,7 +14,7 @@ from rdpjax.config import Config
 from rdpjax.data import datasets
 from rdpjax.errors import UserError, command
 from rdpjax.evaluation import plots
-from rdpjax.pipeline import plan_events
+from rdpjax.plans import plan_events
 from rdpjax.privacy import report
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import read_ledger

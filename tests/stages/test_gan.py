@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax.data.codec import Codec, Marginals
+from rdpjax.data.encoding import Encoding, Marginals
 from rdpjax.data.schema import Categorical, Numeric, Schema
 from rdpjax.models.vae import log_prior
 from rdpjax.stages.gan import GanStage
@@ -30,10 +30,10 @@ def context(given: str | None = None) -> Context:
     schema = dataclasses.replace(SCHEMA, given=given)
     shares = list(Marginals.uniform(schema, 40.0).shares)
     shares[1] = np.array([0.7, 0.3])
-    codec = Codec.make(schema, Marginals(tuple(shares), (0.0,) * 3, 40.0))
-    prior = log_prior(codec.code_shares(), codec.widths)
-    features = codec.code_features(3)
-    bare = Context(codec, {"vae": VAE}, {}, prior, features, 0.3)
+    encoding = Encoding.make(schema, Marginals(tuple(shares), (0.0,) * 3, 40.0))
+    prior = log_prior(encoding.code_shares(), encoding.widths)
+    features = encoding.code_features(3)
+    bare = Context(encoding, {"vae": VAE}, {}, prior, features, 0.3)
     decoder = jax.jit(VAE.model(bare).init)(jax.random.key(3))
     # Away from its start, so that the label and the latent go together.
     moved = jax.tree.map(lambda leaf: leaf * 3, decoder["decoder"])

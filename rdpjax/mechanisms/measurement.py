@@ -1,8 +1,11 @@
-"""Direct measurements: vectors summed over the records, each by a discrete Gaussian mechanism."""
+"""Measure a vector summed over the records, by the discrete Gaussian mechanism."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +13,60 @@ from rdpjax.data.grid import GRID
 from rdpjax.dpsgd.discrete import Bits, discrete_gaussian
 from rdpjax.errors import UserError
 from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
+
+
+class Answer(NamedTuple):
+    """A measurement's noisy answer.
+
+    Attributes:
+      vector: float64 `[numbers]`.
+      deviation: standard deviation of the noise on each number; 0 without privacy.
+    """
+
+    vector: np.ndarray
+    deviation: float
+
+
+Answers = Mapping[str, Answer]
+"""Answers of measurements, by name."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One sum over the records: its sensitivity, its event and its noisy answer in one object.
+
+    Attributes:
+      name: of the event in the ledger, and of the answer.
+      sensitivity: the largest L2 norm of what any record can add to the vector.
+      numbers: length of the vector.
+      vector: `vector(records, answers)`, the exact sum; it may use the answers given before.
+
+    Raises:
+      UserError: more numbers than the accountant allows for; said before a record is read.
+    """
+
+    name: str
+    sensitivity: float
+    numbers: int
+    vector: Callable[[Any, Answers], np.ndarray]
+
+    def __post_init__(self) -> None:
+        check_size(self.name, self.numbers)
+
+    def event(self, noise_multiplier: float) -> Event:
+        """The ledger's entry of one answer."""
+        return measurement_event(self.name, noise_multiplier, self.sensitivity)
+
+    def answer(self, records: Any, answers: Answers, event: Event, key: bytes) -> Answer:
+        """The noisy sum; see `noisy`.
+
+        Raises:
+          ValueError: the vector has another length than was declared; a fault in the code.
+        """
+        exact = self.vector(records, answers)
+        if exact.shape != (self.numbers,):
+            raise ValueError(f"{self.name}: {exact.shape} numbers where {self.numbers} are declared")
+        return Answer(*noisy(exact, event, key))
 
 
 def measurement_event(name: str, noise_multiplier: float, sensitivity: float) -> Event:

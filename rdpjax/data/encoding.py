@@ -176,7 +176,7 @@ def group_cells(shares: np.ndarray, max_codes: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Codec:
+class Encoding:
     """Codes of one schema under one set of marginals.
 
     Attributes:
@@ -190,12 +190,12 @@ class Codec:
     groups: tuple[np.ndarray, ...]
 
     @staticmethod
-    def make(schema: Schema, marginals: Marginals, max_codes: int = 32) -> Codec:
+    def make(schema: Schema, marginals: Marginals, max_codes: int = 32) -> Encoding:
         groups = tuple(
             np.arange(c.cells) if isinstance(c, Categorical) else group_cells(s, max_codes)
             for c, s in zip(schema.columns, marginals.shares, strict=True)
         )
-        return Codec(schema, marginals, groups)
+        return Encoding(schema, marginals, groups)
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -1,0 +1,90 @@
+"""Kaggle's cardio table: one row a person."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rdpjax.codecs.table import TableCodec
+from rdpjax.data import cardio
+from rdpjax.data.crafted import extreme_rows, join_frames, positive_rows, table_canaries, take_rows
+from rdpjax.data.simulate import simulate_cardio
+from rdpjax.datasets.dataset import Dataset, Evaluation, Output, Reading, Source
+from rdpjax.io.atomic import write_file
+from rdpjax.io.delimited import parse_table, read_table, verbatim
+from rdpjax.io.layout import Layout
+from rdpjax.io.table_file import table_file
+
+HELD_OUT = "holdout.csv"
+
+
+def open_cardio(
+    path: Path | None,
+    environ: Mapping[str, str],
+    reading: Reading,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """The cardio table from a file, or the simulated cohort where there is none."""
+    found = cardio.find_cardio(path, environ)
+    if found is None:
+        table = parse_table(simulate_cardio().encode(), "simulated cohort")
+    else:
+        table = read_table(found)
+    records = cardio.parse_cardio(table, age_unit=reading.age_unit, height_unit=reading.height_unit)
+    digest = hashlib.blake2b(table.header_text.encode(), digest_size=16)
+    for block in table.texts.blocks():
+        digest.update("\n".join(["", *block]).encode())
+    # Only the texts: the cells as strings would stay in memory all through the training.
+    text = partial(verbatim, table.header_text, table.texts)
+
+    def keep(mask: np.ndarray, folder: Path) -> None:
+        write_file(folder / HELD_OUT, text(mask))
+
+    return Source(
+        records=records.frame,
+        keys=records.keys,
+        format=records.layout.to_dict(),
+        origin="simulated" if found is None else "file",
+        notes=tuple(records.notes),
+        fingerprint=digest.hexdigest(),
+        keep=keep,
+    )
+
+
+def write_cardio(path: Path, blocks: Iterable[pd.DataFrame], output: Output) -> None:
+    """Stream generated rows to a file with the input's columns, in bounded memory."""
+    layout, first = Layout.from_dict(output.format), 1
+    with table_file(path, layout.separator, overwrite=output.overwrite) as write:
+        for frame in blocks:
+            write(cardio.cardio_columns(frame, layout, derived=output.derived, first=first))
+            first += len(frame)
+
+
+def cardio_evaluation() -> Evaluation:
+    """Scores and pictures of the cardio table."""
+    from rdpjax.evaluation.cardio import CARDIO_EVALUATION
+
+    return CARDIO_EVALUATION
+
+
+CARDIO = Dataset(
+    codec=lambda hours, label: TableCodec(cardio.CARDIO),
+    open=open_cardio,
+    take=take_rows,
+    join=join_frames,
+    write=write_cardio,
+    crafted=partial(table_canaries, cardio.CARDIO),
+    extremes=extreme_rows,
+    positive=positive_rows,
+    evaluation=cardio_evaluation,
+    released="synthetic.csv",
+    held_out=HELD_OUT,
+    noun="rows",
+    derived=("bmi", "pp"),
+)

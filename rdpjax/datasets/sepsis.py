@@ -1,0 +1,111 @@
+"""PhysioNet 2019 sepsis: one file a stay in intensive care."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rdpjax.codecs.two_level import TwoLevelCodec
+from rdpjax.data.stays.crafted import (
+    extreme_patients,
+    join_patients,
+    patient_canaries,
+    positive_patients,
+    take_patients,
+)
+from rdpjax.data.stays.patient_files import read_patients
+from rdpjax.data.stays.patient_release import write_patients
+from rdpjax.data.stays.patients import Patients
+from rdpjax.data.stays.sepsis import COLUMNS, MISSING, SEPARATOR, VARIABLES, readable
+from rdpjax.data.stays.simulate_sepsis import simulated_table
+from rdpjax.datasets.dataset import Dataset, Evaluation, Output, Reading, Source
+
+HELD_OUT = "holdout"
+
+
+def open_sepsis(
+    path: Path | None,
+    environ: Mapping[str, str],
+    reading: Reading,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """Patients from a folder or an archive, or a simulated cohort where there is none."""
+    named = path or environ.get("RDPJAX_DATA")
+    found = Path(named) if named else next((p for p in _USUAL if p.exists()), None)
+    if found is None:
+        table = simulated_table()
+    else:
+        table = read_patients(
+            found,
+            recursive=reading.recursive,
+            skip_bad=reading.skip_bad,
+            folder_ids=reading.folder_ids,
+            cache=cache,
+            progress=progress,
+        )
+    notes = table.notes
+    if table.skipped:
+        notes = (f"{table.path}: {table.skipped} files could not be read, and were skipped", *notes)
+    return Source(
+        records=table.patients,
+        keys=table.patients.ids,
+        format={"separator": SEPARATOR, "missing": MISSING, "columns": list(COLUMNS)},
+        origin="simulated" if found is None else "file",
+        notes=notes,
+        fingerprint=table.fingerprint,
+        keep=lambda mask, folder: table.copy_files(mask, folder / HELD_OUT),
+        facts={
+            "skipped files": table.skipped,
+            "out of bounds": _slips(table.patients),
+            "notes": list(table.notes),
+        },
+    )
+
+
+_USUAL = tuple(Path(p) for p in ("physionet_sepsis", "data/physionet_sepsis"))
+"""Where the original toolkit looks for the challenge's files."""
+
+
+def _slips(patients: Patients) -> dict[str, dict[str, int]]:
+    """How many readings of each variable lie outside its bounds: clipped, or left out."""
+    clipped, lost = np.zeros((2, len(VARIABLES)), int)
+    for block in patients.blocks():
+        kept = readable(block.values)
+        clipped += ((kept != block.values) & ~np.isnan(kept)).sum(axis=0)
+        lost += (np.isnan(kept) & ~np.isnan(block.values)).sum(axis=0)
+    return {
+        v.name: {"clipped": int(c), "left out": int(n)}
+        for v, c, n in zip(VARIABLES, clipped, lost, strict=True)
+        if c or n
+    }
+
+
+def write_sepsis(folder: Path, blocks: Iterable[Patients], output: Output) -> None:
+    """Stream generated patients to files, a table and an array, in bounded memory."""
+    write_patients(folder, blocks, count=output.rows, hours=output.hours, medians=output.medians)
+
+
+def sepsis_evaluation() -> Evaluation:
+    """Scores and pictures of patients."""
+    from rdpjax.evaluation.sepsis import SEPSIS_EVALUATION
+
+    return SEPSIS_EVALUATION
+
+
+SEPSIS = Dataset(
+    codec=TwoLevelCodec,
+    open=open_sepsis,
+    take=take_patients,
+    join=join_patients,
+    write=write_sepsis,
+    crafted=patient_canaries,
+    extremes=extreme_patients,
+    positive=positive_patients,
+    evaluation=sepsis_evaluation,
+    released="psv",
+    held_out=HELD_OUT,
+    noun="patients",
+)
