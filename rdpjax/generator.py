@@ -7,10 +7,11 @@ record: parameters, marginals and multipliers are noisy or computed from noisy q
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -18,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from rdpjax.codecs.codec import Decoder
 from rdpjax.config import Config
 from rdpjax.data.encoding import Encoding, Marginals
 from rdpjax.data.schema import Numeric, Schema
-from rdpjax.data.stays.filling import Filling
 from rdpjax.dpsgd.keys import as_key, derive
 from rdpjax.models.vae import log_prior
 from rdpjax.stages.stage import Context
@@ -29,7 +30,7 @@ from rdpjax.tilt import Tilt, fit_tilt
 
 BLOCK = 8192
 POOL = 150_000
-FILLED = 16_384  # patients that the distribution of generated readings is read off
+FITTED = 16_384  # rows that the decoder is fitted on
 FEATURES = 8  # cosines of a code's rank that networks see
 DRAWS = 4  # the first draw, and at most three more of a row that breaks a rule
 
@@ -43,18 +44,18 @@ class Generator:
       schema: public columns.
       marginals: noisy one-way shares.
       artefacts: what each stage released.
+      decoder: how rows of the table become records.
       offset: added to the labeler's logits, so that the label's share is the noisy one.
       tilt: multipliers; None before they are fitted.
-      filling: how a row of the table becomes a patient; None where it is a record itself.
     """
 
     config: Config
     schema: Schema
     marginals: Marginals
     artefacts: Mapping[str, Any]
+    decoder: Decoder
     offset: float = 0.0
     tilt: Tilt | None = None
-    filling: Filling | None = None
 
     @cached_property
     def context(self) -> Context:
@@ -72,13 +73,10 @@ class Generator:
             uniforms = _uniforms(root, "pool-labels", 0, logits.shape)
             codes[:, self._label] = ready._labels(logits, uniforms)
         tilt = self._tilt(codes)
-        ready = replace(ready, tilt=tilt)
-        if self.filling is None:
-            return ready
         uniforms = np.concatenate([spare for _, _, spare in blocks])[:, 1]
-        sample = codes[tilt.accept(codes, uniforms)][:FILLED]
-        filling = self.filling.fitted(sample, _random(root, "pool-filling", 0))
-        return replace(ready, filling=filling)
+        sample = codes[tilt.accept(codes, uniforms)][:FITTED]
+        decoder = self.decoder.fitted(sample, _random(root, "pool-filling", 0))
+        return replace(ready, tilt=tilt, decoder=decoder)
 
     def _tilt(self, codes: np.ndarray) -> Tilt:
         """Towards the noisy shares; none where a column is given.
@@ -91,21 +89,16 @@ class Generator:
         return fit_tilt(codes, shares) if encoding.given is None else Tilt.none(*shares.shape)
 
     def rows(self, root: bytes, count: int) -> Iterator[Any]:
-        """Records, `count` in all, in the order of their blocks: frames, or patients."""
-        if self.filling is None:
-            yield from self.tables(root, count)
-            return
-        block = 0
-        while count > 0:
-            codes = self._block(root, block).astype(np.uint8)  # every column is categorical
-            # Filled in whole, then cut: what a patient is must not depend on how many are wanted.
-            for i, part in enumerate(self.filling.parts(codes)):
-                patients = self.filling.patients(part, _random(root, "filling", (block << 16) | i))
-                yield patients.take(np.arange(min(count, len(patients))))
-                count -= min(count, len(patients))
+        """Records, `count` in all, in the order of their blocks."""
+        for block in itertools.count():
+            values = self._block(root, block)
+            randoms = partial(_random_part, root, block)
+            for part in self.decoder.records(self.context.encoding, values, randoms):
+                if len(part):
+                    yield self.decoder.head(part, count)
+                    count -= min(count, len(part))
                 if count == 0:
                     return
-            block += 1
 
     def tables(self, root: bytes, count: int) -> Iterator[pd.DataFrame]:
         """Canonical frames that together hold `count` rows of the table."""
@@ -224,6 +217,10 @@ def _uniforms(root: bytes, purpose: str, block: int, shape: tuple[int, ...]) -> 
 def _random(root: bytes, purpose: str, block: int) -> np.random.Generator:
     high, low = (int(word) for word in derive(root, "sample", purpose, block))
     return np.random.Generator(np.random.Philox(key=(high << 32) | low))
+
+
+def _random_part(root: bytes, block: int, part: int) -> np.random.Generator:
+    return _random(root, "filling", (block << 16) | part)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

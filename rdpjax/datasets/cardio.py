@@ -68,7 +68,7 @@ def write_cardio(path: Path, blocks: Iterable[pd.DataFrame], output: Output) -> 
 
 def cardio_evaluation() -> Evaluation:
     """Scores and pictures of the cardio table."""
-    from rdpjax.evaluation.cardio import CARDIO_EVALUATION
+    from rdpjax.datasets.cardio_evaluation import CARDIO_EVALUATION
 
     return CARDIO_EVALUATION
 
@@ -80,8 +80,8 @@ CARDIO = Dataset(
     join=join_frames,
     write=write_cardio,
     crafted=partial(table_canaries, cardio.CARDIO),
-    extremes=extreme_rows,
-    positive=positive_rows,
+    extremes=lambda base, records, codec: extreme_rows(base, records, codec.schema),
+    positive=lambda records, codec: positive_rows(records, codec.schema),
     evaluation=cardio_evaluation,
     released="synthetic.csv",
     held_out=HELD_OUT,

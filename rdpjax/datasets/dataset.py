@@ -87,7 +87,7 @@ class Evaluation:
     """How real and synthetic records of a data set are read, compared and drawn.
 
     Attributes:
-      read: `read(path, folder_ids)`: records with their ids.
+      read: `read(path, folder_ids)`: records with their ids; UserError where it cannot.
       rest: `rest(path, held_out, folder_ids)`: those at a path that were not held out.
       score: `score(synthetic, real, train, say)`: plain values; `train` may be None.
       show: the scores as text.

@@ -8,13 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rdpjax.codecs.two_level import TwoLevelCodec
-from rdpjax.data.stays.crafted import (
-    extreme_patients,
-    join_patients,
-    patient_canaries,
-    positive_patients,
-    take_patients,
-)
+from rdpjax.data.stays.crafted import extreme_patients, join_patients, patient_canaries
 from rdpjax.data.stays.patient_files import read_patients
 from rdpjax.data.stays.patient_release import write_patients
 from rdpjax.data.stays.patients import Patients
@@ -90,7 +84,7 @@ def write_sepsis(folder: Path, blocks: Iterable[Patients], output: Output) -> No
 
 def sepsis_evaluation() -> Evaluation:
     """Scores and pictures of patients."""
-    from rdpjax.evaluation.sepsis import SEPSIS_EVALUATION
+    from rdpjax.datasets.sepsis_evaluation import SEPSIS_EVALUATION
 
     return SEPSIS_EVALUATION
 
@@ -98,12 +92,12 @@ def sepsis_evaluation() -> Evaluation:
 SEPSIS = Dataset(
     codec=TwoLevelCodec,
     open=open_sepsis,
-    take=take_patients,
+    take=Patients.take,
     join=join_patients,
     write=write_sepsis,
     crafted=patient_canaries,
-    extremes=extreme_patients,
-    positive=positive_patients,
+    extremes=lambda base, records, codec: extreme_patients(base, records, codec.hours),
+    positive=lambda records, codec: (records.onset >= 0) & (records.onset < codec.hours),
     evaluation=sepsis_evaluation,
     released="psv",
     held_out=HELD_OUT,
