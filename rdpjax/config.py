@@ -17,7 +17,7 @@ import tomli_w
 import tyro
 
 from rdpjax import stages as stage_files
-from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm
+from rdpjax.codecs.two_level import PROFILES, VALUES, TwoLevelCodec
 from rdpjax.data.stays.patient_table import Label
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import Switch, optional
@@ -127,7 +127,7 @@ class Config:
             raise UserError(
                 f"delta is {self.delta:g}; it must be below 1 / records = {1 / self.records:.3g}"
             )
-        PatientForm(self.max_hours, self.label)
+        TwoLevelCodec(self.max_hours, self.label)
         if self.hardened and not self.private:
             raise UserError(
                 "hardened: without noise there is nothing to harden; drop one of the two"
@@ -187,7 +187,7 @@ class Config:
     @property
     def measurements(self) -> tuple[str, ...]:
         """What is measured before the histograms of the table, in order."""
-        return tuple(PATIENT_ACCESSES) if self.dataset == "sepsis" else ()
+        return (VALUES, PROFILES) if self.dataset == "sepsis" else ()
 
     @property
     def budget(self) -> Budget:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from rdpjax.config import Config
-from rdpjax.data.datasets import Dataset, Output, Source, find_dataset
+from rdpjax.datasets.dataset import Dataset, Output, Source
+from rdpjax.datasets.registry import find_dataset
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.data.outside import count_outside, facts_of, heed
 from rdpjax.data.schema import Schema
@@ -36,11 +38,11 @@ from rdpjax.run_folder import (
     write_generator,
 )
 from rdpjax.run_lock import run_lock
+from rdpjax.session import Session
 from rdpjax.start import Options, check_folder, resumable, start_run
 from rdpjax.synthesizer import claim
 
-SHOWN = 50_000  # rows in the plots and the warnings
-SHOWN_PATIENTS = 4_000
+SHOWN = 50_000  # rows that warnings are judged by
 SIMULATED = "SIMULATED DATA: no file was found, so these records describe nobody. Give --data PATH."
 
 
@@ -89,9 +91,9 @@ def _run(
 ) -> dict[str, Any]:
     if team.leads:
         check_folder(folder, options)
-    form = dataset.form(config.max_hours, config.label)
+    codec = dataset.codec(config.max_hours, config.label)
     plans = make_plans(config)
-    check_plan(config, form.schema, plans)
+    check_plan(config, codec.schema, plans)
     keep = folder.add_metrics if team.leads else _nowhere
     lines = ConsoleProgress(plans.steps, keep, quiet=quiet or not team.leads)
     # Beside the runs, whose internal/ folders are as private: the next run reads the same data.
@@ -102,7 +104,7 @@ def _run(
     team.agree({"data (fingerprint)": source.fingerprint})
     if source.origin == "simulated":
         lines.say(f"\n  {'!' * 8}  {SIMULATED}  {'!' * 8}\n")
-    source = _judged(source, form.schema, options)
+    source = _judged(source, codec.schema, options)
     for note in source.notes:
         lines.say(f"  note: {note}")
     with disk_errors(folder.path), resumable(folder):
@@ -148,19 +150,17 @@ def _train(
     if source.facts and team.leads:
         folder.write_facts(source.facts)
     ledger = open_ledger(folder.ledger, team, target=target_of(config), noise_id=roots.noise_id)
-    form = dataset.form(config.max_hours, config.label)
+    codec = dataset.codec(config.max_hours, config.label)
     try:
         generator = fit(
             config,
-            form,
+            codec,
             dataset.take(source.records, ~held),
             plans=plans,
-            roots=roots,
-            ledger=ledger,
+            session=Session(ledger, roots, team),
             checkpoints=folder.checkpoints if team.leads else None,
             progress=lines,
             mesh=team.mesh,
-            team=team,
         )
     except UserError as error:
         if team.leads and not options.resume and not folder.checkpoints.exists():
@@ -176,7 +176,7 @@ def _train(
         "format": dict(source.format),
         "holdout": config.holdout,
     }
-    report = claim(form.schema, config, ledger, secret=roots.secret, declarations=declarations)
+    report = claim(codec.schema, config, ledger, secret=roots.secret, declarations=declarations)
     with release_written(output_for(folder.path, private=config.private)) as release:
         name = records_name(dataset.file, private=config.private) if dataset.file else ""
         write_rows(release / name, generator, dataset, source.format, roots.initialisation)
@@ -195,10 +195,10 @@ def write_rows(
     overwrite: bool = False,
 ) -> None:
     """Stream generated records to `target`, the data set's file or folder, in bounded memory."""
-    config, filling = generator.config, generator.filling
-    rows = rows or config.rows
-    medians = filling.values.medians if filling and config.dense else None
-    output = Output(rows, format, config.derived, config.max_hours, medians, overwrite)
+    config, rows = generator.config, rows or generator.config.rows
+    output = Output(
+        rows, format, config.derived, config.max_hours, config.dense, generator.decoder, overwrite
+    )
     dataset.write(target, generator.rows(root, rows), output)
     if dataset.file is None and not config.private:
         mark_records(target)
@@ -227,7 +227,7 @@ def _finish(
     lines: ConsoleProgress,
 ) -> dict[str, Any]:
     """Plots and warnings into `internal/`, and the summary."""
-    from rdpjax.evaluation import patient_plots, plots  # late: they bring in matplotlib
+    from rdpjax.evaluation import plots  # late: it brings in matplotlib
     from rdpjax.evaluation.drawing import run_title
 
     report = json.loads((folder.output / "privacy.json").read_text(encoding="utf-8"))
@@ -236,32 +236,18 @@ def _finish(
         folder.path.absolute().name, report["epsilon"], report["delta"], simulated=simulated
     )
     generator = read_generator(folder.output)
+    evaluation = dataset.evaluation()
     # The first of the released rows once more: a release of millions need not fit in memory.
     tables = generator.tables(roots.initialisation, min(config.rows, SHOWN))
     table = pd.concat(list(tables), ignore_index=True)
-    shown, synthetic = SHOWN, table
-    if generator.filling is not None:
-        shown = SHOWN_PATIENTS
-        synthetic = next(generator.rows(roots.initialisation, min(config.rows, shown)))
-    folder.plots.mkdir(exist_ok=True)
+    drawn = generator.rows(roots.initialisation, min(config.rows, evaluation.shown))
+    synthetic = reduce(dataset.join, drawn)
     rows = np.flatnonzero(~held)
-    if len(rows) > shown:
-        rows = np.random.default_rng(0).choice(rows, shown, replace=False)
+    if len(rows) > evaluation.shown:
+        rows = np.random.default_rng(0).choice(rows, evaluation.shown, replace=False)
     real = dataset.take(source.records, np.isin(np.arange(len(held)), rows))
-    if generator.filling is None:
-        for plot, file in (
-            (plots.plot_densities, "densities.png"),
-            (plots.plot_correlations, "correlations.png"),
-        ):
-            plot(real, synthetic, generator.schema, folder.plots / file, title)
-    else:
-        for picture, draw in {
-            "patients": patient_plots.plot_patients,
-            "missing": patient_plots.plot_missingness,
-            "densities": patient_plots.plot_patient_densities,
-        }.items():
-            draw(real, synthetic, folder.plots / f"{picture}.png", config.max_hours, title)
-        patient_plots.plot_stays(real, synthetic, folder.plots / "stays.png", title)
+    folder.plots.mkdir(exist_ok=True)
+    evaluation.draw(real, synthetic, generator.schema, folder.plots, config.max_hours, title)
     if metrics := folder.read_metrics():
         plots.plot_losses(metrics, folder.plots / "losses.png", title)
     measured = generator.marginals.deviation > 0  # without, there is no share to compare with
@@ -275,9 +261,9 @@ def _finish(
         "run": str(folder.path),
         "source": source.origin,
         "rows": config.rows,
-        "records": "rows" if dataset.file else "patients",
+        "records": dataset.noun,
         "folder": folder.output.name,
-        "file": records_name(dataset.file or "psv/", private=config.private),
+        "file": records_name(dataset.released, private=config.private),
         "epsilon": report["epsilon"],
         "epsilon_pld": report["epsilon_pld"],
         "epsilon_naive_sum": report["epsilon_naive_sum"],

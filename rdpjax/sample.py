@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from rdpjax.data.datasets import find_dataset
+from rdpjax.datasets.registry import find_dataset
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
@@ -63,17 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{folder / 'privacy.json'}: names no file format") from None
     root = Roots.make(flags.seed).initialisation
-    records, to_screen = "patients", False
+    to_screen = False
     with disk_errors(flags.out):
         if dataset.file:
-            records, to_screen = "rows", is_stdout(flags.out)
+            to_screen = is_stdout(flags.out)
             write_rows(
                 flags.out, generator, dataset, format, root, flags.rows, overwrite=flags.overwrite
             )
         else:
             with new_folder(flags.out) as made:
                 write_rows(made, generator, dataset, format, root, flags.rows)
-    said = f"{flags.rows} synthetic {records} in {flags.out}"
+    said = f"{flags.rows} synthetic {dataset.noun} in {flags.out}"
     said += "" if generator.config.private else f"\n  {NOT_PRIVATE}"
     print(said, file=sys.stderr if to_screen else sys.stdout)
     return 0

@@ -39,7 +39,7 @@ class Session:
       disk, of a ledger with a file), and never where the ledger refuses it. The noise of a
       measurement is keyed by its name, that of a chunk by its stage and steps: the same session
       gives the same noise for the same event and other noise for any other. Nothing is released
-      but what these two return, and of that the metrics are private (see `RawMetrics`).
+      but what these two return, and of that the metrics are private (see `rdpjax.dpsgd.loop.Seen`).
     """
 
     def __init__(self, ledger: Ledger, roots: Roots, team: Team | None = None) -> None:
@@ -66,8 +66,8 @@ class Session:
         self.answers[measurement.name] = answer
         return answer
 
-    def training(self, name: str, stage: TrainingStage, context: Context) -> Training:
-        """Make the training of a stage; reads no record."""
+    def training(self, name: str, stage: TrainingStage, plan: Plan, context: Context) -> Training:
+        """Make the training of a stage that follows `plan`; reads no record."""
         return stage.training(context)
 
     def chunk(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rdpjax.config import Config
-from rdpjax.data.datasets import Reading, Source
+from rdpjax.datasets.dataset import Reading, Source
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.processes.team import Team

@@ -16,13 +16,13 @@ import pandas as pd
 from rdpjax import __version__
 from rdpjax.config import Config
 from rdpjax.data.fields import Categorical, named_levels, plain
-from rdpjax.data.forms import TableForm
+from rdpjax.codecs.table import TableCodec
 from rdpjax.data.outside import count_outside, heed
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
 from rdpjax.generator import Generator
-from rdpjax.pipeline import Progress, fit
+from rdpjax.pipeline import fit
 from rdpjax.plans import check_plan, make_plans, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Budget
@@ -30,8 +30,9 @@ from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import earlier_fits, privacy_report, read_report, with_earlier_fits
 from rdpjax.privacy.unprotected import output_for, output_of
-from rdpjax.progress import fit_progress
+from rdpjax.progress import Progress, fit_progress
 from rdpjax.run_folder import read_generator, release_written, write_generator
+from rdpjax.session import Session
 from rdpjax.stages.requirements import check_schema
 from rdpjax.stages.vae import VaeStage
 
@@ -141,11 +142,10 @@ class Synthesizer:
         self._declarations = {"source": "given to fit"}
         self.generator = fit(
             self.config,
-            TableForm(self.schema),
+            TableCodec(self.schema),
             clean,
             plans=plans,
-            roots=roots,
-            ledger=ledger,
+            session=Session(ledger, roots),
             progress=progress or fit_progress(plans.steps, quiet=quiet),
         )
         return self

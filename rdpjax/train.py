@@ -15,7 +15,8 @@ import tyro
 
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import AgeUnit, HeightUnit
-from rdpjax.data.datasets import Reading, find_dataset
+from rdpjax.datasets.dataset import Reading
+from rdpjax.datasets.registry import find_dataset
 from rdpjax.device import Device, device_mesh, keep_programs, prepare_processor, use_device
 from rdpjax.errors import command
 from rdpjax.flags import Switch, optional, parsed

@@ -90,7 +90,7 @@ class StageRun:
 
         Codes that are not on the device are fed to it, draw by draw.
         """
-        training = self.session.training(self.name, self.stage, context)
+        training = self.session.training(self.name, self.stage, self.plan, context)
         key = as_key(derive(self.session.roots.initialisation, self.name, "init"))
         state, done = Compiled(training.init)(key), 0
         expected = self.plan.sampling_rate * records
@@ -145,7 +145,7 @@ class StageRun:
         Returns:
           An artefact of the right shapes, for the stages after this one.
         """
-        training = self.session.training(self.name, self.stage, context)
+        training = self.session.training(self.name, self.stage, self.plan, context)
         key = as_key(derive(self.session.roots.initialisation, self.name, "init"))
         state = jax.eval_shape(training.init, key)
         if compiles and not (self.folder and checkpoint.steps(self.folder)):

@@ -164,16 +164,19 @@ def _plan(flags: GradientAudit, subject: Subject, name: str) -> Plan:
 
 def _prepared(subject: Subject, name: str, plan: Plan, records: int) -> tuple[Training, np.ndarray]:
     """The stage's training, and codes of the first records, under a codec that measured nothing."""
-    config, form = subject.config, subject.form
+    config, codec = subject.config, subject.codec
     some = subject.dataset.take(subject.records, np.arange(len(subject.records)) < records)
     # Nothing of this is released: the records are read without noise.
-    cells = form.cells(some, form.measure(lambda name, vector: (vector(some), 0.0)))
+    answers: dict[str, Answer] = {}
+    for measurement in codec.measurements:
+        answers[measurement.name] = Answer(measurement.vector(some, answers), 0.0)
+    cells = codec.cells(some, answers)
     stages = dict(config.stages)
     stages[name] = dataclasses.replace(stages[name], steps=plan.steps)
     config = dataclasses.replace(config, stages=stages)
     artefacts: dict[str, Artefact] = {}
-    marginals = Marginals.uniform(form.schema, float(max(len(some), 1)))
-    context = make_context(config, form.schema, marginals, artefacts)
+    marginals = Marginals.uniform(codec.schema, float(max(len(some), 1)))
+    context = make_context(config, codec.schema, marginals, artefacts)
     for earlier, stage in config.stages.items():
         training = stage.training(context)
         if earlier == name:

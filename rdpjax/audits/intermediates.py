@@ -18,7 +18,7 @@ import numpy as np
 from rdpjax.audits.comparisons import Comparison, differing
 from rdpjax.audits.neighbours import Neighbourhood
 from rdpjax.audits.recording import Recording
-from rdpjax.data.forms import Form
+from rdpjax.codecs.codec import Codec
 from rdpjax.dpsgd.keys import Roots, step_keys
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import draw
@@ -180,18 +180,18 @@ def _arrays(context: Any) -> Any:
     return [context.prior, context.features, shares, list(encoding.groups), context.artefacts]
 
 
-def codes(base: Recording, form: Form, hood: Neighbourhood) -> Comparison:
+def codes(base: Recording, codec: Codec, hood: Neighbourhood) -> Comparison:
     """Codes of the records that stay, under the same answers."""
     assert base.generator is not None
-    filling, encoding = base.generator.filling, base.generator.context.encoding
+    encoding = base.generator.context.encoding
 
     def of(table: Any) -> np.ndarray:
-        return encoding.encode(form.cells(table, filling))
+        return encoding.encode(codec.cells(table, base.given))
 
     reference = of(hood.base)
     wrong = sum(differing(of(table)[:-1], reference) for table in hood.added.values())
     wrong += differing(of(hood.removed), np.delete(reference, hood.place, axis=0))
-    return Comparison("codes of the others that differ", "encoding", 0, wrong, len(hood.added) + 1)
+    return Comparison("codes of the others that differ", "codec", 0, wrong, len(hood.added) + 1)
 
 
 def files(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> Comparison:

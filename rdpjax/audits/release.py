@@ -16,7 +16,7 @@ from rdpjax.audits.findings import PRIVATE
 from rdpjax.audits.flags import AuditFlags
 from rdpjax.audits.roc_picture import draw
 from rdpjax.audits.subject import Subject, read_subject
-from rdpjax.data.datasets import Reading
+from rdpjax.datasets.dataset import Reading
 from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.errors import UserError

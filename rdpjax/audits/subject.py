@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from rdpjax.config import Config, load_config
-from rdpjax.data.datasets import Dataset, Reading, Source, find_dataset
-from rdpjax.data.forms import Form
+from rdpjax.datasets.dataset import Dataset, Reading, Source
+from rdpjax.datasets.registry import find_dataset
+from rdpjax.codecs.codec import Codec
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.errors import UserError
 from rdpjax.run_folder import RunFolder
@@ -38,8 +39,8 @@ class Subject:
     folder: RunFolder | None = None
 
     @property
-    def form(self) -> Form:
-        return self.dataset.form(self.config.max_hours, self.config.label)
+    def codec(self) -> Codec:
+        return self.dataset.codec(self.config.max_hours, self.config.label)
 
     @property
     def records(self) -> Any:

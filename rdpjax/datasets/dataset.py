@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rdpjax.codecs.codec import Codec
+from rdpjax.codecs.codec import Codec, Decoder
 from rdpjax.data import cardio
 from rdpjax.data.stays.patient_table import Label
 
@@ -69,8 +69,8 @@ class Output:
       format: the file's format.
       derived: columns to append.
       hours: how many hours are modelled.
-      medians: of every variable, to fill cells with that were not measured; None writes no such
-        file.
+      dense: write what was not measured filled in too.
+      decoder: what made the records.
       overwrite: replace an older file.
     """
 
@@ -78,7 +78,8 @@ class Output:
     format: Mapping[str, Any]
     derived: Sequence[Any] = ()
     hours: int = 24
-    medians: np.ndarray | None = None
+    dense: bool = False
+    decoder: Decoder | None = None
     overwrite: bool = False
 
 

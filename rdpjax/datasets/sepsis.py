@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rdpjax.codecs.two_level import TwoLevelCodec
+from rdpjax.codecs.two_level import PatientDecoder, TwoLevelCodec
 from rdpjax.data.stays.crafted import extreme_patients, join_patients, patient_canaries
 from rdpjax.data.stays.patient_files import read_patients
 from rdpjax.data.stays.patient_release import write_patients
@@ -79,7 +79,9 @@ def _slips(patients: Patients) -> dict[str, dict[str, int]]:
 
 def write_sepsis(folder: Path, blocks: Iterable[Patients], output: Output) -> None:
     """Stream generated patients to files, a table and an array, in bounded memory."""
-    write_patients(folder, blocks, count=output.rows, hours=output.hours, medians=output.medians)
+    assert isinstance(output.decoder, PatientDecoder)
+    medians = output.decoder.filling.values.medians if output.dense else None
+    write_patients(folder, blocks, count=output.rows, hours=output.hours, medians=medians)
 
 
 def sepsis_evaluation() -> Evaluation:
