@@ -229,7 +229,7 @@ def _row_features(context: Context, codes: Any) -> Float[Array, "*batch known"]:
     features = jnp.asarray(context.features)
     seen = code_features(jnp.asarray(codes), features[..., :PER_COLUMN])
     seen = seen.reshape(*seen.shape[:-2], -1)
-    given = context.encoding.given
+    given = context.tokenizer.given
     if given is None:
         return seen
     return jnp.concatenate([seen, features[given, codes[..., given]]], axis=-1)

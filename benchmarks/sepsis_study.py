@@ -10,14 +10,14 @@ from functools import cached_property
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from rdpjax.data.forms import PatientForm
 
 from benchmarks.hour_filling import plain_profiles
 from benchmarks.hour_network import FILLING, HourStage, pack
 from rdpjax.config import MARGINALS, Config
-from rdpjax.data.encoding import encode_cells
-from rdpjax.data.forms import PatientForm
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.patients import Patients
+from rdpjax.data.tokenizer import encode_cells
 from rdpjax.dpsgd.keys import Roots, as_key, derive
 from rdpjax.generator import Generator
 from rdpjax.pipeline import fit

@@ -17,8 +17,9 @@ import tomli_w
 import tyro
 
 from rdpjax import stages as stage_files
-from rdpjax.codecs.two_level import PROFILES, VALUES, TwoLevelCodec
+from rdpjax.codecs.two_level import TwoLevelCodec
 from rdpjax.data.stays.patient_table import Label
+from rdpjax.datasets.registry import datasets
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import Switch, optional
 from rdpjax.privacy.budget import Budget, total_epsilon
@@ -159,11 +160,6 @@ class Config:
             raise UserError("stages: gan needs the decoder of vae; keep vae")
         if self.label_source == "labeler" and "labeler" not in self.stages:
             raise UserError("stages: no labeler; keep it or use label_source = 'generator'")
-        if self.dataset == "sepsis" and "labeler" in self.stages:
-            raise UserError(
-                "stages: labeler needs a label column of two levels, which sepsis has not; leave "
-                "it out and use label_source = 'generator'"
-            )
         spent, key = (self.epsilons, "epsilons") if self.epsilons else (self.shares, "shares")
         measured = [*self.measurements, MARGINALS]
         for name in spent:
@@ -187,7 +183,11 @@ class Config:
     @property
     def measurements(self) -> tuple[str, ...]:
         """What is measured before the histograms of the table, in order."""
-        return (VALUES, PROFILES) if self.dataset == "sepsis" else ()
+        known = datasets()
+        if self.dataset not in known:  # a user's own table
+            return ()
+        codec = known[self.dataset].codec(self.max_hours, self.label)
+        return tuple(measurement.name for measurement in codec.measurements)
 
     @property
     def budget(self) -> Budget:

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from rdpjax.codecs.codec import Decoder
+from rdpjax.codecs.codec import Encoding
 from rdpjax.config import Config
-from rdpjax.data.encoding import Encoding, Marginals
 from rdpjax.data.schema import Numeric, Schema
+from rdpjax.data.tokenizer import Marginals, Tokenizer
 from rdpjax.dpsgd.keys import as_key, derive
 from rdpjax.models.vae import log_prior
 from rdpjax.stages.stage import Context
@@ -30,7 +30,7 @@ from rdpjax.tilt import Tilt, fit_tilt
 
 BLOCK = 8192
 POOL = 150_000
-FITTED = 16_384  # rows that the decoder is fitted on
+FITTED = 16_384  # rows that the encoding is fitted on
 FEATURES = 8  # cosines of a code's rank that networks see
 DRAWS = 4  # the first draw, and at most three more of a row that breaks a rule
 
@@ -44,7 +44,7 @@ class Generator:
       schema: public columns.
       marginals: noisy one-way shares.
       artefacts: what each stage released.
-      decoder: how rows of the table become records.
+      encoding: how rows of the table become records.
       offset: added to the labeler's logits, so that the label's share is the noisy one.
       tilt: multipliers; None before they are fitted.
     """
@@ -53,7 +53,7 @@ class Generator:
     schema: Schema
     marginals: Marginals
     artefacts: Mapping[str, Any]
-    decoder: Decoder
+    encoding: Encoding
     offset: float = 0.0
     tilt: Tilt | None = None
 
@@ -75,8 +75,8 @@ class Generator:
         tilt = self._tilt(codes)
         uniforms = np.concatenate([spare for _, _, spare in blocks])[:, 1]
         sample = codes[tilt.accept(codes, uniforms)][:FITTED]
-        decoder = self.decoder.fitted(sample, _random(root, "pool-filling", 0))
-        return replace(ready, tilt=tilt, decoder=decoder)
+        encoding = self.encoding.fitted(sample, _random(root, "pool-filling", 0))
+        return replace(ready, tilt=tilt, encoding=encoding)
 
     def _tilt(self, codes: np.ndarray) -> Tilt:
         """Towards the noisy shares; none where a column is given.
@@ -84,18 +84,18 @@ class Generator:
         That column is drawn from its noisy share, and a network that learns the others column by
         column keeps near theirs: what rejection mends there, it pays for in what depends on what.
         """
-        encoding = self.context.encoding
-        shares = encoding.code_shares()
-        return fit_tilt(codes, shares) if encoding.given is None else Tilt.none(*shares.shape)
+        tokenizer = self.context.tokenizer
+        shares = tokenizer.code_shares()
+        return fit_tilt(codes, shares) if tokenizer.given is None else Tilt.none(*shares.shape)
 
     def rows(self, root: bytes, count: int) -> Iterator[Any]:
         """Records, `count` in all, in the order of their blocks."""
         for block in itertools.count():
             values = self._block(root, block)
             randoms = partial(_random_part, root, block)
-            for part in self.decoder.records(self.context.encoding, values, randoms):
+            for part in self.encoding.records(self.context.tokenizer, values, randoms):
                 if len(part):
-                    yield self.decoder.head(part, count)
+                    yield self.encoding.head(part, count)
                     count -= min(count, len(part))
                 if count == 0:
                     return
@@ -103,7 +103,7 @@ class Generator:
     def tables(self, root: bytes, count: int) -> Iterator[pd.DataFrame]:
         """Canonical frames that together hold `count` rows of the table."""
         for values in self._accepted(root, count):
-            yield self.context.encoding.frame(values)
+            yield self.context.tokenizer.frame(values)
 
     def _accepted(self, root: bytes, count: int) -> Iterator[np.ndarray]:
         """Values (rows, columns) of the candidates that are kept, block by block."""
@@ -128,15 +128,15 @@ class Generator:
         """Codes (BLOCK, columns), their values, and two spare uniforms a row."""
         draws = np.asarray(self._draw(as_key(derive(root, "sample", purpose, block))))
         uniforms = _uniforms(root, f"{purpose}-values", block, (*draws.shape, 2))
-        encoding = self.context.encoding
+        tokenizer = self.context.tokenizer
         codes = draws[0].copy()
-        values = encoding.decode(codes, uniforms[0])
+        values = tokenizer.decode(codes, uniforms[0])
         for again in range(1, len(draws)):
             broken = self._breaks_rule(values)
             if not broken.any():
                 break
             codes[broken] = draws[again][broken]
-            values[broken] = encoding.decode(codes[broken], uniforms[again][broken])
+            values[broken] = tokenizer.decode(codes[broken], uniforms[again][broken])
         return codes, values, _uniforms(root, f"{purpose}-spare", block, (BLOCK, 2))
 
     def _breaks_rule(self, values: np.ndarray) -> np.ndarray:
@@ -177,13 +177,13 @@ def make_context(
     config: Config, schema: Schema, marginals: Marginals, artefacts: Mapping[str, Any]
 ) -> Context:
     """What stages may know, from the noisy marginals and earlier artefacts."""
-    encoding = Encoding.make(schema, marginals, config.max_codes)
-    prior = log_prior(encoding.code_shares(), encoding.widths)
+    tokenizer = Tokenizer.make(schema, marginals, config.max_codes)
+    prior = log_prior(tokenizer.code_shares(), tokenizer.widths)
     share = math.nan
     if schema.has_classes:
         share = float(marginals.shares[schema.position(schema.label)][schema.is_positive].sum())
-    features = encoding.code_features(FEATURES)
-    return Context(encoding, config.stages, artefacts, prior, features, share)
+    features = tokenizer.code_features(FEATURES)
+    return Context(tokenizer, config.stages, artefacts, prior, features, share)
 
 
 def collapse_warnings(frame: pd.DataFrame, schema: Schema, marginals: Marginals) -> list[str]:

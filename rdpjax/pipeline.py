@@ -13,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rdpjax.codecs.codec import Codec
 from rdpjax.config import MARGINALS, Config
-from rdpjax.data.encoding import Encoding, Marginals, marginals_from
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import Marginals, Tokenizer, marginals_from
 from rdpjax.dpsgd.feed import room
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, make_context
@@ -77,14 +77,15 @@ def fit(
 
     for measurement in first:
         answer(measurement, sealed)
-    cells = sealed.map(lambda records: codec.cells(records, session.answers))
+    encoding = codec.fit(session.answers)
+    cells = sealed.map(encoding.cells)
     if MARGINALS in plans.measurements:
         answer(of_cells, cells)
     marginals = _marginals(config, schema, session.answers)
     check_marginals(config, schema, marginals, plans)
     artefacts: dict[str, Artefact] = {}
     context = make_context(config, schema, marginals, artefacts)
-    codes = _placed(context.encoding, cells, checkpoints, mesh)
+    codes = _placed(context.tokenizer, cells, checkpoints, mesh)
     runs = [
         StageRun(
             name,
@@ -108,7 +109,7 @@ def fit(
             f"the ledger lacks accesses of {', '.join(lacking)}, so nothing is released; it was "
             "changed after it was written, restore it"
         )
-    generator = Generator(config, schema, marginals, artefacts, codec.decoder(session.answers))
+    generator = Generator(config, schema, marginals, artefacts, encoding)
     return generator.fitted(session.roots.initialisation)
 
 
@@ -125,7 +126,7 @@ def _marginals(config: Config, schema: Schema, answers: Answers) -> Marginals:
 
 
 def _placed(
-    encoding: Encoding, cells: Sealed[np.ndarray], checkpoints: Path | None, mesh: Mesh | None
+    tokenizer: Tokenizer, cells: Sealed[np.ndarray], checkpoints: Path | None, mesh: Mesh | None
 ) -> Codes:
     """Codes where training reads them: on the device, if it has room for so many.
 
@@ -135,7 +136,7 @@ def _placed(
     if math.prod(shape) <= room():  # a code is a byte
 
         def on_device(cells: np.ndarray) -> jax.Array:
-            codes = encoding.encode(cells)
+            codes = tokenizer.encode(cells)
             # Of another process's devices nothing can be said here: the chunk takes local arrays.
             if mesh is None or jax.process_count() > 1:
                 return jnp.asarray(codes)
@@ -144,7 +145,7 @@ def _placed(
         return Codes(cells.map(on_device), on_device=True)
 
     def on_host(cells: np.ndarray) -> np.ndarray:
-        blocks = (encoding.encode(cells[i : i + BLOCK]) for i in range(0, len(cells), BLOCK))
+        blocks = (tokenizer.encode(cells[i : i + BLOCK]) for i in range(0, len(cells), BLOCK))
         if checkpoints is None:
             return np.concatenate(list(blocks))
         path = checkpoints.parent / MAPPED

@@ -9,8 +9,8 @@ import numpy as np
 
 from rdpjax.codecs.codec import Codec
 from rdpjax.config import MARGINALS, Config
-from rdpjax.data.encoding import Marginals, histogram, sensitivity
 from rdpjax.data.schema import Categorical, Schema
+from rdpjax.data.tokenizer import Marginals, histogram, sensitivity
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.mechanisms.measurement import Answers, Measurement, measurement_event

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from rdpjax.config import Config
-from rdpjax.datasets.dataset import Dataset, Output, Source
-from rdpjax.datasets.registry import find_dataset
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.data.outside import count_outside, facts_of, heed
 from rdpjax.data.schema import Schema
+from rdpjax.datasets.dataset import Dataset, Output, Source
+from rdpjax.datasets.registry import find_dataset
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator, collapse_warnings
@@ -197,7 +197,7 @@ def write_rows(
     """Stream generated records to `target`, the data set's file or folder, in bounded memory."""
     config, rows = generator.config, rows or generator.config.rows
     output = Output(
-        rows, format, config.derived, config.max_hours, config.dense, generator.decoder, overwrite
+        rows, format, config.derived, config.max_hours, config.dense, generator.encoding, overwrite
     )
     dataset.write(target, generator.rows(root, rows), output)
     if dataset.file is None and not config.private:

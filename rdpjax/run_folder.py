@@ -30,8 +30,8 @@ import numpy as np
 import tomli_w
 
 from rdpjax.config import Config
-from rdpjax.data.encoding import Marginals
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import Marginals
 from rdpjax.datasets.registry import codec_of
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
@@ -243,7 +243,7 @@ def write_generator(folder: Path, generator: Generator, spent: float | None = No
         "marginals/halves": np.array(generator.marginals.halves),
         "marginals/scalars": np.array([generator.marginals.records, generator.marginals.deviation]),
     }
-    arrays |= {f"filling/{k}": v for k, v in generator.decoder.to_arrays().items()}
+    arrays |= {f"filling/{k}": v for k, v in generator.encoding.to_arrays().items()}
     for name, share in zip(generator.schema.names, generator.marginals.shares, strict=True):
         arrays[f"marginals/shares/{name}"] = share
     arrays |= _flat(generator.artefacts, "artefacts")
@@ -283,9 +283,9 @@ def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray])
     shares = tuple(arrays[f"marginals/shares/{name}"] for name in schema.names)
     halves = tuple(float(value) for value in arrays["marginals/halves"])
     codec = codec_of(config.dataset, config.max_hours, config.label, schema)
-    decoder = {k[8:]: v for k, v in arrays.items() if k.startswith("filling/")}
+    encoding = {k[8:]: v for k, v in arrays.items() if k.startswith("filling/")}
     return Generator(
-        decoder=codec.restored(decoder),
+        encoding=codec.restored(encoding),
         config=config,
         schema=schema,
         marginals=Marginals(shares, halves, records, deviation),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from rdpjax.processes.team import Team
 from rdpjax.stages.stage import Context, Training, TrainingStage
 
 Run = Callable[[StepKeys, Any], tuple[Any, Mapping[str, np.ndarray]]]
-"""`run(keys, examples)`: take the steps of a chunk; the state after them, and metrics on the host."""
+"""`run(keys, examples)`: take a chunk's steps; the state after them, and metrics on the host."""
 
 
 class Session:

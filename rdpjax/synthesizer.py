@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from rdpjax import __version__
+from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.fields import Categorical, named_levels, plain
-from rdpjax.codecs.table import TableCodec
 from rdpjax.data.outside import count_outside, heed
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots

@@ -15,12 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rdpjax.data.forms import TableForm
 
 from rdpjax import account, train
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO, read_cardio
-from rdpjax.data.encoding import encode_cells, histogram
-from rdpjax.data.forms import TableForm
+from rdpjax.data.tokenizer import encode_cells, histogram
 from rdpjax.plans import plan_events
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.report import replay

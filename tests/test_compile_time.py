@@ -38,10 +38,10 @@ def compile_all(name: str) -> None:
     """Print the seconds to compile a reference program, and each chunk of a shipped plan."""
     import jax
     import jax.numpy as jnp
+    from rdpjax.data.datasets import find_dataset
 
     from rdpjax.config import load_config
-    from rdpjax.data.encoding import Marginals
-    from rdpjax.data.datasets import find_dataset
+    from rdpjax.data.tokenizer import Marginals
     from rdpjax.dpsgd.compiled import Compiled
     from rdpjax.dpsgd.execution import Execution
     from rdpjax.dpsgd.keys import Roots, step_keys

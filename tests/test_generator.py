@@ -13,8 +13,8 @@ import pytest
 
 from rdpjax import generator as module
 from rdpjax.config import Config
-from rdpjax.data.encoding import Marginals, encode_cells, histogram, marginals_from
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import Marginals, encode_cells, histogram, marginals_from
 from rdpjax.dpsgd.keys import as_key
 from rdpjax.generator import Generator, collapse_warnings
 
@@ -131,11 +131,13 @@ def test_one_way_shares_are_the_noisy_ones(
 ) -> None:
     def distances(generator: Generator) -> list[float]:
         """Total variation to the noisy shares, on the codes that the tilt knows."""
-        encoding = generator.context.encoding
-        codes = encoding.encode(encode_cells(toy_schema, drawn(generator, 20_000)))
-        shares = encoding.code_shares()
+        tokenizer = generator.context.tokenizer
+        codes = tokenizer.encode(encode_cells(toy_schema, drawn(generator, 20_000)))
+        shares = tokenizer.code_shares()
         return [
-            float(np.abs(np.bincount(codes[:, j], minlength=encoding.width) / 20_000 - s).sum() / 2)
+            float(
+                np.abs(np.bincount(codes[:, j], minlength=tokenizer.width) / 20_000 - s).sum() / 2
+            )
             for j, s in enumerate(shares)
         ]
 

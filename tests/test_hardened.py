@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from rdpjax.data.forms import TableForm
 
 from rdpjax.config import Config
-from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError

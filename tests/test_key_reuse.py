@@ -9,10 +9,10 @@ import jax.errors
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rdpjax.data.datasets import find_dataset
 
 from rdpjax.config import load_config
-from rdpjax.data.encoding import Marginals
-from rdpjax.data.datasets import find_dataset
+from rdpjax.data.tokenizer import Marginals
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.loop import chunk_keys, make_chunk

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from rdpjax.config import Config
-from rdpjax.data.encoding import Marginals
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import Marginals
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator

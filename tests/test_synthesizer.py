@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rdpjax.data.forms import TableForm
 
 import rdpjax
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.encoding import encode_cells
 from rdpjax.data.fields import Categorical, Numeric
-from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import encode_cells
 from rdpjax.errors import UserError
 from rdpjax.plans import plan_events
 from rdpjax.privacy.accountants import rdp_epsilon

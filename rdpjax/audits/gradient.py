@@ -19,7 +19,7 @@ from rdpjax.audits.gradient_canaries import Coins, extended, observe
 from rdpjax.audits.gradient_verdicts import judge_run, judge_steps
 from rdpjax.audits.picture import draw
 from rdpjax.audits.subject import Subject, read_subject
-from rdpjax.data.encoding import Marginals
+from rdpjax.data.tokenizer import Marginals
 from rdpjax.device import keep_programs
 from rdpjax.dpsgd.execution import Execution, default_clipping, default_microbatch
 from rdpjax.dpsgd.keys import Roots
@@ -27,6 +27,7 @@ from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import optional
 from rdpjax.generator import make_context
+from rdpjax.mechanisms.measurement import Answer
 from rdpjax.plans import make_plans
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.stages.stage import Artefact, Training
@@ -170,7 +171,7 @@ def _prepared(subject: Subject, name: str, plan: Plan, records: int) -> tuple[Tr
     answers: dict[str, Answer] = {}
     for measurement in codec.measurements:
         answers[measurement.name] = Answer(measurement.vector(some, answers), 0.0)
-    cells = codec.cells(some, answers)
+    cells = codec.fit(answers).cells(some)
     stages = dict(config.stages)
     stages[name] = dataclasses.replace(stages[name], steps=plan.steps)
     config = dataclasses.replace(config, stages=stages)
@@ -182,7 +183,7 @@ def _prepared(subject: Subject, name: str, plan: Plan, records: int) -> tuple[Tr
         if earlier == name:
             break
         artefacts[earlier] = training.release(training.init(jax.random.key(0)))
-    return training, context.encoding.encode(cells)
+    return training, context.tokenizer.encode(cells)
 
 
 def _execution(

@@ -18,7 +18,6 @@ import numpy as np
 from rdpjax.audits.comparisons import Comparison, differing
 from rdpjax.audits.neighbours import Neighbourhood
 from rdpjax.audits.recording import Recording
-from rdpjax.codecs.codec import Codec
 from rdpjax.dpsgd.keys import Roots, step_keys
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import draw
@@ -175,18 +174,18 @@ def post_processing(base: Recording, others: Iterable[Recording]) -> list[Compar
 
 
 def _arrays(context: Any) -> Any:
-    encoding = context.encoding
-    shares = [context.label_share, *encoding.marginals.shares, encoding.marginals.records]
-    return [context.prior, context.features, shares, list(encoding.groups), context.artefacts]
+    tokenizer = context.tokenizer
+    shares = [context.label_share, *tokenizer.marginals.shares, tokenizer.marginals.records]
+    return [context.prior, context.features, shares, list(tokenizer.groups), context.artefacts]
 
 
-def codes(base: Recording, codec: Codec, hood: Neighbourhood) -> Comparison:
+def codes(base: Recording, hood: Neighbourhood) -> Comparison:
     """Codes of the records that stay, under the same answers."""
     assert base.generator is not None
-    encoding = base.generator.context.encoding
+    tokenizer, encoding = base.generator.context.tokenizer, base.generator.encoding
 
     def of(table: Any) -> np.ndarray:
-        return encoding.encode(codec.cells(table, base.given))
+        return tokenizer.encode(encoding.cells(table))
 
     reference = of(hood.base)
     wrong = sum(differing(of(table)[:-1], reference) for table in hood.added.values())

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from rdpjax.audits.canaries import CRAFTED
 from rdpjax.audits.counts import scores_of_counts
 from rdpjax.audits.findings import PRIVATE, Finding, as_table, check_folders, write_json
 from rdpjax.audits.flags import ExperimentFlags

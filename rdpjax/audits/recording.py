@@ -50,7 +50,6 @@ class Recording:
 
     Attributes:
       answers: own noisy vector of each measurement, float64.
-      given: the answers that the fit went on with: its own, or those that it was told.
       gradients: noisy gradient of each step of each stage, float32 `[steps, parameters]`.
       metrics: all else that each step of each stage told, `[steps]` each.
       states: each stage's last state, and the context that it was trained under.
@@ -59,7 +58,6 @@ class Recording:
     """
 
     answers: dict[str, np.ndarray] = field(default_factory=dict)
-    given: dict[str, Answer] = field(default_factory=dict)
     gradients: dict[str, np.ndarray] = field(default_factory=dict)
     metrics: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     states: dict[str, tuple[Any, Context]] = field(default_factory=dict)
@@ -156,7 +154,6 @@ class RecordingSession(Session):
         self.found.answers[name] = np.array(own.vector)
         told = self._told.answers.get(name) if self._told else None
         self.answers[name] = own if told is None else Answer(told.copy(), own.deviation)
-        self.found.given[name] = self.answers[name]
         return self.answers[name]
 
     def training(self, name: str, stage: TrainingStage, plan: Plan, context: Context) -> Training:

@@ -16,9 +16,9 @@ from rdpjax.audits.findings import PRIVATE
 from rdpjax.audits.flags import AuditFlags
 from rdpjax.audits.roc_picture import draw
 from rdpjax.audits.subject import Subject, read_subject
-from rdpjax.datasets.dataset import Reading
-from rdpjax.data.forms import TableForm
+from rdpjax.codecs.table import TableEncoding
 from rdpjax.data.schema import Categorical, Schema
+from rdpjax.datasets.dataset import Reading
 from rdpjax.errors import UserError
 from rdpjax.evaluation.attacks import (
     Outcome,
@@ -31,6 +31,7 @@ from rdpjax.evaluation.attacks import (
     outcome,
 )
 from rdpjax.flags import optional
+from rdpjax.generator import Generator
 from rdpjax.privacy.report import read_report
 from rdpjax.run_folder import read_generator
 
@@ -125,11 +126,11 @@ def attack(
         )
     folder, dataset = subject.folder, subject.dataset
     say("  reading the released records")
-    released = dataset.open(folder.release / (dataset.file or "psv"), {}, Reading()).records
-    filling = read_generator(folder.release).filling
+    released = dataset.open(folder.release / dataset.released, {}, Reading()).records
+    generator = read_generator(folder.release)
 
     def points(records: Any) -> Points:
-        return features(subject, records, filling)
+        return features(records, generator)
 
     # Who is attacked has nothing to do with what is released: any choice will do, a fixed one is
     # repeated.
@@ -161,17 +162,16 @@ def _mask(chosen: np.ndarray, like: np.ndarray) -> np.ndarray:
     return mask
 
 
-def features(subject: Subject, records: Any, filling: Any) -> Points:
+def features(records: Any, generator: Generator) -> Points:
     """Records in features of one scale, by public bounds and released quantities alone.
 
     Numbers in shares of their range, levels as corners a distance of 1 apart; patients by the
     cells of their table, in shares of each column's.
     """
-    form = subject.form
-    if isinstance(form, TableForm):
-        return _of_table(form.schema, records)
-    cells = form.cells(records, filling).astype(float)
-    return cells / np.array([max(1, column.cells - 1) for column in form.schema.columns])
+    if isinstance(generator.encoding, TableEncoding):
+        return _of_table(generator.schema, records)
+    cells = generator.encoding.cells(records).astype(float)
+    return cells / np.array([max(1, column.cells - 1) for column in generator.schema.columns])
 
 
 def _of_table(schema: Schema, frame: Any) -> Points:

@@ -160,7 +160,7 @@ def _as_configured(
     yield from compare.sums(base, [other], plans, count + 1, _expected(base), which=drawn)
     yield from compare.draws({count: base, count + 1: other}, plans, roots)
     yield from compare.rates({count: base, count + 1: other}, events)
-    yield compare.codes(base, codec, hood)
+    yield compare.codes(base, hood)
     yield from compare.post_processing(base, [other])
     with tempfile.TemporaryDirectory() as folder:
         yield compare.files(
@@ -199,7 +199,7 @@ def _steady(plans: Plans, most: int) -> int:
 def _expected(recording: Recording) -> float:
     """What the pipeline takes for the number of records."""
     _, context = next(iter(recording.states.values()))
-    return context.encoding.marginals.records
+    return context.tokenizer.marginals.records
 
 
 def _divisors(plans: Plans, expected: float) -> dict[str, float]:

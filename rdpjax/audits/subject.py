@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from rdpjax.codecs.codec import Codec
 from rdpjax.config import Config, load_config
+from rdpjax.data.holdout import holdout_mask
 from rdpjax.datasets.dataset import Dataset, Reading, Source
 from rdpjax.datasets.registry import find_dataset
-from rdpjax.codecs.codec import Codec
-from rdpjax.data.holdout import holdout_mask
 from rdpjax.errors import UserError
 from rdpjax.run_folder import RunFolder
 

@@ -58,11 +58,11 @@ class WatchingSession(Session):
     @cached_property
     def cells(self) -> np.ndarray:
         """Cells of the candidates `[candidates, columns]`, once the run has its answers."""
-        return self._codec.cells(self._candidates, self.answers)
+        return self._codec.fit(self.answers).cells(self._candidates)
 
     def training(self, name: str, stage: TrainingStage, plan: Plan, context: Context) -> Training:
         own = super().training(name, stage, plan, context)
-        return watched(own, plan, context, context.encoding.encode(self.cells), self._canaries)
+        return watched(own, plan, context, context.tokenizer.encode(self.cells), self._canaries)
 
 
 def watched(
@@ -80,7 +80,7 @@ def watched(
     every = jnp.asarray(codes)
     base, some = every[:-canaries], every[-canaries:]
     rate, clip = plan.sampling_rate, plan.clip_norm
-    divisor = rate * context.encoding.marginals.records
+    divisor = rate * context.tokenizer.marginals.records
     everyone = Plan(SCALE, 1.0, clip, 1)
 
     def update(state: State, gradient: Params, key: jax.Array) -> tuple[State, Metrics]:

@@ -7,22 +7,35 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rdpjax.data.encoding import Encoding
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import Tokenizer
 from rdpjax.mechanisms.measurement import Answers, Measurement
 
 Randoms = Callable[[int], np.random.Generator]
 """`randoms(part)`: a random generator of its own for each part of a block of rows."""
 
 
-class Decoder(Protocol):
-    """Turn rows of the table into records; computed from noisy answers alone."""
+class Encoding(Protocol):
+    """Turn records into rows of a table of public cells, and rows into records.
 
-    def fitted(self, codes: np.ndarray, random: np.random.Generator) -> Decoder:
-        """Fit what is read off generated rows: uint8 codes `[rows, columns]`."""
+    Guarantees:
+      It is computed from the schema and noisy answers alone, and so is whatever it makes of rows.
+    """
+
+    def cells(self, records: Any) -> np.ndarray:
+        """Encode records as cells `[records, columns]`.
+
+        Guarantees:
+          A record's cells depend on that record, the schema and the noisy answers alone; every
+          record gets valid ones, whatever its values (NaN, infinite, out of bounds).
+        """
         ...
 
-    def records(self, encoding: Encoding, values: np.ndarray, randoms: Randoms) -> Iterator[Any]:
+    def fitted(self, codes: np.ndarray, random: np.random.Generator) -> Encoding:
+        """Fit what is read off generated rows, codes `[rows, columns]`; post-processing."""
+        ...
+
+    def records(self, tokenizer: Tokenizer, values: np.ndarray, randoms: Randoms) -> Iterator[Any]:
         """Make records of decoded rows `[rows, columns]`, part by part, in order."""
         ...
 
@@ -49,19 +62,10 @@ class Codec(Protocol):
     @property
     def measurements(self) -> tuple[Measurement, ...]: ...
 
-    def cells(self, records: Any, answers: Answers) -> np.ndarray:
-        """Encode records as cells `[records, columns]`, each by itself.
-
-        Guarantees:
-          A record's cells depend on that record, the schema and the noisy answers alone; every
-          record gets valid ones, whatever its values.
-        """
+    def fit(self, answers: Answers) -> Encoding:
+        """Return the encoding under the noisy answers; post-processing."""
         ...
 
-    def decoder(self, answers: Answers) -> Decoder:
-        """Return the way back, under the noisy answers; post-processing."""
-        ...
-
-    def restored(self, arrays: Mapping[str, np.ndarray]) -> Decoder:
-        """Return the decoder of `to_arrays`; KeyError where an array is missing."""
+    def restored(self, arrays: Mapping[str, np.ndarray]) -> Encoding:
+        """Return the encoding of `to_arrays`; KeyError where an array is missing."""
         ...

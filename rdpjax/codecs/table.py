@@ -9,22 +9,31 @@ import numpy as np
 import pandas as pd
 
 from rdpjax.codecs.codec import Randoms
-from rdpjax.data.encoding import Encoding, encode_cells
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import Tokenizer, encode_cells
 from rdpjax.mechanisms.measurement import Answers, Measurement
 
 
 @dataclass(frozen=True)
-class TableDecoder:
-    """Rows are records: frames in the schema's units."""
+class TableEncoding:
+    """Encode frames in the schema's units; nothing but the schema is known.
 
-    def fitted(self, codes: np.ndarray, random: np.random.Generator) -> TableDecoder:
+    Attributes:
+      schema: the columns.
+    """
+
+    schema: Schema
+
+    def cells(self, records: pd.DataFrame) -> np.ndarray:
+        return encode_cells(self.schema, records)
+
+    def fitted(self, codes: np.ndarray, random: np.random.Generator) -> TableEncoding:
         return self
 
     def records(
-        self, encoding: Encoding, values: np.ndarray, randoms: Randoms
+        self, tokenizer: Tokenizer, values: np.ndarray, randoms: Randoms
     ) -> Iterator[pd.DataFrame]:
-        yield encoding.frame(values)
+        yield tokenizer.frame(values)
 
     def head(self, records: pd.DataFrame, count: int) -> pd.DataFrame:
         return records.iloc[:count]
@@ -47,11 +56,8 @@ class TableCodec:
     def measurements(self) -> tuple[Measurement, ...]:
         return ()
 
-    def cells(self, records: pd.DataFrame, answers: Answers) -> np.ndarray:
-        return encode_cells(self.schema, records)
+    def fit(self, answers: Answers) -> TableEncoding:
+        return TableEncoding(self.schema)
 
-    def decoder(self, answers: Answers) -> TableDecoder:
-        return TableDecoder()
-
-    def restored(self, arrays: Mapping[str, np.ndarray]) -> TableDecoder:
-        return TableDecoder()
+    def restored(self, arrays: Mapping[str, np.ndarray]) -> TableEncoding:
+        return TableEncoding(self.schema)

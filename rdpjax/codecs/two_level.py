@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 
 from rdpjax.codecs.codec import Randoms
-from rdpjax.data.encoding import Encoding
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.hour_profiles import BOUND, PROFILE_NUMBERS, Profiles, profiles_vector
@@ -21,6 +20,7 @@ from rdpjax.data.stays.hour_values import (
 )
 from rdpjax.data.stays.patient_table import Label, encode_patients, patient_schema
 from rdpjax.data.stays.patients import Patients
+from rdpjax.data.tokenizer import Tokenizer
 from rdpjax.mechanisms.measurement import Answers, Measurement
 
 VALUES, PROFILES = "values", "profiles"
@@ -28,8 +28,8 @@ VALUES, PROFILES = "values", "profiles"
 
 
 @dataclass(frozen=True)
-class PatientDecoder:
-    """Rows of the patient table become patients.
+class PatientEncoding:
+    """Encode patients as rows of the patient table, and fill rows in to patients.
 
     Attributes:
       filling: noisy histograms and profiles.
@@ -37,11 +37,14 @@ class PatientDecoder:
 
     filling: Filling
 
-    def fitted(self, codes: np.ndarray, random: np.random.Generator) -> PatientDecoder:
-        return PatientDecoder(self.filling.fitted(codes, random))
+    def cells(self, records: Patients) -> np.ndarray:
+        return encode_patients(records, self.filling.hours, self.filling.values)
+
+    def fitted(self, codes: np.ndarray, random: np.random.Generator) -> PatientEncoding:
+        return PatientEncoding(self.filling.fitted(codes, random))
 
     def records(
-        self, encoding: Encoding, values: np.ndarray, randoms: Randoms
+        self, tokenizer: Tokenizer, values: np.ndarray, randoms: Randoms
     ) -> Iterator[Patients]:
         codes = values.astype(np.uint8)  # every column is categorical
         # Filled in whole, then cut: what a patient is must not depend on how many are wanted.
@@ -90,13 +93,10 @@ class TwoLevelCodec:
             Measurement(PROFILES, BOUND, PROFILE_NUMBERS, profiles),
         )
 
-    def cells(self, records: Patients, answers: Answers) -> np.ndarray:
-        return encode_patients(records, self.hours, Values.of(answers[VALUES].vector))
-
-    def decoder(self, answers: Answers) -> PatientDecoder:
+    def fit(self, answers: Answers) -> PatientEncoding:
         values = Values.of(answers[VALUES].vector)
         profiles = Profiles.of(*answers[PROFILES], values.lengths, self.hours)
-        return PatientDecoder(Filling(self.hours, values, profiles))
+        return PatientEncoding(Filling(self.hours, values, profiles))
 
-    def restored(self, arrays: Mapping[str, np.ndarray]) -> PatientDecoder:
-        return PatientDecoder(Filling.from_arrays(arrays))
+    def restored(self, arrays: Mapping[str, np.ndarray]) -> PatientEncoding:
+        return PatientEncoding(Filling.from_arrays(arrays))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rdpjax.codecs.codec import Codec, Decoder
+from rdpjax.codecs.codec import Codec, Encoding
 from rdpjax.data import cardio
 from rdpjax.data.stays.patient_table import Label
 
@@ -70,7 +70,7 @@ class Output:
       derived: columns to append.
       hours: how many hours are modelled.
       dense: write what was not measured filled in too.
-      decoder: what made the records.
+      encoding: what made the records.
       overwrite: replace an older file.
     """
 
@@ -79,7 +79,7 @@ class Output:
     derived: Sequence[Any] = ()
     hours: int = 24
     dense: bool = False
-    decoder: Decoder | None = None
+    encoding: Encoding | None = None
     overwrite: bool = False
 
 

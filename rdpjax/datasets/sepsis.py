@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rdpjax.codecs.two_level import PatientDecoder, TwoLevelCodec
+from rdpjax.codecs.codec import Codec
+from rdpjax.codecs.two_level import PatientEncoding, TwoLevelCodec
 from rdpjax.data.stays.crafted import extreme_patients, join_patients, patient_canaries
 from rdpjax.data.stays.patient_files import read_patients
 from rdpjax.data.stays.patient_release import write_patients
@@ -79,9 +80,16 @@ def _slips(patients: Patients) -> dict[str, dict[str, int]]:
 
 def write_sepsis(folder: Path, blocks: Iterable[Patients], output: Output) -> None:
     """Stream generated patients to files, a table and an array, in bounded memory."""
-    assert isinstance(output.decoder, PatientDecoder)
-    medians = output.decoder.filling.values.medians if output.dense else None
+    assert isinstance(output.encoding, PatientEncoding)
+    medians = output.encoding.filling.values.medians if output.dense else None
     write_patients(folder, blocks, count=output.rows, hours=output.hours, medians=medians)
+
+
+def positive(patients: Patients, codec: Codec) -> np.ndarray:
+    """Mask of the patients with an onset within the modelled hours."""
+    assert isinstance(codec, TwoLevelCodec)
+    mask: np.ndarray = (patients.onset >= 0) & (patients.onset < codec.hours)
+    return mask
 
 
 def sepsis_evaluation() -> Evaluation:
@@ -98,8 +106,8 @@ SEPSIS = Dataset(
     join=join_patients,
     write=write_sepsis,
     crafted=patient_canaries,
-    extremes=lambda base, records, codec: extreme_patients(base, records, codec.hours),
-    positive=lambda records, codec: (records.onset >= 0) & (records.onset < codec.hours),
+    extremes=lambda base, records, codec: extreme_patients(base, records),
+    positive=positive,
     evaluation=sepsis_evaluation,
     released="psv",
     held_out=HELD_OUT,

@@ -25,9 +25,7 @@ def _rest(path: Path, held_out: Patients, folder_ids: bool) -> Patients:
     return training_patients(source.patients, held_out)
 
 
-def _score(
-    synthetic: Patients, real: Patients, train: Patients | None, say: Say
-) -> dict[str, Any]:
+def _score(synthetic: Patients, real: Patients, train: Patients | None, say: Say) -> dict[str, Any]:
     return score_patients(synthetic, real, real_train=train, progress=say)
 
 

@@ -65,7 +65,9 @@ class Measurement:
         """
         exact = self.vector(records, answers)
         if exact.shape != (self.numbers,):
-            raise ValueError(f"{self.name}: {exact.shape} numbers where {self.numbers} are declared")
+            raise ValueError(
+                f"{self.name}: {exact.shape} numbers where {self.numbers} are declared"
+            )
         return Answer(*noisy(exact, event, key))
 
 

@@ -60,8 +60,8 @@ class AutoregressiveStage:
         return emit
 
     def model(self, context: Context) -> Autoregressive:
-        encoding = context.encoding
-        return Autoregressive.of(context.features, encoding.widths, encoding.given, self.hidden)
+        tokenizer = context.tokenizer
+        return Autoregressive.of(context.features, tokenizer.widths, tokenizer.given, self.hidden)
 
 
 STAGE = AutoregressiveStage

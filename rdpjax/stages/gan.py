@@ -77,9 +77,9 @@ class GanStage:
             )
 
     def training(self, context: Context) -> Training:
-        encoding = context.encoding
+        tokenizer = context.tokenizer
         column = self._column(context)
-        columns, width = len(encoding.groups), encoding.width
+        columns, width = len(tokenizer.groups), tokenizer.width
         features = jnp.asarray(context.features)
         generator, model = self._generator(context), Discriminator(self.channels, self.hidden)
         critic = AveragedAdam(self.learning_rate, self.steps, self.decay, b1=0.5)
@@ -153,11 +153,15 @@ class GanStage:
 
     def _column(self, context: Context) -> int:
         """Where the class stands in a record."""
-        encoding = context.encoding
-        return encoding.schema.position(encoding.schema.label) if encoding.given is None else encoding.given
+        tokenizer = context.tokenizer
+        return (
+            tokenizer.schema.position(tokenizer.schema.label)
+            if tokenizer.given is None
+            else tokenizer.given
+        )
 
     def _generator(self, context: Context) -> Generator:
-        vae, levels = self._vae(context), context.encoding.widths[self._column(context)]
+        vae, levels = self._vae(context), context.tokenizer.widths[self._column(context)]
         known = levels if vae.given is None else vae.order
         return Generator(self.noise, vae.latent, self.hidden, known)
 
@@ -166,7 +170,7 @@ class GanStage:
     ) -> tuple[jax.Array, jax.Array]:
         """Logits (rows, columns, width) of records from noise, and their classes (rows,)."""
         class_key, noise_key = jax.random.split(key)
-        column, levels = self._column(context), context.encoding.widths[self._column(context)]
+        column, levels = self._column(context), context.tokenizer.widths[self._column(context)]
         classes = draw_codes(class_key, jnp.asarray(context.prior)[column], rows)
         noise = jax.random.normal(noise_key, (rows, self.noise))
         if self._vae(context).given is None:
@@ -197,7 +201,7 @@ class GanStage:
         if self._vae(context).given is not None:
             return jnp.zeros((1, latent)), jnp.eye(latent)[None]
         z = jax.random.normal(key, (PRIOR_DRAWS, latent))
-        levels = context.encoding.widths[column]
+        levels = context.tokenizer.widths[column]
         weights = jax.nn.softmax(self._decode(context, z)[:, column, :levels])
         weights = weights / weights.sum(axis=0, keepdims=True)
         means = weights.T @ z

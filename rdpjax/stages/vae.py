@@ -75,14 +75,14 @@ class VaeStage:
         return emit
 
     def model(self, context: Context) -> Vae:
-        encoding = context.encoding
+        tokenizer = context.tokenizer
         return Vae(
-            len(encoding.groups),
-            encoding.width,
+            len(tokenizer.groups),
+            tokenizer.width,
             context.features.shape[-1],
             self.latent,
             self.channels,
-            encoding.given,
+            tokenizer.given,
         )
 
 

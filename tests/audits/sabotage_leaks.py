@@ -12,7 +12,7 @@ import pytest
 from rdpjax import generator, pipeline, training
 from rdpjax.audits.subject import Subject
 from rdpjax.data import forms
-from rdpjax.data.encoding import Encoding
+from rdpjax.data.tokenizer import Tokenizer
 from rdpjax.stages.stage import Context, Training
 
 Patch = pytest.MonkeyPatch
@@ -112,7 +112,7 @@ def exact_count_as_divisor(patch: Patch, subject: Subject) -> None:
 
 
 def tilt_fitted_on_real_records(patch: Patch, subject: Subject) -> None:
-    codes, true = noted(patch, Encoding, "encode"), generator.fit_tilt
+    codes, true = noted(patch, Tokenizer, "encode"), generator.fit_tilt
     patch.setattr(generator, "fit_tilt", lambda pool, shares: true(codes[0], shares))
 
 

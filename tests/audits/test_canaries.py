@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-
 from rdpjax.audits.canaries import CRAFTED, joined_patients, patient_canaries, table_canaries
-from rdpjax.data.cardio import CARDIO
-from rdpjax.data.encoding import encode_cells
 from rdpjax.data.datasets import DATASETS
 from rdpjax.data.forms import PatientForm
+
+from rdpjax.data.cardio import CARDIO
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.data.stays.sepsis import BOUNDS, LONGEST
+from rdpjax.data.tokenizer import encode_cells
 from rdpjax.synthesizer import check_frame
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from rdpjax.data.forms import PatientForm, TableForm
 
 from rdpjax.audits.neighbours import neighbourhood
-from rdpjax.data.forms import PatientForm, TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST

@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rdpjax.audits.canaries import table_canaries
+from rdpjax.data.forms import TableForm
 
 from rdpjax import pipeline
-from rdpjax.audits.canaries import table_canaries
 from rdpjax.audits.findings import Finding
 from rdpjax.audits.one_run import OneRunAudit, _audited, audit_one_run
 from rdpjax.audits.watched import WatchedForm, WatchedStage
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.encoding import Marginals, encode_cells
-from rdpjax.data.forms import TableForm
+from rdpjax.data.tokenizer import Marginals, encode_cells
 from rdpjax.dpsgd import loop
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, step_keys
@@ -189,7 +189,7 @@ def test_the_score_is_the_inner_product_with_the_own_gradient(toy_config: Config
     stage = WatchedStage(Still(), plan, 20, lambda: cells)
     training = stage.training(context)
     present = np.concatenate([np.ones(40, bool), coins])
-    codes = jnp.asarray(context.encoding.encode(cells))
+    codes = jnp.asarray(context.tokenizer.encode(cells))
     chunk = loop.make_chunk(plan, Execution(), training.objective, training.update)
     state = training.init(jax.random.key(0))
     _, told = chunk(state, codes[present], step_keys(Roots.make(1), "x", 0, 1), jnp.float32(60))

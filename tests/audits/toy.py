@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from rdpjax.data.datasets import Dataset, Source
+from rdpjax.data.forms import TableForm
 
 from rdpjax.audits.subject import Subject
 from rdpjax.config import Config
-from rdpjax.data.datasets import Dataset, Source
-from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 
 

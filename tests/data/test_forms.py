@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm, TableForm
 
 from rdpjax import pipeline
 from rdpjax.config import MARGINALS, Config, load_config
 from rdpjax.data import forms
-from rdpjax.data.encoding import Encoding, Marginals, histogram, sensitivity
-from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm, TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.hour_profiles import BOUND
 from rdpjax.data.stays.hour_values import values_sensitivity
 from rdpjax.data.stays.patients import Patients
+from rdpjax.data.tokenizer import Marginals, Tokenizer, histogram, sensitivity
 from rdpjax.dpsgd import clipping, ghost
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
@@ -241,5 +241,5 @@ def test_held_to_the_codec_the_table_is_what_networks_read(cohort: Patients) -> 
     form = PatientForm(24)
     filling = form.measure(lambda name, vector: (vector(cohort), 0.0))
     cells = form.cells(cohort, filling)
-    encoding = Encoding.make(form.schema, Marginals.uniform(form.schema, 1000.0))
-    np.testing.assert_array_equal(encoding.encode(cells), cells)
+    tokenizer = Tokenizer.make(form.schema, Marginals.uniform(form.schema, 1000.0))
+    np.testing.assert_array_equal(tokenizer.encode(cells), cells)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rdpjax.data.forms import TableForm
 
 from rdpjax import training
 from rdpjax.config import Config
-from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.generator import Generator

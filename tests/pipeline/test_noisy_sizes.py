@@ -12,8 +12,8 @@ import pytest
 
 from rdpjax import pipeline, training
 from rdpjax.config import Config
-from rdpjax.data.encoding import encode_cells, histogram
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import encode_cells, histogram
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
 from rdpjax.plans import make_plans

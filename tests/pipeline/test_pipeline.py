@@ -13,13 +13,13 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from rdpjax.data.forms import TableForm
 
 from rdpjax import pipeline, training
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.encoding import histogram
-from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import histogram
 from rdpjax.dpsgd import feed
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError

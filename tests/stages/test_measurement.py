@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.encoding import encode_cells, histogram, sensitivity
 from rdpjax.data.grid import GRID
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import encode_cells, histogram, sensitivity
 from rdpjax.dpsgd.keys import stream_key
 from rdpjax.errors import UserError
-from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
 from rdpjax.mechanisms.measurement import measurement_event, noisy
+from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
 
 KEY = stream_key(bytes(32), "marginals", "noise")
 

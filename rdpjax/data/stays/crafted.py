@@ -1,4 +1,4 @@
-"""Crafted patients: with stays of all lengths and readings at extremes; and ways to put them together."""
+"""Crafted patients: stays of all lengths, readings at extremes and beyond."""
 
 from __future__ import annotations
 
@@ -49,13 +49,12 @@ def patient_canaries(count: int, random: np.random.Generator, hours: int = 24) -
     return Patients(values, starts, first, onset.astype(np.int32), statics, names)
 
 
-def extreme_patients(base: Patients, records: Patients, hours: int) -> dict[str, Patients]:
+def extreme_patients(base: Patients, records: Patients) -> dict[str, Patients]:
     """Single patients: the longest stay there is, and crafted ones.
 
     Args:
       base: patients whose medians say what is usual.
       records: all patients.
-      hours: how many hours are modelled.
 
     Returns:
       By what they are: `longest stay`; `extreme`, with everything measured in every hour of the

@@ -12,10 +12,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from rdpjax.data.encoding import project
 from rdpjax.data.grid import on_grid
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST, VARIABLES, readable
+from rdpjax.data.tokenizer import project
 
 AGE_CELLS = 101
 ADMISSION_EDGES = np.concatenate(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-
 from rdpjax.data.forms import Access, PatientForm
+
 from rdpjax.data.stays.filling import KNOTS, Filling
 from rdpjax.data.stays.hour_profiles import Profiles
 from rdpjax.data.stays.hour_values import Values, values_vector

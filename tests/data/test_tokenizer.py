@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.encoding import (
-    Encoding,
+from rdpjax.data.schema import Categorical, Numeric, Schema
+from rdpjax.data.tokenizer import (
     Marginals,
+    Tokenizer,
     encode_cells,
     group_cells,
     histogram,
@@ -24,7 +25,6 @@ from rdpjax.data.encoding import (
     project,
     sensitivity,
 )
-from rdpjax.data.schema import Categorical, Numeric, Schema
 
 TOY = Schema(
     "toy",
@@ -56,11 +56,11 @@ def random_marginals(schema: Schema, seed: int, halves: float = 0.3) -> Marginal
     return Marginals(tuple(shares), tuple(halves * m for m in modelled), 1000.0)
 
 
-def random_rows(encoding: Encoding, seed: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
+def random_rows(tokenizer: Tokenizer, seed: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
     """Codes and uniforms, the extreme ones among them."""
     rng = np.random.default_rng(seed)
-    codes = np.stack([rng.integers(0, w, rows) for w in encoding.widths], axis=1)
-    uniforms = rng.random((rows, len(encoding.widths), 2))
+    codes = np.stack([rng.integers(0, w, rows) for w in tokenizer.widths], axis=1)
+    uniforms = rng.random((rows, len(tokenizer.widths), 2))
     uniforms[:50, :, 0], uniforms[25:75, :, 1] = 0.0, 0.0
     uniforms[75:150, :, 0] = uniforms[100:200, :, 1] = np.nextafter(1, 0)
     return codes, uniforms
@@ -71,11 +71,11 @@ def random_rows(encoding: Encoding, seed: int, rows: int = 300) -> tuple[np.ndar
 def test_decoding_is_undone_exactly_and_stays_in_bounds(
     schema: Schema, seed: int, max_codes: int, halves: float
 ):
-    encoding = Encoding.make(schema, random_marginals(schema, seed, halves), max_codes)
-    codes, uniforms = random_rows(encoding, seed)
-    values = encoding.decode(codes, uniforms)
-    frame = encoding.frame(values)
-    np.testing.assert_array_equal(encoding.encode(encode_cells(schema, frame)), codes)
+    tokenizer = Tokenizer.make(schema, random_marginals(schema, seed, halves), max_codes)
+    codes, uniforms = random_rows(tokenizer, seed)
+    values = tokenizer.decode(codes, uniforms)
+    frame = tokenizer.frame(values)
+    np.testing.assert_array_equal(tokenizer.encode(encode_cells(schema, frame)), codes)
     for j, column in enumerate(schema.columns):
         if isinstance(column, Categorical):
             assert set(frame[column.name]) <= set(column.levels)
@@ -89,7 +89,7 @@ def test_decoding_is_undone_exactly_and_stays_in_bounds(
 
 @schemas
 def test_values_on_the_grid_come_back_exactly_where_each_cell_is_a_group(schema: Schema):
-    encoding = Encoding.make(schema, Marginals.uniform(schema, 1000), max_codes=256)
+    tokenizer = Tokenizer.make(schema, Marginals.uniform(schema, 1000), max_codes=256)
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -99,8 +99,8 @@ def test_values_on_the_grid_come_back_exactly_where_each_cell_is_a_group(schema:
             for c in schema.columns
         }
     )
-    codes = encoding.encode(encode_cells(schema, frame))
-    back = encoding.frame(encoding.decode(codes, rng.random((*codes.shape, 2))))
+    codes = tokenizer.encode(encode_cells(schema, frame))
+    back = tokenizer.frame(tokenizer.decode(codes, rng.random((*codes.shape, 2))))
     for column in schema.columns:
         if isinstance(column, Numeric) and column.within == "uniform":
             distance = np.abs(back[column.name] - frame[column.name])
@@ -116,8 +116,8 @@ def test_cells_take_as_few_bytes_as_they_can(cells: int, dtype: type):
     found = encode_cells(schema, frame)
     assert found.dtype == dtype and found[:, 0].tolist() == [0, cells - 1]
     assert histogram(schema, found)[[0, cells - 1, -1]].tolist() == [1, 1, 2]
-    encoding = Encoding.make(schema, Marginals.uniform(schema, 1000), max_codes=8)
-    assert encoding.encode(found).tolist() == [[0, 0], [7, 1]]
+    tokenizer = Tokenizer.make(schema, Marginals.uniform(schema, 1000), max_codes=8)
+    assert tokenizer.encode(found).tolist() == [[0, 0], [7, 1]]
 
 
 def test_halves_fit_in_as_well():
@@ -134,23 +134,23 @@ def test_every_value_on_the_grid_can_be_drawn(column: Numeric):
     marginals = Marginals(
         Marginals.uniform(schema, 1000).shares, (0.5 * (column.within == "halves"), 0.0), 1000
     )
-    encoding = Encoding.make(schema, marginals, max_codes=256)
+    tokenizer = Tokenizer.make(schema, marginals, max_codes=256)
     fine = np.linspace(0, 1, 400, endpoint=False)
     codes = np.repeat(np.arange(column.cells), len(fine))
     uniforms = np.zeros((len(codes), 2, 2))
     uniforms[:, 0, 0], uniforms[:, 0, 1] = 0.5, np.tile(fine, column.cells)
     table = np.stack([codes, np.zeros_like(codes)], axis=1)
-    found = np.unique(encoding.decode(table, uniforms)[:, 0])
+    found = np.unique(tokenizer.decode(table, uniforms)[:, 0])
     low = np.ceil(column.low) if column.within == "uniform" else column.low
     grid = np.arange(low, column.high + 1e-9, column.step)
     np.testing.assert_allclose(found, grid, atol=1e-9)
 
 
 def test_half_of_the_kilos_are_as_likely_as_measured():
-    encoding = Encoding.make(TOY, random_marginals(TOY, 1, halves=0.3))
-    codes, _ = random_rows(encoding, 1, rows=4000)
-    codes[:, 1] = codes[:, 1].clip(0, encoding.widths[1] - 2)  # the last cell is a single value
-    values = encoding.decode(codes, np.random.default_rng(1).random((4000, 5, 2)))[:, 1]
+    tokenizer = Tokenizer.make(TOY, random_marginals(TOY, 1, halves=0.3))
+    codes, _ = random_rows(tokenizer, 1, rows=4000)
+    codes[:, 1] = codes[:, 1].clip(0, tokenizer.widths[1] - 2)  # the last cell is a single value
+    values = tokenizer.decode(codes, np.random.default_rng(1).random((4000, 5, 2)))[:, 1]
     assert set(values % 1) == {0.0, 0.5}
     assert abs((values % 1 == 0.5).mean() - 0.3) < 5 * np.sqrt(0.21 / 4000)
 
@@ -158,9 +158,9 @@ def test_half_of_the_kilos_are_as_likely_as_measured():
 def test_a_value_inside_a_group_is_drawn_by_the_noisy_shares():
     share = np.array([0.1, 0.3, 0.0, 0.6])
     schema = Schema("one", (Numeric("x", "m", 0, 3), Categorical("y", (0, 1))), label="y")
-    encoding = Encoding.make(schema, Marginals((share, np.array([0.5, 0.5])), (0.0, 0.0), 9.0), 1)
+    tokenizer = Tokenizer.make(schema, Marginals((share, np.array([0.5, 0.5])), (0.0, 0.0), 9.0), 1)
     uniforms = np.random.default_rng(0).random((20_000, 2, 2))
-    values = encoding.decode(np.zeros((20_000, 2), int), uniforms)[:, 0].astype(int)
+    values = tokenizer.decode(np.zeros((20_000, 2), int), uniforms)[:, 0].astype(int)
     np.testing.assert_allclose(np.bincount(values, minlength=4) / 20_000, share, atol=0.02)
     assert not (values == 2).any()
 
@@ -207,11 +207,11 @@ def test_values_come_back_exact_to_the_cell_and_on_the_grid_of_any_schema(
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({column.name: values for column, values in drawn})
     frame["c"] = np.asarray(levels)[rng.integers(0, len(levels), len(frame))]
-    encoding = Encoding.make(schema, Marginals.uniform(schema, 1000), max_codes=255)
+    tokenizer = Tokenizer.make(schema, Marginals.uniform(schema, 1000), max_codes=255)
     groups = tuple(np.arange(c.cells) for c in schema.columns)
-    encoding = replace(encoding, groups=groups)  # every cell is a code, however many there are
+    tokenizer = replace(tokenizer, groups=groups)  # every cell is a code, however many there are
     cells = encode_cells(schema, frame)
-    back = encoding.frame(encoding.decode(cells, rng.random((*cells.shape, 2))))
+    back = tokenizer.frame(tokenizer.decode(cells, rng.random((*cells.shape, 2))))
     np.testing.assert_array_equal(encode_cells(schema, back), cells)
     assert back["c"].tolist() == frame["c"].tolist()
     assert [type(v) for v in back["c"].tolist()] == [type(v) for v in frame["c"].tolist()]
@@ -243,9 +243,9 @@ def test_the_mean_survives_a_cell_wider_than_the_values(column: Numeric) -> None
     schema = Schema("s", (column,))
     values = np.round(np.random.default_rng(0).uniform(20, 40, 40_000), 1)
     cells = encode_cells(schema, pd.DataFrame({"bmi": values}))
-    encoding = Encoding.make(schema, marginals_from(schema, histogram(schema, cells), 0.0), 255)
+    tokenizer = Tokenizer.make(schema, marginals_from(schema, histogram(schema, cells), 0.0), 255)
     uniforms = np.random.default_rng(1).random((*cells.shape, 2))
-    back = encoding.frame(encoding.decode(encoding.encode(cells), uniforms))["bmi"]
+    back = tokenizer.frame(tokenizer.decode(tokenizer.encode(cells), uniforms))["bmi"]
     assert abs(back.mean() - values.mean()) < 0.06
     assert (back % 1 == 0).all() == (column.resolution == 1)
 
@@ -261,9 +261,9 @@ def test_whole_numbers_come_back_whole() -> None:
         Numeric("large", "", 0, 1e17, cell=1e15, resolution=1e15),
     )
     schema = Schema("s", columns)
-    encoding = Encoding.make(schema, Marginals.uniform(schema, 1000), 255)
-    frame = encoding.frame(
-        encoding.decode(np.ones((9, 7), int), np.random.default_rng(0).random((9, 7, 2)))
+    tokenizer = Tokenizer.make(schema, Marginals.uniform(schema, 1000), 255)
+    frame = tokenizer.frame(
+        tokenizer.decode(np.ones((9, 7), int), np.random.default_rng(0).random((9, 7, 2)))
     )
     assert [kind.kind for kind in frame.dtypes] == ["i", "i", "i", "f", "f", "f", "f"]
     assert frame["insulin"].between(10, 19).all() and frame["insulin"].nunique() > 3
@@ -361,9 +361,9 @@ def test_projection_leaves_shares_alone(seed: int):
 
 
 def test_marginals_of_an_exact_histogram_are_its_shares():
-    encoding = Encoding.make(TOY, random_marginals(TOY, 4))
-    codes, uniforms = random_rows(encoding, 4, rows=2000)
-    cells = encode_cells(TOY, encoding.frame(encoding.decode(codes, uniforms)))
+    tokenizer = Tokenizer.make(TOY, random_marginals(TOY, 4))
+    codes, uniforms = random_rows(tokenizer, 4, rows=2000)
+    cells = encode_cells(TOY, tokenizer.frame(tokenizer.decode(codes, uniforms)))
     made = marginals_from(TOY, histogram(TOY, cells), 0.0)
     assert made.records == 2000
     halves = (cells[:, 1] >= TOY.columns[1].cells).mean()
@@ -383,7 +383,7 @@ def test_any_noise_leaves_marginals_that_a_codec_can_use(seed: int, deviation: f
     for share in made.shares:
         assert (share >= 0).all() and share.sum() == pytest.approx(1)
     assert all(0 <= h <= 1 for h in made.halves)
-    table = Encoding.make(TOY, made, 8).code_shares()
+    table = Tokenizer.make(TOY, made, 8).code_shares()
     np.testing.assert_allclose(table.sum(1), 1)
 
 
@@ -405,14 +405,14 @@ def test_groups_are_few_neighbours_and_leave_atoms_alone(weights: np.ndarray, ma
 
 
 def test_shares_of_codes_add_up_and_stay_zero_beyond_a_column():
-    encoding = Encoding.make(TOY, random_marginals(TOY, 3), max_codes=16)
-    table = encoding.code_shares()
-    assert table.shape == (5, encoding.width)
+    tokenizer = Tokenizer.make(TOY, random_marginals(TOY, 3), max_codes=16)
+    table = tokenizer.code_shares()
+    assert table.shape == (5, tokenizer.width)
     np.testing.assert_allclose(table.sum(1), 1)
-    for row, width in zip(table, encoding.widths, strict=True):
+    for row, width in zip(table, tokenizer.widths, strict=True):
         assert not row[width:].any()
-    assert encoding.widths[3:] == (3, 2)
-    np.testing.assert_allclose(table[3, :3], encoding.marginals.shares[3])
+    assert tokenizer.widths[3:] == (3, 2)
+    np.testing.assert_allclose(table[3, :3], tokenizer.marginals.shares[3])
 
 
 # What networks see of a code.
@@ -421,7 +421,7 @@ def test_shares_of_codes_add_up_and_stay_zero_beyond_a_column():
 def test_features_are_cosines_of_the_noisy_mid_rank():
     schema = Schema("two", (Numeric("x", "m", 0, 2), Categorical("y", (0, 1))), label="y")
     shares = (np.array([0.5, 0.25, 0.25]), np.array([0.2, 0.8]))
-    found = Encoding.make(schema, Marginals(shares, (0.0, 0.0), 9.0)).code_features(4)
+    found = Tokenizer.make(schema, Marginals(shares, (0.0, 0.0), 9.0)).code_features(4)
     assert (found.shape, found.dtype) == ((2, 3, 4), np.float32)
     for column, ranks in enumerate([[0.25, 0.625, 0.875], [0.1, 0.6]]):
         for code, rank in enumerate(ranks):
@@ -435,11 +435,11 @@ def test_features_are_bounded_and_zero_beyond_a_column(
     schema: Schema, seed: int, max_codes: int, order: int
 ):
     """Bounded whatever the noise was, and smoother ones larger; the first one tells codes apart."""
-    encoding = Encoding.make(schema, random_marginals(schema, seed), max_codes)
-    found = encoding.code_features(order)
-    assert found.shape == (len(schema.columns), encoding.width, order)
+    tokenizer = Tokenizer.make(schema, random_marginals(schema, seed), max_codes)
+    found = tokenizer.code_features(order)
+    assert found.shape == (len(schema.columns), tokenizer.width, order)
     assert (np.abs(found) <= math.sqrt(2) / np.arange(1, order + 1) + 1e-6).all()
-    for column, width in zip(found, encoding.widths, strict=True):
+    for column, width in zip(found, tokenizer.widths, strict=True):
         assert not column[width:].any()
         assert (np.diff(column[:width, 0]) <= 0).all()  # ranks do not fall
 
@@ -447,7 +447,7 @@ def test_features_are_bounded_and_zero_beyond_a_column(
 def test_features_of_equally_shared_codes_are_orthogonal():
     """Mean 0 and variance 1 / k**2 over such a column: an input of known size, uncorrelated."""
     schema = Schema("one", (Numeric("x", "m", 0, 7), Categorical("y", (0, 1))), label="y")
-    waves = Encoding.make(schema, Marginals.uniform(schema, 9.0)).code_features(6)[0].astype(float)
+    waves = Tokenizer.make(schema, Marginals.uniform(schema, 9.0)).code_features(6)[0].astype(float)
     np.testing.assert_allclose(waves.mean(0), np.zeros(6), atol=1e-6)
     expected = np.diag(1 / np.arange(1, 7) ** 2)
     np.testing.assert_allclose(waves.T @ waves / 8, expected, atol=1e-6)
@@ -455,11 +455,11 @@ def test_features_of_equally_shared_codes_are_orthogonal():
 
 def test_features_depend_on_the_noisy_shares_of_their_own_column_alone():
     marginals = random_marginals(TOY, 5)
-    found = Encoding.make(TOY, marginals, 16).code_features(8)
+    found = Tokenizer.make(TOY, marginals, 16).code_features(8)
     elsewhere = replace(marginals, halves=(0.0, 0.9, 0.0, 0.0, 0.0), records=7.0, deviation=4.0)
-    np.testing.assert_array_equal(Encoding.make(TOY, elsewhere, 16).code_features(8), found)
+    np.testing.assert_array_equal(Tokenizer.make(TOY, elsewhere, 16).code_features(8), found)
 
     shares = (*marginals.shares[:3], np.array([0.1, 0.2, 0.7]), marginals.shares[4])
-    moved = Encoding.make(TOY, replace(marginals, shares=shares), 16).code_features(8)
+    moved = Tokenizer.make(TOY, replace(marginals, shares=shares), 16).code_features(8)
     np.testing.assert_array_equal(np.delete(moved, 3, axis=0), np.delete(found, 3, axis=0))
     assert (moved[3, :3] != found[3, :3]).any()

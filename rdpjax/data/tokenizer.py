@@ -176,7 +176,7 @@ def group_cells(shares: np.ndarray, max_codes: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Encoding:
+class Tokenizer:
     """Codes of one schema under one set of marginals.
 
     Attributes:
@@ -190,12 +190,12 @@ class Encoding:
     groups: tuple[np.ndarray, ...]
 
     @staticmethod
-    def make(schema: Schema, marginals: Marginals, max_codes: int = 32) -> Encoding:
+    def make(schema: Schema, marginals: Marginals, max_codes: int = 32) -> Tokenizer:
         groups = tuple(
             np.arange(c.cells) if isinstance(c, Categorical) else group_cells(s, max_codes)
             for c, s in zip(schema.columns, marginals.shares, strict=True)
         )
-        return Encoding(schema, marginals, groups)
+        return Tokenizer(schema, marginals, groups)
 
     @property
     def widths(self) -> tuple[int, ...]:
