@@ -10,10 +10,10 @@ from functools import cached_property
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from rdpjax.data.forms import PatientForm
 
 from benchmarks.hour_filling import plain_profiles
 from benchmarks.hour_network import FILLING, HourStage, pack
+from rdpjax.codecs.two_level import TwoLevelCodec
 from rdpjax.config import MARGINALS, Config
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.patients import Patients
@@ -146,8 +146,8 @@ class Study:
         return self.form.cells(self.train, filling)[chosen]
 
     @cached_property
-    def form(self) -> PatientForm:
-        return PatientForm(self.config.max_hours, self.config.label)
+    def form(self) -> TwoLevelCodec:
+        return TwoLevelCodec(self.config.max_hours, self.config.label)
 
     @cached_property
     def roots(self) -> Roots:

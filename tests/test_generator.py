@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from rdpjax import generator as module
+from rdpjax.codecs.table import TableEncoding
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import Marginals, encode_cells, histogram, marginals_from
@@ -40,7 +41,7 @@ def marginals(toy_schema: Schema, toy_frame: pd.DataFrame) -> Marginals:
 @pytest.fixture(scope="module")
 def untilted(toy_settings: Config, toy_schema: Schema, marginals: Marginals) -> Generator:
     """A generator off by a little in every column, whose labeler goes by the numbers."""
-    empty = Generator(toy_settings, toy_schema, marginals, {})
+    empty = Generator(toy_settings, toy_schema, marginals, {}, TableEncoding(toy_schema))
     shape = empty.context.prior.shape
     rng = np.random.default_rng(6)
     slope = np.zeros(shape, np.float32)
@@ -49,7 +50,7 @@ def untilted(toy_settings: Config, toy_schema: Schema, marginals: Marginals) -> 
         "vae": {"logits": jnp.asarray(rng.normal(0, 0.3, shape), jnp.float32)},
         "labeler": {"weights": jnp.asarray(slope)},
     }
-    return Generator(toy_settings, toy_schema, marginals, artefacts)
+    return Generator(toy_settings, toy_schema, marginals, artefacts, TableEncoding(toy_schema))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rdpjax.codecs.table import TableEncoding
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import Marginals
@@ -52,7 +53,9 @@ def generator(toy_config: Config, toy_schema: Schema) -> Generator:
         "labeler": {"weights": rng.random((4, 32), np.float32)},
     }
     tilt = Tilt(rng.random((4, 32)), 0.5, 0.9, 0.8)
-    return Generator(toy_config, toy_schema, marginals, artefacts, offset=0.125, tilt=tilt)
+    return Generator(
+        toy_config, toy_schema, marginals, artefacts, TableEncoding(toy_schema), 0.125, tilt
+    )
 
 
 def test_internal_is_for_its_owner_alone(folder: RunFolder) -> None:

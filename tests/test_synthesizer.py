@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from rdpjax.data.forms import TableForm
 
 import rdpjax
+from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.fields import Categorical, Numeric
@@ -45,7 +45,7 @@ def test_fit_sample_save_load(
     pd.testing.assert_frame_equal(rows[:20], synth.sample(20, seed=4))
     assert not rows.equals(synth.sample(700, seed=5))
     assert not synth.sample(700).equals(synth.sample(700)), "the system's randomness"
-    assert list(synth.ledger.events) == plan_events(toy_config, TableForm(toy_schema))
+    assert list(synth.ledger.events) == plan_events(toy_config, TableCodec(toy_schema))
     synth.save(tmp_path / "runs" / "toy")
     again = Synthesizer.load(tmp_path / "runs" / "toy")
     pd.testing.assert_frame_equal(rows, again.sample(700, seed=4))

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from rdpjax.data.datasets import Reading
 
 from rdpjax import checkpoint, run_folder, train
 from rdpjax.config import Config
+from rdpjax.datasets.dataset import Reading
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.privacy.ledger import Ledger

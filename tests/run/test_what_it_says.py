@@ -11,7 +11,7 @@ import pytest
 
 from rdpjax import account, checkpoint, sample, train
 from rdpjax.config import Config
-from rdpjax.data import datasets
+from rdpjax.datasets import cardio as cardio_dataset
 from rdpjax.errors import UserError, command
 from rdpjax.evaluation import plots
 from rdpjax.plans import plan_events
@@ -163,7 +163,7 @@ def test_an_interrupted_run_says_how_it_goes_on(
     assert capsys.readouterr().err == f"rdpjax: {advice}\n"
     go("run", resume=True)
     assert RunFolder(tmp_path / "run").complete
-    monkeypatch.setattr(datasets, "read_table", interrupted)
+    monkeypatch.setattr(cardio_dataset, "read_table", interrupted)
     assert command(lambda argv: bool(go("other")))() == 130
     assert capsys.readouterr().err == "rdpjax: interrupted\n"
 

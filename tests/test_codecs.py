@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm, TableForm
 
-from rdpjax import pipeline
+from rdpjax import plans as planning
+from rdpjax import session
+from rdpjax.codecs import two_level
+from rdpjax.codecs.table import TableCodec
+from rdpjax.codecs.two_level import PROFILES, VALUES, TwoLevelCodec
 from rdpjax.config import MARGINALS, Config, load_config
-from rdpjax.data import forms
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.hour_profiles import BOUND
@@ -26,16 +28,20 @@ from rdpjax.dpsgd import clipping, ghost
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import make_context
+from rdpjax.mechanisms import measurement
+from rdpjax.mechanisms.measurement import Answer
 from rdpjax.pipeline import fit
 from rdpjax.plans import make_plans, target_of
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
+from rdpjax.session import Session
+from tests.exact import exact_encoding
 
 Odd = Callable[[str, int, int], Patients]
 Join = Callable[[Sequence[Patients]], Patients]
 
 KINDS = ("constant", "alternating", "random", "sparse", "empty", "borders", "wild", "simulated")
-NAMES = (*PATIENT_ACCESSES, MARGINALS)
+NAMES = (VALUES, PROFILES, MARGINALS)
 
 
 class Stop(Exception):
@@ -51,11 +57,10 @@ def run(patients: Patients, ledger: Ledger | None = None) -> None:
     settings = config()
     fit(
         settings,
-        PatientForm(settings.max_hours, settings.label),
+        TwoLevelCodec(settings.max_hours, settings.label),
         patients,
         plans=make_plans(settings),
-        roots=Roots.make(1),
-        ledger=ledger or Ledger(target=target_of(settings)),
+        session=Session(ledger or Ledger(target=target_of(settings)), Roots.make(1)),
     )
 
 
@@ -63,33 +68,24 @@ def run(patients: Patients, ledger: Ledger | None = None) -> None:
 
 
 def test_a_table_is_its_records(toy_schema: Schema, toy_frame: pd.DataFrame) -> None:
-    form = TableForm(toy_schema)
-
-    def never(name: str, vector: Any) -> Any:
-        raise AssertionError("a table needs nothing measured")
-
-    assert form.accesses == {} and form.measure(never) is None
-    cells = form.cells(toy_frame, None)
+    codec = TableCodec(toy_schema)
+    assert codec.measurements == ()
+    cells = codec.fit({}).cells(toy_frame)
     assert cells.shape == (len(toy_frame), len(toy_schema.columns))
 
 
-def test_a_form_is_refused_when_it_is_made() -> None:
+def test_a_codec_is_refused_when_it_is_made() -> None:
     with pytest.raises(UserError, match="max_hours is 0"):
-        PatientForm(0)
+        TwoLevelCodec(0)
 
 
 def test_what_is_declared_is_what_is_measured(crowd: Patients, hours: int) -> None:
-    form, asked = PatientForm(hours), []
-
-    def access(name: str, vector: Callable[[Patients], np.ndarray]) -> tuple[np.ndarray, float]:
-        asked.append(name)
-        return vector(crowd), 0.0
-
-    filling = form.measure(access)
-    assert asked == list(form.accesses) == ["values", "profiles"]
-    assert form.accesses == {"values": values_sensitivity(), "profiles": BOUND}
-    assert isinstance(filling, Filling) and filling.knots is None
-    assert (form.cells(crowd, filling) < [c.cells for c in form.schema.columns]).all()
+    codec = TwoLevelCodec(hours)
+    bounds = {each.name: each.sensitivity for each in codec.measurements}
+    assert list(bounds.items()) == [("values", values_sensitivity()), ("profiles", BOUND)]
+    encoding = exact_encoding(codec, crowd)
+    assert isinstance(encoding.filling, Filling) and encoding.filling.knots is None
+    assert (encoding.cells(crowd) < [c.cells for c in codec.schema.columns]).all()
 
 
 def test_nothing_is_known_of_patients_but_the_noisy_vectors(crowd: Patients) -> None:
@@ -98,11 +94,12 @@ def test_nothing_is_known_of_patients_but_the_noisy_vectors(crowd: Patients) -> 
     noise: dict[str, np.ndarray] = {}
 
     def filling(some: Patients) -> Filling:
-        def access(name: str, vector: Callable[[Patients], np.ndarray]) -> tuple[np.ndarray, float]:
-            size = vector(some).shape
-            return noise.setdefault(name, rng.normal(0, 30, size)), 30.0
-
-        return PatientForm(24).measure(access)
+        codec, answers = TwoLevelCodec(24), {}
+        for each in codec.measurements:
+            size = each.vector(some, answers).shape
+            vector = noise.setdefault(each.name, rng.normal(0, 30, size))
+            answers[each.name] = Answer(vector, 30.0)
+        return codec.fit(answers).filling
 
     first, second = filling(crowd), filling(crowd.take(np.array([3, 1])))
     for a, b in zip(first.values.variables, second.values.variables, strict=True):
@@ -125,21 +122,21 @@ def test_every_entry_is_made_before_its_vector_is_summed(
 
         return called
 
-    monkeypatch.setattr(forms, "values_vector", watched(forms.values_vector))
-    monkeypatch.setattr(forms, "profiles_vector", watched(forms.profiles_vector))
-    monkeypatch.setattr(pipeline, "histogram", watched(histogram, stop=True))
+    monkeypatch.setattr(two_level, "values_vector", watched(two_level.values_vector))
+    monkeypatch.setattr(two_level, "profiles_vector", watched(two_level.profiles_vector))
+    monkeypatch.setattr(planning, "histogram", watched(histogram, stop=True))
     with pytest.raises(Stop):
         run(cohort, ledger)
     assert seen == [["values"], ["values", "profiles"], [*NAMES]]
     bounds = [event.clip_norm for event in ledger.events]
-    assert bounds == [values_sensitivity(), BOUND, sensitivity(PatientForm(24).schema)]
+    assert bounds == [values_sensitivity(), BOUND, sensitivity(TwoLevelCodec(24).schema)]
     assert all(event.noise_multiplier > 0 for event in ledger.events)
 
 
 def keys_of(patients: Patients, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The key of each measurement's noise, in order."""
     found: list[bytes] = []
-    noisy = pipeline.noisy
+    noisy = measurement.noisy
 
     def watched(sums: np.ndarray, event: Event, key: bytes) -> Any:
         found.append(key)
@@ -147,7 +144,7 @@ def keys_of(patients: Patients, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
             raise Stop
         return noisy(sums, event, key)
 
-    monkeypatch.setattr(pipeline, "noisy", watched)
+    monkeypatch.setattr(measurement, "noisy", watched)
     with pytest.raises(Stop):
         run(patients)
     return found
@@ -160,8 +157,8 @@ def test_every_measurement_has_a_key_of_its_own(
 
 
 def test_one_key_for_all_is_seen(cohort: Patients, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = pipeline.stream_key(bytes(32), "one", "noise")
-    monkeypatch.setattr(pipeline, "stream_key", lambda *path: one)
+    one = session.stream_key(bytes(32), "one", "noise")
+    monkeypatch.setattr(session, "stream_key", lambda *path: one)
     assert len(set(keys_of(cohort, monkeypatch))) == 1
 
 
@@ -171,7 +168,7 @@ def test_one_key_for_all_is_seen(cohort: Patients, monkeypatch: pytest.MonkeyPat
 @cache
 def network() -> tuple[Any, Any, float]:
     """Loss and parameters of the autoregressive stage, away from its start, and its C."""
-    settings, schema = config(), PatientForm(24).schema
+    settings, schema = config(), TwoLevelCodec(24).schema
     context = make_context(settings, schema, Marginals.uniform(schema, 1000.0), {})
     stage = settings.stages["autoregressive"]
     training = stage.training(context)
@@ -210,18 +207,18 @@ def test_a_patient_moves_every_sum_by_no_more_than_declared_however_long_the_sta
     odd: Odd, join: Join, cohort: Patients, clip: Any
 ) -> None:
     """One file more, or the same patient's with a stay ten times as long: noise hides either."""
-    form, others = PatientForm(24), cohort.take(np.arange(ROWS - 1))
-    filling = form.measure(lambda name, vector: (vector(cohort), 0.0))
+    codec, others = TwoLevelCodec(24), cohort.take(np.arange(ROWS - 1))
+    encoding = exact_encoding(codec, cohort)
     bound, norms = network()[2], []
-    before = clipped_sum(form.cells(others, filling), clip)
-    counted = histogram(form.schema, form.cells(others, filling))
+    before = clipped_sum(encoding.cells(others), clip)
+    counted = histogram(codec.schema, encoding.cells(others))
     patients = [odd(kind, 33, i) for i, kind in enumerate(KINDS)]
     patients += [odd(kind, 330, i) for i, kind in enumerate(KINDS)]
     for one in patients:
-        codes = form.cells(join([others, one]), filling)
-        np.testing.assert_array_equal(codes[:-1], form.cells(others, filling))
-        moved = histogram(form.schema, codes) - counted
-        assert np.linalg.norm(moved) <= sensitivity(form.schema)
+        codes = encoding.cells(join([others, one]))
+        np.testing.assert_array_equal(codes[:-1], encoding.cells(others))
+        moved = histogram(codec.schema, codes) - counted
+        assert np.linalg.norm(moved) <= sensitivity(codec.schema)
         norms.append(float(np.linalg.norm(clipped_sum(codes, clip) - before)))
     assert max(norms) <= bound, "rounding of the two sums included"
     assert max(norms) > 0.9 * bound, "clipping is what holds them: the test is no idle one"
@@ -229,17 +226,14 @@ def test_a_patient_moves_every_sum_by_no_more_than_declared_however_long_the_sta
 
 def test_without_clipping_the_check_fails(odd: Odd, cohort: Patients, join: Join) -> None:
     loss, params, bound = network()
-    form = PatientForm(24)
-    filling = form.measure(lambda name, vector: (vector(cohort), 0.0))
-    (codes,) = form.cells(odd("alternating", 330, 0), filling)
+    (codes,) = exact_encoding(TwoLevelCodec(24), cohort).cells(odd("alternating", 330, 0))
     gradient = jax.jit(jax.grad(loss))(params, jnp.asarray(codes), jax.random.key(0))
     norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
     assert norm > bound
 
 
 def test_held_to_the_codec_the_table_is_what_networks_read(cohort: Patients) -> None:
-    form = PatientForm(24)
-    filling = form.measure(lambda name, vector: (vector(cohort), 0.0))
-    cells = form.cells(cohort, filling)
-    tokenizer = Tokenizer.make(form.schema, Marginals.uniform(form.schema, 1000.0))
+    codec = TwoLevelCodec(24)
+    cells = exact_encoding(codec, cohort).cells(cohort)
+    tokenizer = Tokenizer.make(codec.schema, Marginals.uniform(codec.schema, 1000.0))
     np.testing.assert_array_equal(tokenizer.encode(cells), cells)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from rdpjax.audits.canaries import CRAFTED, joined_patients, patient_canaries, table_canaries
-from rdpjax.data.datasets import DATASETS
-from rdpjax.data.forms import PatientForm
 
+from rdpjax.codecs.two_level import TwoLevelCodec
 from rdpjax.data.cardio import CARDIO
+from rdpjax.data.crafted import join_frames, table_canaries
 from rdpjax.data.schema import Categorical, Schema
+from rdpjax.data.stays.crafted import join_patients, patient_canaries
 from rdpjax.data.stays.sepsis import BOUNDS, LONGEST
 from rdpjax.data.tokenizer import encode_cells
+from rdpjax.datasets.registry import datasets
 from rdpjax.synthesizer import check_frame
 
 
 def test_every_data_set_has_canaries() -> None:
-    assert CRAFTED.keys() == DATASETS.keys()
+    for dataset in datasets().values():
+        assert len(dataset.crafted(3, np.random.default_rng(0))) == 3
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 1000])
@@ -62,7 +64,7 @@ def test_patients_are_valid(count: int) -> None:
     read = ~np.isnan(crafted.values)
     values = np.where(read, crafted.values, low)
     assert ((values >= low) & (values <= high)).all()
-    assert PatientForm(24).schema.columns  # the form that takes them
+    assert TwoLevelCodec(24).schema.columns  # the form that takes them
     if count == 300:
         assert set(np.sign(crafted.onset)) == {-1, 0, 1}
         assert read.any(axis=0).all()
@@ -70,12 +72,12 @@ def test_patients_are_valid(count: int) -> None:
 
 def test_joined_records_are_the_first_then_the_second() -> None:
     one, two = (patient_canaries(n, np.random.default_rng(n)) for n in (3, 4))
-    both = joined_patients(one, two)
+    both = join_patients(one, two)
     for part, chosen in ((one, np.arange(3)), (two, np.arange(3, 7))):
         again = both.take(chosen)
         np.testing.assert_array_equal(again.values, part.values)
         np.testing.assert_array_equal(again.starts, part.starts)
         np.testing.assert_array_equal(again.onset, part.onset)
-    _, join = CRAFTED["cardio"]
+    join = join_frames
     frame = pd.DataFrame({"a": [1, 2], "extra": [0, 0]})
     assert join(frame, pd.DataFrame({"a": [3]}))["a"].tolist() == [1, 2, 3]
