@@ -17,36 +17,41 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "rdpjax").rglob("*.py"))
 COMMANDS = {"train", "sample", "evaluate", "account", "audit"}
 ROOMS = {"data", "models", "dpsgd", "privacy"}
-FILES = {"errors", "flags", "config", "checkpoint", "tilt", "progress"}
-SHARED = FILES | {"io", "stages", "processes"}
-LEAVES = ROOMS | SHARED
-BELOW_RUN = LEAVES | {"generator", "pipeline", "run_folder", "synthesizer"}
+BASE = {"errors", "flags", "io", "progress"}
+MIDDLE = ROOMS | BASE | {"mechanisms", "codecs", "stages", "processes", "tilt", "checkpoint"}
+SHARED = MIDDLE | {"datasets", "config", "session", "plans", "generator"}
+BELOW_RUN = SHARED | {"pipeline", "training", "run_folder", "synthesizer"}
 MAY_IMPORT = {
     "errors": set(),
     "flags": {"errors"},
     "io": {"errors"},
-    **{room: {"errors"} for room in ROOMS},
-    "data": {"errors", "io"},
-    "stages": ROOMS | {"errors"},
-    "config": ROOMS | {"errors", "stages", "flags"},
-    "checkpoint": {"errors"},
-    "device": {"errors", "dpsgd"},
-    "processes": {"errors", "privacy"},
     "progress": set(),
     "tilt": set(),
-    "generator": ROOMS | {"errors", "stages", "config", "tilt"},
-    "training": LEAVES,
-    "pipeline": LEAVES | {"generator", "training"},
-    "run_folder": LEAVES | {"generator"},
+    "checkpoint": {"errors"},
     "run_lock": {"errors"},
-    "synthesizer": LEAVES | {"generator", "pipeline", "run_folder"},
-    "start": SHARED | ROOMS | {"run_folder"},
-    "run": BELOW_RUN | {"start", "run_lock", "evaluation"},
+    **{room: {"errors"} for room in ROOMS},
+    "data": {"errors", "io"},
+    "device": {"errors", "dpsgd"},
+    "processes": {"errors", "privacy"},
+    "stages": ROOMS | {"errors"},
+    "mechanisms": {"data", "dpsgd", "errors", "privacy"},
+    "codecs": {"data", "mechanisms", "errors"},
+    "datasets": {"data", "codecs", "io", "errors", "evaluation"},
     "evaluation": {"data", "errors"},
-    "audits": BELOW_RUN | {"evaluation", "device", "training"},
-    **{command: BELOW_RUN | {"run", "start", "device", "evaluation"} for command in COMMANDS},
+    "session": {"dpsgd", "mechanisms", "privacy", "processes", "stages"},
+    "config": ROOMS | {"errors", "flags", "stages", "codecs", "datasets"},
+    "plans": ROOMS | {"errors", "stages", "codecs", "mechanisms", "config"},
+    "generator": ROOMS | {"errors", "stages", "codecs", "config", "tilt"},
+    "training": SHARED,
+    "pipeline": SHARED | {"training"},
+    "run_folder": SHARED,
+    "synthesizer": SHARED | {"pipeline", "run_folder"},
+    "start": SHARED | {"run_folder"},
+    "run": BELOW_RUN | {"start", "run_lock", "evaluation"},
+    "audits": BELOW_RUN | {"evaluation", "device"},
+    **{command: BELOW_RUN | {"run", "start", "device"} for command in COMMANDS},
+    "audit": {"audits", "errors", "flags"},
 }
-MAY_IMPORT["audit"] = {"audits", "errors", "flags"}
 # A plan knows its event, so that the sampler, the noise and the ledger cannot disagree.
 # The account command writes its tables and pictures from here.
 EXCEPTIONS = {("dpsgd/plan.py", "privacy"), ("privacy/curve.py", "io")}

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rdpjax.audits.canaries import table_canaries
 
 from rdpjax.audits.findings import Finding
 from rdpjax.audits.one_run import OneRunAudit, _audited, audit_one_run
@@ -20,6 +19,7 @@ from rdpjax.audits.watched import WatchingSession, watched
 from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
+from rdpjax.data.crafted import table_canaries
 from rdpjax.data.tokenizer import Marginals, encode_cells
 from rdpjax.dpsgd import loop
 from rdpjax.dpsgd.execution import Execution
@@ -31,6 +31,7 @@ from rdpjax.mechanisms import measurement
 from rdpjax.pipeline import fit
 from rdpjax.plans import make_plans
 from rdpjax.privacy.ledger import Ledger
+from rdpjax.session import Session
 
 Patch = pytest.MonkeyPatch
 pytestmark = pytest.mark.usefixtures("small_pool")
@@ -209,7 +210,6 @@ class Still:
 
     def training(self, context: Any) -> Any:
         from rdpjax.stages.stage import Training
-from rdpjax.session import Session
 
         prior = jnp.asarray(context.prior)
         every = jnp.arange(len(prior))

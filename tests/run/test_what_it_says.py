@@ -110,7 +110,7 @@ def test_simulated_data_cannot_be_missed(
     monkeypatch.chdir(tmp_path)
     from rdpjax.data import simulate
 
-    monkeypatch.setattr(datasets, "simulate_cardio", lambda: simulate.simulate_cardio(3000))
+    monkeypatch.setattr(cardio_dataset, "simulate_cardio", lambda: simulate.simulate_cardio(3000))
     summary = run(toy_config, Options(out=tmp_path / "run", seed=1))
     assert "SIMULATED DATA" in capsys.readouterr().err
     told = json.loads((tmp_path / "run/release/privacy.json").read_text())
