@@ -12,14 +12,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from rdpjax.datasets.dataset import Dataset
+from rdpjax.datasets.dataset import Dataset, Evaluation
 from rdpjax.datasets.registry import find_dataset
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, parsed, unset
 from rdpjax.io.atomic import write_file
-from rdpjax.privacy.report import read_report
-from rdpjax.privacy.unprotected import UNPROTECTED, output_of, records_name
-from rdpjax.run_folder import read_generator
+from rdpjax.released import Release, open_release
 
 _Path = Annotated[Path | None, unset("PATH")]
 
@@ -35,7 +33,8 @@ class Arguments:
 
     run: Annotated[Path | None, tyro.conf.Positional, unset("[RUN]")] = None
     """A run folder: the records in its release/ are scored against the hold-out in its internal/,
-    and the figures also go to its internal/evaluation.json."""
+    and the figures also go to its internal/evaluation.json. What Synthesizer.save wrote needs
+    --real, and records are drawn from it."""
 
     real: _Path = None
     """Real records to score against, in place of the run's hold-out."""
@@ -73,10 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("evaluation needs scikit-learn; pip install 'rdpjax[report]'")
-    dataset, real_path, synthetic_path = _inputs(given)
+    release = None if given.run is None else _release(given)
+    dataset = find_dataset(given.dataset) if release is None else release.dataset
     kind = dataset.evaluation()
-    origin = None if given.run is None else _source(given.run)
-    real, synthetic = kind.read(real_path, given.folder_ids), kind.read(synthetic_path, False)
+    internal = None if release is None else release.folder.parent / "internal"
+    real = kind.read(_real(given, dataset, internal), given.folder_ids)
+    synthetic = _synthetic(given, release, kind)
     train = None if given.train is None else kind.rest(given.train, real, given.folder_ids)
 
     def say(line: str) -> None:
@@ -84,51 +85,55 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line, file=sys.stderr, flush=True)
 
     scores = kind.score(synthetic, real, train, say)
-    if origin is not None:
-        scores["source"] = origin
+    if release is not None:
+        scores["source"] = release.source
     print(kind.show(scores))
-    if given.run is not None:
-        _write(given.run / "internal" / "evaluation.json", scores)
+    if internal is not None and internal.is_dir():
+        _write(internal / "evaluation.json", scores)
     if given.json is not None:
         _write(given.json, scores)
     return 0
 
 
-def _inputs(given: Arguments) -> tuple[Dataset, Path, Path]:
-    """What the records are, and where the real and the synthetic ones lie."""
-    if given.run is None:
-        if given.real is None or given.synthetic is None:
-            raise UserError("give a run folder, or both --real PATH and --synthetic PATH")
-        return find_dataset(given.dataset), given.real, given.synthetic
+def _release(given: Arguments) -> Release:
+    """The release in the folder that was given."""
+    assert given.run is not None
     if given.synthetic is not None:
         raise UserError("give a run folder or --synthetic PATH, not both")
     if not given.run.is_dir():
         raise UserError(f"{given.run}: no such run folder; give the --out of a train command")
-    output = output_of(given.run)
-    dataset = find_dataset(read_generator(output).config.dataset)
-    held_out = given.run / "internal" / dataset.held_out
-    if given.real is None and _is_empty(held_out):
+    release = open_release(given.run)
+    _ = release.source  # refused before anything is read
+    return release
+
+
+def _real(given: Arguments, dataset: Dataset, internal: Path | None) -> Path:
+    """Where the real records lie."""
+    if internal is None and (given.real is None or given.synthetic is None):
+        raise UserError("give a run folder, or both --real PATH and --synthetic PATH")
+    if given.real is not None:
+        return given.real
+    assert internal is not None
+    if not internal.is_dir():
+        raise UserError(
+            f"{given.run}: holds no hold-out; give --real PATH with real records that were not "
+            "trained on"
+        )
+    held_out = internal / dataset.held_out
+    if _is_empty(held_out):
         raise UserError(
             f"{held_out}: no held-out records (a run with --holdout 0 has none); give --real PATH "
             "with real records that were not trained on"
         )
-    released = records_name(dataset.released, private=output.name != UNPROTECTED)
-    return dataset, given.real or held_out, output / released
+    return held_out
 
 
-def _source(run: Path) -> str:
-    """What the run says that its records are: a simulated cohort must never pass for a real one."""
-    path = output_of(run) / "privacy.json"
-    try:
-        return str(read_report(path)["declarations"]["source"])
-    except (KeyError, TypeError):
-        raise UserError(f"{path}: does not say `source`; was it changed by hand?") from None
-
-
-def _file(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    return path
+def _synthetic(given: Arguments, release: Release | None, kind: Evaluation) -> Any:
+    if release is None:
+        assert given.synthetic is not None
+        return kind.read(given.synthetic, False)
+    with release.records() as path:
+        return kind.read(path, False)
 
 
 def _is_empty(path: Path) -> bool:

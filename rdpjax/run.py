@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,20 +16,21 @@ from rdpjax.config import Config
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.data.outside import count_outside, facts_of, heed
 from rdpjax.data.schema import Schema
-from rdpjax.datasets.dataset import Dataset, Output, Source
+from rdpjax.datasets.dataset import Dataset, Source
 from rdpjax.datasets.registry import find_dataset
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.generator import Generator, collapse_warnings
+from rdpjax.generator import collapse_warnings
 from rdpjax.io.atomic import disk_errors
 from rdpjax.pipeline import fit
 from rdpjax.plans import Plans, check_plan, make_plans, target_of
 from rdpjax.privacy.report import LOOSE
 from rdpjax.privacy.sources import refused
-from rdpjax.privacy.unprotected import mark_records, output_for, records_name
+from rdpjax.privacy.unprotected import output_for, records_name
 from rdpjax.processes.ledger import open_ledger
 from rdpjax.processes.team import Team
 from rdpjax.progress import ConsoleProgress
+from rdpjax.released import write_rows
 from rdpjax.run_folder import (
     RunFolder,
     read_generator,
@@ -182,26 +182,6 @@ def _train(
         write_rows(release / name, generator, dataset, source.format, roots.initialisation)
         write_generator(release, generator, report["epsilon"])
         (release / "privacy.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def write_rows(
-    target: Path,
-    generator: Generator,
-    dataset: Dataset,
-    format: Mapping[str, Any],
-    root: bytes,
-    rows: int | None = None,
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Stream generated records to `target`, the data set's file or folder, in bounded memory."""
-    config, rows = generator.config, rows or generator.config.rows
-    output = Output(
-        rows, format, config.derived, config.max_hours, config.dense, generator.encoding, overwrite
-    )
-    dataset.write(target, generator.rows(root, rows), output)
-    if dataset.file is None and not config.private:
-        mark_records(target)
 
 
 def _check_derived(config: Config, dataset: Dataset) -> None:

@@ -32,7 +32,7 @@ import tomli_w
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import Marginals
-from rdpjax.datasets.registry import codec_of
+from rdpjax.datasets.registry import dataset_of
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
@@ -282,7 +282,7 @@ def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray])
     records, deviation = (float(value) for value in arrays["marginals/scalars"])
     shares = tuple(arrays[f"marginals/shares/{name}"] for name in schema.names)
     halves = tuple(float(value) for value in arrays["marginals/halves"])
-    codec = codec_of(config.dataset, config.max_hours, config.label, schema)
+    codec = dataset_of(config.dataset, schema).codec(config.max_hours, config.label)
     encoding = {k[8:]: v for k, v in arrays.items() if k.startswith("filling/")}
     return Generator(
         encoding=codec.restored(encoding),

@@ -19,6 +19,7 @@ from rdpjax.config import Config
 from rdpjax.data.fields import Categorical, named_levels, plain
 from rdpjax.data.outside import count_outside, heed
 from rdpjax.data.schema import Schema
+from rdpjax.datasets.registry import TABLE
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
 from rdpjax.generator import Generator
@@ -37,8 +38,6 @@ from rdpjax.stages.requirements import check_schema
 from rdpjax.stages.vae import VaeStage
 
 PACKAGES = ("jax", "flax", "optax", "dp-accounting", "numpy")
-TABLE = "table"
-"""The configuration's `dataset` for a frame: no data set that commands know by name."""
 
 
 class Synthesizer:
@@ -78,6 +77,8 @@ class Synthesizer:
         check_schema(schema, config.stages, config.label_source)
         if schema.records is not None and config.records is None:
             config = dataclasses.replace(config, records=schema.records)
+        if not config.measurements:  # else `fit` refuses it
+            config = dataclasses.replace(config, dataset=TABLE)
         if budget is not None:
             config = dataclasses.replace(config, epsilon=budget.epsilon, delta=budget.delta)
         self.schema = schema

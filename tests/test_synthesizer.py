@@ -50,7 +50,8 @@ def test_fit_sample_save_load(
     again = Synthesizer.load(tmp_path / "runs" / "toy")
     pd.testing.assert_frame_equal(rows, again.sample(700, seed=4))
     assert again.schema == toy_schema
-    assert again.config == synth.config == dataclasses.replace(toy_config, holdout=0.0)
+    expected = dataclasses.replace(toy_config, dataset="table", holdout=0.0)
+    assert again.config == synth.config == expected
     assert again.ledger.epsilon(1e-5) == synth.ledger.epsilon(1e-5)
     assert again.report() == synth.report()
     assert [p.name for p in (tmp_path / "runs" / "toy").iterdir()] == ["release"]

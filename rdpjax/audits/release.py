@@ -15,7 +15,7 @@ import tyro
 from rdpjax.audits.findings import PRIVATE
 from rdpjax.audits.flags import AuditFlags
 from rdpjax.audits.roc_picture import draw
-from rdpjax.audits.subject import Subject, read_subject
+from rdpjax.audits.subject import Subject, read_saved, read_subject
 from rdpjax.codecs.table import TableEncoding
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.datasets.dataset import Reading
@@ -32,8 +32,6 @@ from rdpjax.evaluation.attacks import (
 )
 from rdpjax.flags import optional
 from rdpjax.generator import Generator
-from rdpjax.privacy.report import read_report
-from rdpjax.run_folder import read_generator
 
 LEAST = 20
 """Held-out records of which one half is attacked and the other half is a reference, at least."""
@@ -67,7 +65,10 @@ class ReleaseAudit(AuditFlags):
     """
 
     path: tyro.conf.Positional[Path]
-    """Folder of a completed run with a hold-out."""
+    """Folder of a completed run with a hold-out, or of what Synthesizer.save wrote."""
+
+    held_out: Annotated[Path | None, optional("FILE", "the run's")] = None
+    """Records that were not trained on, where the folder is a saved synthesizer's."""
 
     records: int = 2000
     """How many members are attacked, and how many others, at most."""
@@ -82,7 +83,12 @@ class ReleaseAudit(AuditFlags):
 
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no run folder; `release` attacks a completed run")
-        subject = read_subject(self.path, self.data)
+        if (self.path / "internal").is_dir():
+            if self.held_out is not None:
+                raise UserError(f"--held-out: {self.path} is a run and has a hold-out; drop it")
+            subject = read_subject(self.path, self.data)
+        else:
+            subject = read_saved(self.path, self.data, self.held_out)
         epsilon, delta = claimed(subject)
         attacks = attack(subject, self.records, self.say)
         print(as_text(attacks, epsilon, delta))
@@ -96,10 +102,10 @@ class ReleaseAudit(AuditFlags):
 
 def claimed(subject: Subject) -> tuple[float, float]:
     """Epsilon and delta of a run's release."""
-    assert subject.folder is not None
-    path = subject.folder.release / "privacy.json"
-    report = read_report(path)
+    assert subject.release is not None
+    report = subject.release.report
     if report["epsilon"] is None:
+        path = subject.release.folder / "privacy.json"
         raise UserError(f"{path}: states no epsilon, so there is nothing to hold the run to")
     return float(report["epsilon"]), float(report["delta"])
 
@@ -117,17 +123,18 @@ def attack(
     Raises:
       UserError: a run without a hold-out, or with hardly any.
     """
-    if subject.folder is None or subject.held is None:
+    if subject.release is None or subject.held is None:
         raise UserError(f"{subject.name}: no run folder; `release` attacks a completed run")
     if subject.held.sum() < LEAST:
         raise UserError(
             f"{subject.name}: the run held out {int(subject.held.sum())} records, and the attacks "
             f"need {LEAST}; train with a larger --holdout"
         )
-    folder, dataset = subject.folder, subject.dataset
+    release, dataset = subject.release, subject.dataset
     say("  reading the released records")
-    released = dataset.open(folder.release / dataset.released, {}, Reading()).records
-    generator = read_generator(folder.release)
+    with release.records() as path:
+        released = dataset.open(path, {}, Reading()).records
+    generator = release.generator
 
     def points(records: Any) -> Points:
         return features(records, generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from rdpjax.data.holdout import holdout_mask
 from rdpjax.datasets.dataset import Dataset, Reading, Source
 from rdpjax.datasets.registry import find_dataset
 from rdpjax.errors import UserError
+from rdpjax.released import Release, open_release
 from rdpjax.run_folder import RunFolder
 
 
@@ -28,7 +30,7 @@ class Subject:
       dataset: how its records are read and written.
       source: its records, the hold-out among them.
       held: which of them a completed run held out; None of a configuration.
-      folder: of the run; None of a configuration.
+      release: of a completed run, or of what `Synthesizer.save` wrote; None of a configuration.
     """
 
     name: str
@@ -36,7 +38,7 @@ class Subject:
     dataset: Dataset
     source: Source
     held: np.ndarray | None = None
-    folder: RunFolder | None = None
+    release: Release | None = None
 
     @property
     def codec(self) -> Codec:
@@ -79,4 +81,26 @@ def read_subject(path: Path, data: Path | None = None) -> Subject:
     if source.fingerprint != facts["fingerprint"]:
         raise UserError(f"{path}: the run read other records; give them with --data PATH")
     held = holdout_mask(source.keys, config.holdout, roots.holdout)
-    return Subject(str(path), config, dataset, source, held, folder)
+    return Subject(str(path), config, dataset, source, held, open_release(path))
+
+
+def read_saved(path: Path, data: Path | None, held_out: Path | None) -> Subject:
+    """What `Synthesizer.save` wrote at `path`, with the records that it was fitted on, and others.
+
+    Raises:
+      UserError: no release there, one without privacy, or records of neither kind.
+    """
+    release = open_release(path)
+    if not release.generator.config.private:
+        raise UserError(f"{path}: a fit without noise claims nothing to audit")
+    if data is None or held_out is None:
+        raise UserError(
+            f"{path}: has no run's internal/ folder; give the records that it was fitted on with "
+            "--data FILE, and others that it was not with --held-out FILE"
+        )
+    dataset = release.dataset
+    source = dataset.open(data, {}, Reading())
+    others = dataset.open(held_out, {}, Reading()).records
+    held = np.arange(len(source.records) + len(others)) >= len(source.records)
+    joined = dataclasses.replace(source, records=dataset.join(source.records, others))
+    return Subject(str(path), release.generator.config, dataset, joined, held, release)

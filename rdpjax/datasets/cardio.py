@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from rdpjax.data.crafted import extreme_rows, join_frames, positive_rows, table_
 from rdpjax.data.simulate import simulate_cardio
 from rdpjax.datasets.dataset import Dataset, Evaluation, Output, Reading, Source
 from rdpjax.io.atomic import write_file
-from rdpjax.io.delimited import parse_table, read_table, verbatim
+from rdpjax.io.delimited import fingerprint, parse_table, read_table, verbatim
 from rdpjax.io.layout import Layout
 from rdpjax.io.table_file import table_file
 
@@ -37,9 +36,6 @@ def open_cardio(
     else:
         table = read_table(found)
     records = cardio.parse_cardio(table, age_unit=reading.age_unit, height_unit=reading.height_unit)
-    digest = hashlib.blake2b(table.header_text.encode(), digest_size=16)
-    for block in table.texts.blocks():
-        digest.update("\n".join(["", *block]).encode())
     # Only the texts: the cells as strings would stay in memory all through the training.
     text = partial(verbatim, table.header_text, table.texts)
 
@@ -52,7 +48,7 @@ def open_cardio(
         format=records.layout.to_dict(),
         origin="simulated" if found is None else "file",
         notes=tuple(records.notes),
-        fingerprint=digest.hexdigest(),
+        fingerprint=fingerprint(table),
         keep=keep,
     )
 

@@ -123,6 +123,7 @@ class Dataset:
       held_out: what `internal/` calls the hold-out.
       noun: what several records are called.
       derived: columns that can be appended to a release.
+      format: of a release whose records came from no file.
     """
 
     codec: Callable[[int, Label], Codec]
@@ -138,6 +139,7 @@ class Dataset:
     held_out: str
     noun: str
     derived: tuple[str, ...] = ()
+    format: Mapping[str, Any] | None = None
 
     @property
     def file(self) -> str | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from rdpjax.codecs.codec import Codec
-from rdpjax.codecs.table import TableCodec
 from rdpjax.data.schema import Schema
-from rdpjax.data.stays.patient_table import Label
 from rdpjax.datasets.cardio import CARDIO
 from rdpjax.datasets.dataset import Dataset
 from rdpjax.datasets.sepsis import SEPSIS
+from rdpjax.datasets.table import table_dataset
 from rdpjax.errors import UserError, nearest
+
+TABLE = "table"
+"""The configuration's `dataset` for a user's own schema."""
 
 GROUP = "rdpjax.datasets"
 """Entry points of other packages: `name = "package.module:DATASET"`."""
@@ -35,7 +36,12 @@ def find_dataset(name: str) -> Dataset:
     return known[name]
 
 
-def codec_of(name: str, hours: int, label: Label, schema: Schema) -> Codec:
-    """The codec of a data set, or that of a user's own table where none is called so."""
-    known = datasets()
-    return known[name].codec(hours, label) if name in known else TableCodec(schema)
+def dataset_of(name: str, schema: Schema) -> Dataset:
+    """The data set called `name`; where it is `TABLE`, that of a user's own schema.
+
+    Examples:
+      >>> from rdpjax.data.cardio import CARDIO as columns
+      >>> dataset_of(TABLE, columns).noun
+      'rows'
+    """
+    return table_dataset(schema) if name == TABLE else find_dataset(name)
