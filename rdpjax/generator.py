@@ -66,7 +66,7 @@ class Generator:
         blocks = [self._candidates(root, "pool", i) for i in range(-(-POOL // BLOCK))]
         codes = np.concatenate([codes for codes, _, _ in blocks])
         ready = self
-        if self.config.label_source == "labeler":
+        if self.config.recipe.labeler is not None:
             logits = np.concatenate([self._label_logits(codes) for codes, _, _ in blocks])
             offset = _offset(logits, self.context.label_share)
             ready = replace(self, offset=offset)
@@ -117,7 +117,7 @@ class Generator:
 
     def _block(self, root: bytes, block: int) -> np.ndarray:
         codes, values, uniforms = self._candidates(root, "rows", block)
-        if self.config.label_source == "labeler":
+        if self.config.recipe.labeler is not None:
             codes[:, self._label] = self._labels(self._label_logits(codes), uniforms[:, 0])
             values[:, self._label] = codes[:, self._label]
         return values if self.tilt is None else values[self.tilt.accept(codes, uniforms[:, 1])]
@@ -148,9 +148,7 @@ class Generator:
     @cached_property
     def _draw(self) -> Any:
         """Jitted: a key to uint8 codes (draws, BLOCK, columns); one draw where there is no rule."""
-        name, stage = [
-            (name, stage) for name, stage in self.config.stages.items() if hasattr(stage, "emit")
-        ][-1]
+        name, stage = self.config.recipe.sampler
         emit = stage.emit(self.context)
         artefact, draws = self.artefacts[name], DRAWS if self.schema.less else 1
         return jax.jit(lambda key: emit(artefact, key, BLOCK, draws).astype(jnp.uint8))
@@ -158,8 +156,10 @@ class Generator:
     @cached_property
     def _label_logits(self) -> Any:
         """Codes to the labeler's logits, as numpy."""
-        stage, artefact = self.config.stages["labeler"], self.artefacts["labeler"]
-        context = self.context
+        drawn = self.config.recipe.labeler
+        assert drawn is not None
+        name, stage = drawn
+        artefact, context = self.artefacts[name], self.context
         jitted = jax.jit(lambda codes: stage.logits(context, artefact, codes))
         return lambda codes: np.asarray(jitted(jnp.asarray(codes)), np.float64)
 

@@ -17,7 +17,6 @@ from rdpjax.mechanisms.measurement import Answers, Measurement, measurement_even
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Demand, calibrate, calibrate_alone
 from rdpjax.privacy.events import Event, Mechanism, round_up_rate
-from rdpjax.stages.requirements import check_schema
 
 LEAST_BATCH = 8.0
 
@@ -129,7 +128,7 @@ def check_plan(config: Config, schema: Schema, plans: Plans) -> None:
       UserError: a schema that a stage cannot learn (its `check` says so), or a public number of
         records that is too small for the plan.
     """
-    check_schema(schema, config.stages, config.label_source)
+    config.recipe.check_schema(schema)
     if (public := public_records(config)) is not None:
         _check_records(config, schema, public, plans, "public")
 

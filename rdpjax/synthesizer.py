@@ -23,6 +23,8 @@ from rdpjax.datasets.registry import TABLE
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
 from rdpjax.generator import Generator
+from rdpjax.generators.vae import VAE
+from rdpjax.generators.vaegan import VAEGAN
 from rdpjax.pipeline import fit
 from rdpjax.plans import check_plan, make_plans, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
@@ -34,8 +36,6 @@ from rdpjax.privacy.unprotected import output_for, output_of
 from rdpjax.progress import Progress, fit_progress
 from rdpjax.run_folder import read_generator, release_written, write_generator
 from rdpjax.session import Session
-from rdpjax.stages.requirements import check_schema
-from rdpjax.stages.vae import VaeStage
 
 PACKAGES = ("jax", "flax", "optax", "dp-accounting", "numpy")
 
@@ -74,7 +74,7 @@ class Synthesizer:
         _check_kind(budget, Budget | None, "budget: give Budget(epsilon=..., delta=...)")
         _check_kind(config, Config | None, "config: give Config(...)")
         config = config or _default_config(schema)
-        check_schema(schema, config.stages, config.label_source)
+        config.recipe.check_schema(schema)
         if schema.records is not None and config.records is None:
             config = dataclasses.replace(config, records=schema.records)
         if not config.measurements:  # else `fit` refuses it
@@ -259,12 +259,8 @@ def _check_kind(value: object, kind: Any, mend: str) -> None:
 
 def _default_config(schema: Schema) -> Config:
     """The default stages where the label has the two levels that they need; else the VAE alone."""
-    if schema.label is not None and schema.column(schema.label).cells == 2:
-        return Config(dataset=TABLE)
-    shares = {"marginals": 0.12, "vae": 0.88}
-    return Config(
-        dataset=TABLE, label_source="generator", stages={"vae": VaeStage()}, shares=shares
-    )
+    two = schema.label is not None and schema.column(schema.label).cells == 2
+    return Config(dataset=TABLE, **(VAEGAN if two else VAE).settings())
 
 
 def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:

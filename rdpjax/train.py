@@ -13,10 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from rdpjax.config import Config, load_config
+from rdpjax.config import Config, default_config, load_config
 from rdpjax.data.cardio import AgeUnit, HeightUnit
 from rdpjax.datasets.dataset import Reading
-from rdpjax.datasets.registry import find_dataset
 from rdpjax.device import Device, device_mesh, keep_programs, prepare_processor, use_device
 from rdpjax.errors import command
 from rdpjax.flags import Switch, optional, parsed
@@ -33,6 +32,8 @@ class Flags:
 
     Attributes:
       config: a TOML file, or the name of a shipped one, to start from; flags override it.
+      generator: which stages to train: vaegan, vae or autoregressive, or an installed package's; in
+        place of the configuration's.
       out: run folder: its release/ may be published, its internal/ may not; a run without privacy
         has unprotected/ in place of release/, and nothing of it may be published.
       data: the records: a table (.csv or .csv.gz), or a folder, .tar.gz or .zip of patients' .psv
@@ -60,6 +61,7 @@ class Flags:
 
     settings: Annotated[Config, tyro.conf.arg(name="")]
     config: Annotated[Path | None, optional("FILE", "DATASET.toml, as shipped: cardio.toml")] = None
+    generator: Annotated[str | None, optional("NAME", "the configuration's")] = None
     out: Annotated[Path | None, optional("FOLDER", "runs/DATASET")] = None
     data: Annotated[
         Path | None,
@@ -151,10 +153,10 @@ def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
 
 def _start(argv: Sequence[str]) -> Config:
     """The configuration that flags start from: --config FILE, or the data set's own."""
+    generator = _given(argv, "--generator")
     if (path := _given(argv, "--config")) is not None:
-        return load_config(path)
-    dataset = _given(argv, "--dataset") or Config().dataset
-    return load_config(f"{find_dataset(dataset) and dataset}.toml")
+        return load_config(path, generator)
+    return default_config(_given(argv, "--dataset") or Config.dataset, generator)
 
 
 def _one_total(argv: Sequence[str]) -> list[str]:

@@ -19,8 +19,8 @@ COMMANDS = {"train", "sample", "evaluate", "account", "audit"}
 ROOMS = {"data", "models", "dpsgd", "privacy"}
 BASE = {"errors", "flags", "io", "progress"}
 MIDDLE = ROOMS | BASE | {"mechanisms", "codecs", "stages", "processes", "tilt", "checkpoint"}
-SHARED = MIDDLE | {"datasets", "config", "session", "plans", "generator"}
-BELOW_RUN = SHARED | {"pipeline", "training", "run_folder", "synthesizer"}
+SHARED = MIDDLE | {"datasets", "generators", "structure", "config", "session", "plans", "generator"}
+BELOW_RUN = SHARED | {"pipeline", "training", "run_folder", "released", "synthesizer"}
 MAY_IMPORT = {
     "errors": set(),
     "flags": {"errors"},
@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "checkpoint": {"errors"},
     "run_lock": {"errors"},
     **{room: {"errors"} for room in ROOMS},
-    "data": {"errors", "io"},
+    "data": {"errors", "io", "structure"},
     "device": {"errors", "dpsgd"},
     "processes": {"errors", "privacy"},
     "stages": ROOMS | {"errors"},
@@ -39,12 +39,15 @@ MAY_IMPORT = {
     "datasets": {"data", "codecs", "io", "errors", "evaluation"},
     "evaluation": {"data", "errors"},
     "session": {"dpsgd", "mechanisms", "privacy", "processes", "stages"},
-    "config": ROOMS | {"errors", "flags", "stages", "codecs", "datasets"},
+    "structure": {"errors"},
+    "generators": {"data", "errors", "stages"},
+    "config": ROOMS | {"errors", "flags", "structure", "generators", "codecs", "datasets"},
     "plans": ROOMS | {"errors", "stages", "codecs", "mechanisms", "config"},
     "generator": ROOMS | {"errors", "stages", "codecs", "config", "tilt"},
     "training": SHARED,
     "pipeline": SHARED | {"training"},
     "run_folder": SHARED,
+    "released": SHARED | {"run_folder"},
     "synthesizer": SHARED | {"pipeline", "run_folder"},
     "start": SHARED | {"run_folder"},
     "run": BELOW_RUN | {"start", "run_lock", "evaluation"},

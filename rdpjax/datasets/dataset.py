@@ -123,6 +123,7 @@ class Dataset:
       held_out: what `internal/` calls the hold-out.
       noun: what several records are called.
       derived: columns that can be appended to a release.
+      shares: of the budget, by default, for the codec's measurements and `marginals`.
       format: of a release whose records came from no file.
     """
 
@@ -139,6 +140,7 @@ class Dataset:
     held_out: str
     noun: str
     derived: tuple[str, ...] = ()
+    shares: Mapping[str, float] = field(default_factory=dict)
     format: Mapping[str, Any] | None = None
 
     @property

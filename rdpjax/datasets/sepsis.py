@@ -109,6 +109,7 @@ SEPSIS = Dataset(
     extremes=lambda base, records, codec: extreme_patients(base, records),
     positive=positive,
     evaluation=sepsis_evaluation,
+    shares={"values": 0.08, "profiles": 0.06, "marginals": 0.12},
     released="psv",
     held_out=HELD_OUT,
     noun="patients",

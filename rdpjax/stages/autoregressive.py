@@ -62,6 +62,3 @@ class AutoregressiveStage:
     def model(self, context: Context) -> Autoregressive:
         tokenizer = context.tokenizer
         return Autoregressive.of(context.features, tokenizer.widths, tokenizer.given, self.hidden)
-
-
-STAGE = AutoregressiveStage

@@ -10,8 +10,9 @@ level, or that of the column that the decoder is given.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +76,13 @@ class GanStage:
                 f"gan: needs a column that the class is drawn from, and schema {schema.name!r} has "
                 "neither label nor given; name one, or leave the stage out"
             )
+
+    def check_stages(self, stages: Mapping[str, Any]) -> None:
+        """UserError unless a VAE of no more latent dimensions than there is noise comes first."""
+        if "vae" not in stages:
+            raise UserError("stages: gan needs the decoder of vae; keep vae")
+        if self.noise < (latent := stages["vae"].latent):
+            raise UserError(f"gan.noise is {self.noise}; it must be vae.latent = {latent} or more")
 
     def training(self, context: Context) -> Training:
         tokenizer = context.tokenizer
@@ -208,6 +216,3 @@ class GanStage:
         moments = jnp.einsum("ny,ni,nj->yij", weights, z, z)
         spreads = moments - jnp.einsum("yi,yj->yij", means, means)
         return means, jnp.linalg.cholesky(spreads + 1e-4 * jnp.eye(latent)[None])
-
-
-STAGE = GanStage

@@ -77,6 +77,3 @@ class LabelerStage:
     def _logit(model: Labeler, params: Params, seen: jax.Array) -> jax.Array:
         logit: jax.Array = model.apply({"params": params}, seen)  # type: ignore[assignment]
         return logit
-
-
-STAGE = LabelerStage

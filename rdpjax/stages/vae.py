@@ -84,6 +84,3 @@ class VaeStage:
             self.channels,
             tokenizer.given,
         )
-
-
-STAGE = VaeStage
