@@ -253,7 +253,7 @@ def config_of(
         default: Any = settings["stages"].get(name)
         table = given.pop(name, {})
         if type(default) is classes[name] and isinstance(table, Mapping):
-            table = dataclasses.asdict(default) | table
+            table = {**vars(default), **table}
         stages[name] = build(classes[name], table, f"{where} [{name}]")
     if "epsilons" in given:
         settings["shares"] = {}
