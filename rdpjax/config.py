@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 import tyro
 
-from rdpjax.codecs.two_level import TwoLevelCodec
-from rdpjax.data.stays.patient_table import Label
+from rdpjax.datasets.dataset import Settings
 from rdpjax.datasets.registry import datasets, find_dataset
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import Switch, optional
@@ -21,9 +20,10 @@ from rdpjax.generators.recipe import LabelSource, Recipe
 from rdpjax.generators.registry import find_generator, stage_classes
 from rdpjax.generators.vaegan import VAEGAN
 from rdpjax.privacy.budget import Budget, total_epsilon
+from rdpjax.sections import flattened, sectioned
 from rdpjax.structure import build
 
-VERSION = 1
+VERSION = 2
 MARGINALS = "marginals"
 DEFAULT_GENERATOR = "vaegan"
 
@@ -35,6 +35,7 @@ class Config:
     Attributes:
       version: version of this format.
       dataset: name of the data set.
+      data: the data set's own settings.
       epsilon: total privacy cost of the run, everything included; no unit, above 0; 5 by default.
         None with epsilons, from which it follows.
       delta: probability left to chance, in (0, 1 / records).
@@ -42,12 +43,8 @@ class Config:
       batch_size: expected records in a batch, in every stage; the number of records must be public.
       holdout: share of the records kept out of everything, in [0, 1).
       rows: number of synthetic rows to release.
-      dense: release the patients' hours with missing cells filled in too.
-      derived: columns computed from the generated ones and appended (cardio: bmi, pp).
       label_source: whether released labels come from the labeler or from the generator.
       max_codes: most codes of a numeric column, a number from 2 to 255.
-      max_hours: hours of a patient's stay that are modelled, from its first, 1 to 336.
-      label: what makes a patient positive: onset within the modelled hours, or in any hour.
       hardened: clip to whole numbers and add discrete Gaussian noise, so that the claim holds for
         the numbers that the machine computes with; slower.
       private: whether to clip and add noise; without, the run is for comparisons only.
@@ -62,18 +59,15 @@ class Config:
 
     version: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = VERSION
     dataset: str = "cardio"
+    data: Annotated[Settings, tyro.conf.arg(prefix_name=False)] = field(default_factory=Settings)
     epsilon: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     delta: float = 1e-5
     records: Annotated[int | None, optional("INT", "kept private")] = None
     batch_size: Annotated[int | None, optional("INT", "each stage's sampling rate")] = None
     holdout: float = 0.2
     rows: Annotated[int, tyro.conf.arg(aliases=("--n-synth",))] = 50_000
-    dense: Switch = False
-    derived: Annotated[tuple[str, ...], optional("[COLUMN ...]", "none")] = ()
     label_source: LabelSource = "labeler"
     max_codes: int = 32
-    max_hours: int = 24
-    label: Label = "window"
     hardened: Switch = False
     private: Annotated[
         bool,
@@ -110,7 +104,7 @@ class Config:
             raise UserError(
                 f"delta is {self.delta:g}; it must be below 1 / records = {1 / self.records:.3g}"
             )
-        TwoLevelCodec(self.max_hours, self.label)
+        self._check_data()
         if self.hardened and not self.private:
             raise UserError(
                 "hardened: without noise there is nothing to harden; drop one of the two"
@@ -123,6 +117,16 @@ class Config:
             raise UserError(f"microbatch is {self.microbatch}; it must be 1 or more")
         self._check_batch()
         self._check_stages()
+
+    def _check_data(self) -> None:
+        known = datasets()  # a user's own table is not among them
+        wanted = known[self.dataset].settings if self.dataset in known else Settings
+        if type(self.data) is Settings:
+            object.__setattr__(self, "data", wanted())
+        if not isinstance(self.data, wanted):
+            raise UserError(
+                f"data: {type(self.data).__name__} are no settings of the data set {self.dataset!r}"
+            )
 
     def _check_batch(self) -> None:
         if self.batch_size is None:
@@ -159,7 +163,7 @@ class Config:
         known = datasets()
         if self.dataset not in known:  # a user's own table
             return ()
-        codec = known[self.dataset].codec(self.max_hours, self.label)
+        codec = known[self.dataset].codec(self.data)
         return tuple(measurement.name for measurement in codec.measurements)
 
     @property
@@ -175,22 +179,20 @@ class Config:
         rate: float = self.stages[stage].sampling_rate
         return rate
 
+    def values(self) -> dict[str, Any]:
+        """Plain values by key, None left out, stages as tables; but for the data set's own."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del fields["data"], fields["epsilons" if not self.epsilons else "shares"]
+        tables = {name: dataclasses.asdict(stage) for name, stage in self.stages.items()}
+        values = fields | {"stages": list(self.stages)} | tables
+        return {key: value for key, value in values.items() if value is not None}
+
     def to_toml(self, spent: float | None = None) -> str:
-        """The configuration as TOML, None left out; with epsilons, `spent` is what they cost."""
-        values = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.name not in ("shares", "epsilons", "stages")
-        }
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-        tables: dict[str, Any] = (
-            {"epsilons": self.epsilons} if self.epsilons else {"shares": self.shares}
-        )
-        tables |= {name: dataclasses.asdict(stage) for name, stage in self.stages.items()}
-        if self.epsilons:
+        """The configuration as TOML; with epsilons of its stages, `spent` is what they cost."""
+        values = self.values()
+        if self.epsilons and spent is not None:
             values["epsilon"] = spent
-        plain = {k: v for k, v in values.items() if v is not None}
-        return tomli_w.dumps(plain | {"stages": list(self.stages)} | tables)
+        return tomli_w.dumps(sectioned(values, dataclasses.asdict(self.data)))
 
     @staticmethod
     def from_toml(text: str, where: str = "config", *, written: bool = False) -> Config:
@@ -225,12 +227,19 @@ def config_of(
       generator: whose stages, shares and source of labels take the place of the file's.
       written: the file was written by a run.
     """
-    given = dict(values)
     # Before anything else: a newer format may have other stages and keys.
-    if isinstance(version := given.get("version", VERSION), int) and version > VERSION:
+    if isinstance(version := values.get("version", VERSION), int) and version > VERSION:
         raise UserError(
             f"{where}: version {version} is newer than this rdpjax's {VERSION}; upgrade rdpjax"
         )
+    given, own = flattened(values, where)
+    if version == 1:
+        given["version"] = VERSION
+    named_data = given.get("dataset", Config.dataset)
+    dataset = datasets().get(named_data) if isinstance(named_data, str) else None
+    kind = dataset.settings if dataset else Settings
+    # Of version 1, and the reader need not know it: the data set's own settings among the others.
+    own |= {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.name in given}
     classes = stage_classes()
     named = given.pop("generator", None)
     if generator is not None:
@@ -242,7 +251,6 @@ def config_of(
     if named is not None:
         if not isinstance(named, str):
             raise UserError(f"{where}: generator must be text, got {named!r}")
-        dataset = datasets().get(given.get("dataset", Config.dataset))
         recipe = find_generator(named)
         settings = recipe.settings(dataset.shares if dataset else None)
     names = given.pop("stages", list(settings["stages"]))
@@ -259,7 +267,8 @@ def config_of(
         settings["shares"] = {}
         if written:
             given.pop("epsilon", None)
-    return build(Config, settings | given | {"stages": stages}, where)
+    data = build(kind, own, f"{where} [data]" if own else where)
+    return build(Config, settings | given | {"stages": stages, "data": data}, where)
 
 
 def load_config(path: Path | str, generator: str | None = None) -> Config:

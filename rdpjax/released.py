@@ -92,9 +92,7 @@ def write_rows(
 ) -> None:
     """Stream generated records to `target`, the data set's file or folder, in bounded memory."""
     config, rows = generator.config, rows or generator.config.rows
-    output = Output(
-        rows, format, config.derived, config.max_hours, config.dense, generator.encoding, overwrite
-    )
+    output = Output(rows, format, config.data, generator.encoding, overwrite)
     dataset.write(target, generator.rows(root, rows), output)
     if dataset.file is None and not config.private:
         mark_records(target)

@@ -69,7 +69,6 @@ def run(
       UserError: what a user can mend.
     """
     dataset = find_dataset(config.dataset)
-    _check_derived(config, dataset)
     folder = RunFolder(options.out)
     team = team or Team()
     with run_lock(folder.path) if team.leads else nullcontext():
@@ -91,7 +90,7 @@ def _run(
 ) -> dict[str, Any]:
     if team.leads:
         check_folder(folder, options)
-    codec = dataset.codec(config.max_hours, config.label)
+    codec = dataset.codec(config.data)
     plans = make_plans(config)
     check_plan(config, codec.schema, plans)
     keep = folder.add_metrics if team.leads else _nowhere
@@ -100,7 +99,7 @@ def _run(
     cache = folder.path.absolute().parent / ".patients"
     if options.data is not None:
         lines.say(f"  reading    {options.data}")
-    source = dataset.open(options.data, options.environ, options.reading, cache, lines.reading)
+    source = dataset.open(options.data, options.environ, config.data, cache, lines.reading)
     team.agree({"data (fingerprint)": source.fingerprint})
     if source.origin == "simulated":
         lines.say(f"\n  {'!' * 8}  {SIMULATED}  {'!' * 8}\n")
@@ -150,7 +149,7 @@ def _train(
     if source.facts and team.leads:
         folder.write_facts(source.facts)
     ledger = open_ledger(folder.ledger, team, target=target_of(config), noise_id=roots.noise_id)
-    codec = dataset.codec(config.max_hours, config.label)
+    codec = dataset.codec(config.data)
     try:
         generator = fit(
             config,
@@ -182,14 +181,6 @@ def _train(
         write_rows(release / name, generator, dataset, source.format, roots.initialisation)
         write_generator(release, generator, report["epsilon"])
         (release / "privacy.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def _check_derived(config: Config, dataset: Dataset) -> None:
-    for name in config.derived:
-        if name not in dataset.derived:
-            known = f"there are {', '.join(dataset.derived)}"
-            none = f"{config.dataset} has none"
-            raise UserError(f"derived: unknown {name!r}; {known if dataset.derived else none}")
 
 
 def _nowhere(stage: str, start: int, metrics: Mapping[str, Any]) -> None:
@@ -227,7 +218,7 @@ def _finish(
         rows = np.random.default_rng(0).choice(rows, evaluation.shown, replace=False)
     real = dataset.take(source.records, np.isin(np.arange(len(held)), rows))
     folder.plots.mkdir(exist_ok=True)
-    evaluation.draw(real, synthetic, generator.schema, folder.plots, config.max_hours, title)
+    evaluation.draw(real, synthetic, generator.schema, folder.plots, config.data, title)
     if metrics := folder.read_metrics():
         plots.plot_losses(metrics, folder.plots / "losses.png", title)
     measured = generator.marginals.deviation > 0  # without, there is no share to compare with

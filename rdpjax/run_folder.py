@@ -282,7 +282,7 @@ def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray])
     records, deviation = (float(value) for value in arrays["marginals/scalars"])
     shares = tuple(arrays[f"marginals/shares/{name}"] for name in schema.names)
     halves = tuple(float(value) for value in arrays["marginals/halves"])
-    codec = dataset_of(config.dataset, schema).codec(config.max_hours, config.label)
+    codec = dataset_of(config.dataset, schema).codec(config.data)
     encoding = {k[8:]: v for k, v in arrays.items() if k.startswith("filling/")}
     return Generator(
         encoding=codec.restored(encoding),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import tyro
 
 from rdpjax.config import Config, default_config, load_config
-from rdpjax.data.cardio import AgeUnit, HeightUnit
-from rdpjax.datasets.dataset import Reading
+from rdpjax.datasets.registry import datasets
 from rdpjax.device import Device, device_mesh, keep_programs, prepare_processor, use_device
-from rdpjax.errors import command
+from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
+from rdpjax.generators.registry import stage_classes
 from rdpjax.processes.joining import place_of, together
 from rdpjax.run import run
 from rdpjax.start import Options
@@ -38,12 +38,6 @@ class Flags:
         has unprotected/ in place of release/, and nothing of it may be published.
       data: the records: a table (.csv or .csv.gz), or a folder, .tar.gz or .zip of patients' .psv
         files.
-      recursive: look for patients' files in the folder's folders too.
-      skip_bad: go on without patients' files that cannot be read.
-      folder_ids: make a patient's id of the names of folders and file, where two hospitals number
-        alike.
-      age_unit: unit of the age column; auto decides cell by cell (120 or more is days).
-      height_unit: unit of the height column; auto decides cell by cell (below 3 is metres).
       seed: a whole number that makes the run reproducible, and its noise NOT secret.
       resume: go on with an interrupted run.
       overwrite: start anew in a folder that holds a run; its ledger is archived.
@@ -71,11 +65,6 @@ class Flags:
             aliases=("--root",),
         ),
     ] = None
-    recursive: Switch = False
-    skip_bad: Switch = False
-    folder_ids: Switch = False
-    age_unit: AgeUnit = "auto"
-    height_unit: HeightUnit = "auto"
     seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
     resume: Switch = False
     overwrite: Switch = False
@@ -95,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     argv = list(sys.argv[1:] if argv is None else argv)
     default = Flags(settings=_start(argv))
+    _check_flags(argv, default.settings)
     flags = parsed(
         lambda: tyro.cli(
             Flags,
@@ -109,9 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         out=flags.out or Path("runs") / config.dataset,
         data=flags.data,
         environ=os.environ,
-        reading=Reading(
-            flags.age_unit, flags.height_unit, flags.recursive, flags.skip_bad, flags.folder_ids
-        ),
         seed=flags.seed,
         resume=flags.resume,
         overwrite=flags.overwrite,
@@ -133,11 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _same(flags: Flags) -> dict[str, object]:
     """What every process of a run has to be given alike, by the names of the flags."""
-    settings = dict(_named(tomllib.loads(flags.settings.to_toml())))
-    names = (
-        "devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad", "folder_ids",
-        "accept_clipping",
-    )  # fmt: skip
+    settings = dict(_named(flags.settings.values() | vars(flags.settings.data)))
+    names = ("devices", "seed", "accept_clipping")
     return {f"--{name}": value for name, value in settings.items()} | {
         f"--{name.replace('_', '-')}": getattr(flags, name) for name in names
     }
@@ -157,6 +141,29 @@ def _start(argv: Sequence[str]) -> Config:
     if (path := _given(argv, "--config")) is not None:
         return load_config(path, generator)
     return default_config(_given(argv, "--dataset") or Config.dataset, generator)
+
+
+def _check_flags(argv: Sequence[str], config: Config) -> None:
+    """UserError for a flag of another data set or another generator, which names whose it is."""
+    given = {word.split("=", 1)[0].replace("_", "-") for word in argv if word.startswith("--")}
+    own = {f.name for f in dataclasses.fields(config.data)}
+    for name, dataset in datasets().items():
+        for setting in {f.name for f in dataclasses.fields(dataset.settings)} - own:
+            if (flag := f"--{setting.replace('_', '-')}") in given:
+                raise UserError(
+                    f"{flag}: a setting of the data set {name}, and this run's is "
+                    f"{config.dataset}; drop it"
+                )
+    for name in stage_classes():
+        if name not in config.stages and (flag := next(_prefixed(given, f"--{name}."), None)):
+            raise UserError(
+                f"{flag}: a setting of the stage {name}, and this run's are "
+                f"{', '.join(config.stages)}; drop it"
+            )
+
+
+def _prefixed(flags: Iterable[str], prefix: str) -> Iterator[str]:
+    return (flag for flag in sorted(flags) if flag.startswith(prefix))
 
 
 def _one_total(argv: Sequence[str]) -> list[str]:

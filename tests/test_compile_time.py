@@ -69,7 +69,7 @@ def compile_all(name: str) -> None:
     keys = jax.random.split(jax.random.key(0), 50)
     told("reference", Compiled(plain), jnp.zeros((64, 64)), keys)
     config = load_config(name)
-    schema = find_dataset(config.dataset).codec(config.max_hours, config.label).schema
+    schema = find_dataset(config.dataset).codec(config.data).schema
     context = make_context(config, schema, Marginals.uniform(schema, 40_000.0), {})
     artefacts: dict[str, object] = {}
     codes = jax.ShapeDtypeStruct((40_000, len(schema.columns)), jnp.uint8)

@@ -63,7 +63,7 @@ def test_every_command_takes_them(installed: Path, tmp_path: Path) -> None:
     )
     said = done.stdout.splitlines()
     assert [line for line in said if line.isdigit()] == ["0", "0", "0", "0", "2"], done.stderr
-    assert "unrecognized options: --vae.steps" in done.stderr
+    assert "--vae.steps: a setting of the stage vae, and this run's are levels" in done.stderr
     released = (tmp_path / "run/release/synthetic.jsonl").read_text().splitlines()
     assert len(released) == 300 and len((tmp_path / "more.jsonl").read_text().splitlines()) == 50
     assert any("mean days" in line for line in said)

@@ -85,7 +85,7 @@ def test_audit_release(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_file_that_does_not_fit_is_refused(words: Schema, tmp_path: Path) -> None:
-    from rdpjax.datasets.dataset import Reading
+    from rdpjax.datasets.dataset import Settings
 
     dataset = table_dataset(words)
     path = tmp_path / "t.csv"
@@ -97,12 +97,12 @@ def test_a_file_that_does_not_fit_is_refused(words: Schema, tmp_path: Path) -> N
     }.items():
         path.write_text(text)
         with pytest.raises(UserError, match=said):
-            dataset.open(path, {}, Reading())
+            dataset.open(path, {}, Settings())
     path.write_text(f"{header}\n1,west,true,2,3,0\n")
-    source = dataset.open(path, {}, Reading())
+    source = dataset.open(path, {}, Settings())
     assert source.notes == (f"{path}: ignored, as the schema has no such column: id",)
     with pytest.raises(UserError, match="--data: name the table"):
-        dataset.open(None, {}, Reading())
+        dataset.open(None, {}, Settings())
 
 
 def test_numbers_are_written_with_their_decimals(tmp_path: Path) -> None:
@@ -112,5 +112,5 @@ def test_numbers_are_written_with_their_decimals(tmp_path: Path) -> None:
     dataset = table_dataset(schema)
     assert dataset.format is not None
     rows = pd.DataFrame({"bmi": [21.1, 30.0], "n": [3, 4]})
-    dataset.write(tmp_path / "t.csv", [rows], Output(2, dataset.format))
+    dataset.write(tmp_path / "t.csv", [rows], Output(2, dataset.format, Settings()))
     assert (tmp_path / "t.csv").read_text() == "bmi,n\n21.1,3\n30.0,4\n"

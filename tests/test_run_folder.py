@@ -16,6 +16,7 @@ from rdpjax.codecs.table import TableEncoding
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import Marginals
+from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
@@ -97,7 +98,7 @@ def test_internal_of_an_overwritten_release_too(tmp_path: Path) -> None:
 
 
 def test_start_is_read_as_it_was_written(folder: RunFolder) -> None:
-    config = Config(epsilon=2.5, rows=7, derived=("bmi",))
+    config = Config(epsilon=2.5, rows=7, data=CardioSettings(derived=("bmi",)))
     folder.write_start(config, {"fingerprint": "f"}, ROOTS)
     assert folder.read_start() == (config, {"fingerprint": "f"}, ROOTS)
 

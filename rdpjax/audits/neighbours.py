@@ -45,7 +45,7 @@ def neighbourhood(records: Any, dataset: Dataset, codec: Codec, most: int) -> Ne
       >>> import pandas as pd
       >>> from rdpjax.datasets.registry import find_dataset
       >>> cardio = find_dataset("cardio")
-      >>> codec = cardio.codec(24, "window")
+      >>> codec = cardio.codec(cardio.settings())
       >>> table = cardio.crafted(4, np.random.default_rng(0)).assign(cardio=[0, 0, 0, 1])
       >>> found = neighbourhood(table, cardio, codec, 2)
       >>> found.base["cardio"].tolist(), len(found.removed), list(found.added)

@@ -18,7 +18,6 @@ from rdpjax.audits.roc_picture import draw
 from rdpjax.audits.subject import Subject, read_saved, read_subject
 from rdpjax.codecs.table import TableEncoding
 from rdpjax.data.schema import Categorical, Schema
-from rdpjax.datasets.dataset import Reading
 from rdpjax.errors import UserError
 from rdpjax.evaluation.attacks import (
     Outcome,
@@ -133,7 +132,7 @@ def attack(
     release, dataset = subject.release, subject.dataset
     say("  reading the released records")
     with release.records() as path:
-        released = dataset.open(path, {}, Reading()).records
+        released = dataset.open(path, {}, dataset.settings()).records
     generator = release.generator
 
     def points(records: Any) -> Points:

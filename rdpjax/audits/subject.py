@@ -13,7 +13,7 @@ import numpy as np
 from rdpjax.codecs.codec import Codec
 from rdpjax.config import Config, load_config
 from rdpjax.data.holdout import holdout_mask
-from rdpjax.datasets.dataset import Dataset, Reading, Source
+from rdpjax.datasets.dataset import Dataset, Source
 from rdpjax.datasets.registry import find_dataset
 from rdpjax.errors import UserError
 from rdpjax.released import Release, open_release
@@ -42,7 +42,7 @@ class Subject:
 
     @property
     def codec(self) -> Codec:
-        return self.dataset.codec(self.config.max_hours, self.config.label)
+        return self.dataset.codec(self.config.data)
 
     @property
     def records(self) -> Any:
@@ -66,16 +66,15 @@ def read_subject(path: Path, data: Path | None = None) -> Subject:
     """
     folder = RunFolder(path) if path.is_dir() else None
     if folder is None:
-        config, reading = load_config(path), Reading()
+        config = load_config(path)
     else:
         config, facts, roots = folder.read_start()
         if not folder.complete:
             raise UserError(f"{path}: the run is still in progress; finish it with --resume")
-        reading = Reading(**{k: facts[k] for k in Reading.__dataclass_fields__ if k in facts})
     if not config.private:
         raise UserError(f"{path}: a config without noise (private = false) claims nothing to audit")
     dataset = find_dataset(config.dataset)
-    source = dataset.open(data, os.environ, reading)
+    source = dataset.open(data, os.environ, config.data)
     if folder is None:
         return Subject(str(path), config, dataset, source)
     if source.fingerprint != facts["fingerprint"]:
@@ -98,9 +97,9 @@ def read_saved(path: Path, data: Path | None, held_out: Path | None) -> Subject:
             f"{path}: has no run's internal/ folder; give the records that it was fitted on with "
             "--data FILE, and others that it was not with --held-out FILE"
         )
-    dataset = release.dataset
-    source = dataset.open(data, {}, Reading())
-    others = dataset.open(held_out, {}, Reading()).records
+    dataset, settings = release.dataset, release.generator.config.data
+    source = dataset.open(data, {}, settings)
+    others = dataset.open(held_out, {}, settings).records
     held = np.arange(len(source.records) + len(others)) >= len(source.records)
     joined = dataclasses.replace(source, records=dataset.join(source.records, others))
     return Subject(str(path), release.generator.config, dataset, joined, held, release)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,9 @@ from rdpjax.codecs.table import TableCodec
 from rdpjax.data import cardio
 from rdpjax.data.crafted import extreme_rows, join_frames, positive_rows, table_canaries, take_rows
 from rdpjax.data.simulate import simulate_cardio
-from rdpjax.datasets.dataset import Dataset, Evaluation, Output, Reading, Source
+from rdpjax.datasets.dataset import Dataset, Evaluation, Output, Settings, Source
+from rdpjax.errors import UserError, nearest
+from rdpjax.flags import optional
 from rdpjax.io.atomic import write_file
 from rdpjax.io.delimited import fingerprint, parse_table, read_table, verbatim
 from rdpjax.io.layout import Layout
@@ -22,10 +26,32 @@ from rdpjax.io.table_file import table_file
 HELD_OUT = "holdout.csv"
 
 
+@dataclass(frozen=True)
+class CardioSettings(Settings):
+    """The data set cardio.
+
+    Attributes:
+      age_unit: unit of the age column; auto decides cell by cell (120 or more is days).
+      height_unit: unit of the height column; auto decides cell by cell (below 3 is metres).
+      derived: columns computed from the generated ones and appended: bmi, pp.
+    """
+
+    age_unit: cardio.AgeUnit = "auto"
+    height_unit: cardio.HeightUnit = "auto"
+    derived: Annotated[tuple[str, ...], optional("[COLUMN ...]", "none")] = ()
+
+    def __post_init__(self) -> None:
+        known = get_args(cardio.Derived)
+        for name in self.derived:
+            if name not in known:
+                hint = nearest(name, known) or f"; there are {', '.join(known)}"
+                raise UserError(f"derived: unknown {name!r}{hint}")
+
+
 def open_cardio(
     path: Path | None,
     environ: Mapping[str, str],
-    reading: Reading,
+    settings: CardioSettings,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
@@ -35,7 +61,9 @@ def open_cardio(
         table = parse_table(simulate_cardio().encode(), "simulated cohort")
     else:
         table = read_table(found)
-    records = cardio.parse_cardio(table, age_unit=reading.age_unit, height_unit=reading.height_unit)
+    records = cardio.parse_cardio(
+        table, age_unit=settings.age_unit, height_unit=settings.height_unit
+    )
     # Only the texts: the cells as strings would stay in memory all through the training.
     text = partial(verbatim, table.header_text, table.texts)
 
@@ -58,7 +86,9 @@ def write_cardio(path: Path, blocks: Iterable[pd.DataFrame], output: Output) -> 
     layout, first = Layout.from_dict(output.format), 1
     with table_file(path, layout.separator, overwrite=output.overwrite) as write:
         for frame in blocks:
-            write(cardio.cardio_columns(frame, layout, derived=output.derived, first=first))
+            write(
+                cardio.cardio_columns(frame, layout, derived=output.settings.derived, first=first)
+            )
             first += len(frame)
 
 
@@ -70,7 +100,7 @@ def cardio_evaluation() -> Evaluation:
 
 
 CARDIO = Dataset(
-    codec=lambda hours, label: TableCodec(cardio.CARDIO),
+    codec=lambda settings: TableCodec(cardio.CARDIO),
     open=open_cardio,
     take=take_rows,
     join=join_frames,
@@ -82,5 +112,5 @@ CARDIO = Dataset(
     released="synthetic.csv",
     held_out=HELD_OUT,
     noun="rows",
-    derived=("bmi", "pp"),
+    settings=CardioSettings,
 )

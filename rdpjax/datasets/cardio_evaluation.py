@@ -31,7 +31,7 @@ def _score(
 
 
 def _draw(
-    real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, folder: Path, hours: int,
+    real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, folder: Path, settings: Any,
     title: str,
 ) -> None:  # fmt: skip
     plot_densities(real, synthetic, schema, folder / "densities.png", title)

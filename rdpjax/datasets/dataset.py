@@ -10,29 +10,16 @@ from typing import Any
 import numpy as np
 
 from rdpjax.codecs.codec import Codec, Encoding
-from rdpjax.data import cardio
-from rdpjax.data.stays.patient_table import Label
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How files are read: what a user can say about them.
+class Settings:
+    """A data set's own settings, public: `[data]` of a configuration, and flags of `train`.
 
-    Attributes:
-      age_unit: of the age column.
-      height_unit: of the height column.
-      recursive: look for a patient's file in a folder's folders too.
-      skip_bad: go on without files that cannot be read.
-      folder_ids: a patient's id names the folders of its file too.
+    A data set that has some derives a frozen dataclass; its `__post_init__` refuses by UserError.
     """
-
-    age_unit: cardio.AgeUnit = "auto"
-    height_unit: cardio.HeightUnit = "auto"
-    recursive: bool = False
-    skip_bad: bool = False
-    folder_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,18 +54,14 @@ class Output:
     Attributes:
       rows: how many records.
       format: the file's format.
-      derived: columns to append.
-      hours: how many hours are modelled.
-      dense: write what was not measured filled in too.
+      settings: of the data set.
       encoding: what made the records.
       overwrite: replace an older file.
     """
 
     rows: int
     format: Mapping[str, Any]
-    derived: Sequence[Any] = ()
-    hours: int = 24
-    dense: bool = False
+    settings: Any
     encoding: Encoding | None = None
     overwrite: bool = False
 
@@ -92,7 +75,7 @@ class Evaluation:
       rest: `rest(path, held_out, folder_ids)`: those at a path that were not held out.
       score: `score(synthetic, real, train, say)`: plain values; `train` may be None.
       show: the scores as text.
-      draw: `draw(real, synthetic, schema, folder, hours, title)`: pictures of canonical records.
+      draw: `draw(real, synthetic, schema, folder, settings, title)`: pictures of canonical records.
       shown: how many records pictures are drawn of, at most.
     """
 
@@ -109,9 +92,9 @@ class Dataset:
     """One data set.
 
     Attributes:
-      codec: how its records become a table, given the modelled hours and the label.
-      open: from a path (None: look in the usual places, else simulate), the environment, how to
-        read, a private folder for caches, and the progress callback.
+      codec: how its records become a table, given the settings.
+      open: from a path (None: look in the usual places, else simulate), the environment, the
+        settings, a private folder for caches, and the progress callback.
       take: the records of a mask or of indices.
       join: the records of both.
       write: generated records, block by block, to a file or into a folder.
@@ -122,12 +105,12 @@ class Dataset:
       released: what a release calls its records: a file, or a folder.
       held_out: what `internal/` calls the hold-out.
       noun: what several records are called.
-      derived: columns that can be appended to a release.
+      settings: class of its own settings.
       shares: of the budget, by default, for the codec's measurements and `marginals`.
       format: of a release whose records came from no file.
     """
 
-    codec: Callable[[int, Label], Codec]
+    codec: Callable[[Any], Codec]
     open: Callable[..., Source]
     take: Callable[[Any, np.ndarray], Any]
     join: Callable[[Any, Any], Any]
@@ -139,7 +122,7 @@ class Dataset:
     released: str
     held_out: str
     noun: str
-    derived: tuple[str, ...] = ()
+    settings: type[Any] = Settings
     shares: Mapping[str, float] = field(default_factory=dict)
     format: Mapping[str, Any] | None = None
 

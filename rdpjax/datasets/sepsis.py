@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,45 @@ from rdpjax.codecs.two_level import PatientEncoding, TwoLevelCodec
 from rdpjax.data.stays.crafted import extreme_patients, join_patients, patient_canaries
 from rdpjax.data.stays.patient_files import read_patients
 from rdpjax.data.stays.patient_release import write_patients
+from rdpjax.data.stays.patient_table import Label
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import COLUMNS, MISSING, SEPARATOR, VARIABLES, readable
 from rdpjax.data.stays.simulate_sepsis import simulated_table
-from rdpjax.datasets.dataset import Dataset, Evaluation, Output, Reading, Source
+from rdpjax.datasets.dataset import Dataset, Evaluation, Output, Settings, Source
+from rdpjax.flags import Switch
 
 HELD_OUT = "holdout"
+
+
+@dataclass(frozen=True)
+class SepsisSettings(Settings):
+    """The data set sepsis.
+
+    Attributes:
+      max_hours: hours of a patient's stay that are modelled, from its first, 1 to 336.
+      label: what makes a patient positive: onset within the modelled hours, or in any hour.
+      dense: release the patients' hours with missing cells filled in too.
+      recursive: look for patients' files in the folder's folders too.
+      skip_bad: go on without patients' files that cannot be read.
+      folder_ids: make a patient's id of the names of folders and file, where two hospitals number
+        alike.
+    """
+
+    max_hours: int = 24
+    label: Label = "window"
+    dense: Switch = False
+    recursive: Switch = False
+    skip_bad: Switch = False
+    folder_ids: Switch = False
+
+    def __post_init__(self) -> None:
+        TwoLevelCodec(self.max_hours, self.label)
 
 
 def open_sepsis(
     path: Path | None,
     environ: Mapping[str, str],
-    reading: Reading,
+    settings: SepsisSettings,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
@@ -35,9 +63,9 @@ def open_sepsis(
     else:
         table = read_patients(
             found,
-            recursive=reading.recursive,
-            skip_bad=reading.skip_bad,
-            folder_ids=reading.folder_ids,
+            recursive=settings.recursive,
+            skip_bad=settings.skip_bad,
+            folder_ids=settings.folder_ids,
             cache=cache,
             progress=progress,
         )
@@ -81,8 +109,10 @@ def _slips(patients: Patients) -> dict[str, dict[str, int]]:
 def write_sepsis(folder: Path, blocks: Iterable[Patients], output: Output) -> None:
     """Stream generated patients to files, a table and an array, in bounded memory."""
     assert isinstance(output.encoding, PatientEncoding)
-    medians = output.encoding.filling.values.medians if output.dense else None
-    write_patients(folder, blocks, count=output.rows, hours=output.hours, medians=medians)
+    medians = output.encoding.filling.values.medians if output.settings.dense else None
+    write_patients(
+        folder, blocks, count=output.rows, hours=output.settings.max_hours, medians=medians
+    )
 
 
 def positive(patients: Patients, codec: Codec) -> np.ndarray:
@@ -100,7 +130,7 @@ def sepsis_evaluation() -> Evaluation:
 
 
 SEPSIS = Dataset(
-    codec=TwoLevelCodec,
+    codec=lambda settings: TwoLevelCodec(settings.max_hours, settings.label),
     open=open_sepsis,
     take=Patients.take,
     join=join_patients,
@@ -110,6 +140,7 @@ SEPSIS = Dataset(
     positive=positive,
     evaluation=sepsis_evaluation,
     shares={"values": 0.08, "profiles": 0.06, "marginals": 0.12},
+    settings=SepsisSettings,
     released="psv",
     held_out=HELD_OUT,
     noun="patients",

@@ -30,8 +30,9 @@ def _score(synthetic: Patients, real: Patients, train: Patients | None, say: Say
 
 
 def _draw(
-    real: Patients, synthetic: Patients, schema: Schema, folder: Path, hours: int, title: str
+    real: Patients, synthetic: Patients, schema: Schema, folder: Path, settings: Any, title: str
 ) -> None:
+    hours = settings.max_hours
     patient_plots.plot_patients(real, synthetic, folder / "patients.png", hours, title)
     patient_plots.plot_missingness(real, synthetic, folder / "missing.png", hours, title)
     patient_plots.plot_patient_densities(real, synthetic, folder / "densities.png", hours, title)

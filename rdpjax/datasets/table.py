@@ -12,7 +12,7 @@ import pandas as pd
 from rdpjax.codecs.table import TableCodec
 from rdpjax.data.crafted import extreme_rows, join_frames, positive_rows, table_canaries, take_rows
 from rdpjax.data.schema import Categorical, Column, Schema
-from rdpjax.datasets.dataset import Dataset, Evaluation, Output, Reading, Source
+from rdpjax.datasets.dataset import Dataset, Evaluation, Output, Settings, Source
 from rdpjax.errors import UserError, nearest
 from rdpjax.io.atomic import write_file
 from rdpjax.io.cells import levels, numbers
@@ -32,7 +32,7 @@ def table_dataset(schema: Schema) -> Dataset:
         return table_evaluation(schema)
 
     return Dataset(
-        codec=lambda hours, label: TableCodec(schema),
+        codec=lambda settings: TableCodec(schema),
         open=partial(open_table, schema),
         take=take_rows,
         join=join_frames,
@@ -79,7 +79,7 @@ def open_table(
     schema: Schema,
     path: Path | None,
     environ: Mapping[str, str],
-    reading: Reading,
+    settings: Settings,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:

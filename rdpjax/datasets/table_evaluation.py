@@ -32,7 +32,7 @@ def table_evaluation(schema: Schema) -> Evaluation:
         return score(synthetic, real, schema, real_train=train, progress=say)
 
     def draw(
-        real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, folder: Path, hours: int,
+        real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, folder: Path, settings: Any,
         title: str,
     ) -> None:  # fmt: skip
         plot_densities(real, synthetic, schema, folder / "densities.png", title)

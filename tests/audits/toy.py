@@ -21,7 +21,7 @@ def toy_dataset(schema: Schema) -> Dataset:
     """Cardio's way of handling tables, for another schema."""
     return dataclasses.replace(
         CARDIO,
-        codec=lambda hours, label: TableCodec(schema),
+        codec=lambda settings: TableCodec(schema),
         crafted=partial(table_canaries, schema),
     )
 

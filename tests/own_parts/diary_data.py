@@ -44,7 +44,7 @@ def score(synthetic, real, train, say):
 
 
 DIARIES = Dataset(
-    codec=lambda hours, label: DiaryCodec(),
+    codec=lambda settings: DiaryCodec(),
     open=open_diaries,
     take=take,
     join=lambda first, second: [*first, *second],

@@ -12,6 +12,7 @@ import pytest
 from rdpjax import account, checkpoint, sample, train
 from rdpjax.config import Config
 from rdpjax.datasets import cardio as cardio_dataset
+from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.errors import UserError, command
 from rdpjax.evaluation import plots
 from rdpjax.plans import plan_events
@@ -123,7 +124,11 @@ def test_rows_are_written_in_the_input_format_with_derived_columns(
     lines = small_data.read_text().replace(";", ",").replace("ap_hi,ap_lo", "sbp,dbp")
     other = tmp_path / "other.csv"
     other.write_text(lines)
-    go("run", config=dataclasses.replace(toy_config, derived=("pp",)), data=other)
+    go(
+        "run",
+        config=dataclasses.replace(toy_config, data=CardioSettings(derived=("pp",))),
+        data=other,
+    )
     header, first = (tmp_path / "run/release/synthetic.csv").read_text().splitlines()[:2]
     assert header == lines.splitlines()[0] + ",pp"
     assert len(first.split(",")) == 14 and first.startswith("s0000001,")

@@ -214,7 +214,7 @@ def test_other_hours_and_labels(
     assert train.main([*flags, "--out", str(tmp_path / "run")]) == 0
     check_release(tmp_path / "run" / "release", 90, hours)
     config = Config.from_toml((tmp_path / "run/internal/config.toml").read_text())
-    assert (config.max_hours, config.label, config.rows) == (hours, label, 90)
+    assert (config.data.max_hours, config.data.label, config.rows) == (hours, label, 90)
     ledger = read_ledger(tmp_path / "run/internal/ledger.jsonl")
     assert ledger[-1].sampling_rate == pytest.approx(0.1)
     assert all(
