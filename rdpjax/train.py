@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from rdpjax import __version__
+from rdpjax.compute.devices import Device, device_mesh, keep_programs, prepare_processor, use_device
+from rdpjax.compute.multihost import AUTO, joined
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import AgeUnit, HeightUnit
 from rdpjax.datasets.dataset import Reading
 from rdpjax.datasets.registry import find_dataset
-from rdpjax.device import Device, device_mesh, keep_programs, prepare_processor, use_device
-from rdpjax.errors import command
+from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
-from rdpjax.processes.joining import place_of, together
 from rdpjax.run import run
 from rdpjax.start import Options
 
@@ -51,7 +54,8 @@ class Flags:
       device: where to compute; auto takes the best there is.
       devices: how many devices share each step; of several processes, in each of them (1 if not
         given).
-      coordinator: address of process 0, the same in every process; it listens there.
+      coordinator: address of process 0, the same in every process; "auto" asks SLURM, the TPU pod
+        or Kubernetes, for the next two as well. Nothing is encrypted: use a network that you trust.
       process_id: number of this process, from 0; process 0 alone writes the run folder.
       processes: how many processes share the run.
       quiet: no progress on stderr.
@@ -116,29 +120,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         keep_noise_key=flags.keep_noise_key,
         accept_clipping=flags.accept_clipping,
     )
+    _check_place(flags)
     prepare_processor()
-    place = place_of(flags.coordinator, flags.process_id, flags.processes)
-    with together(place, _same(flags)) as team:
-        kind = use_device(flags.device)
+    with joined(flags.coordinator, flags.process_id, flags.processes) as hosts:
+        hosts.assert_equal(_same(flags))
+        hosts.assert_equal({"--device": hosts.on_all(lambda: use_device(flags.device))})
         keep_programs()
-        team.mesh = device_mesh(flags.devices, flags.device)
-        team.agree({"--device": kind})
-        summary = run(config, options, quiet=flags.quiet, team=team)
-        if team.leads:
+        mesh = hosts.on_all(lambda: device_mesh(flags.devices, flags.device))
+        summary = run(config, options, quiet=flags.quiet, hosts=replace(hosts, mesh=mesh))
+        if hosts.is_primary:
             print(json.dumps(summary, indent=1) if flags.json else _sentence(summary), flush=True)
     return 0
 
 
+def _check_place(flags: Flags) -> None:
+    """UserError unless this process can have the place that its flags name."""
+    coordinator, index, count = flags.coordinator, flags.process_id, flags.processes
+    if index is count is None and coordinator in (None, AUTO):
+        return
+    if coordinator is None or index is None or count is None:
+        raise UserError(
+            "give --coordinator HOST:PORT, --process-id I and --processes N together, or "
+            f"--coordinator {AUTO} alone on a cluster"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise UserError(f"--coordinator {coordinator}: must be HOST:PORT, node0:29500 say")
+    if not 0 <= index < count:
+        raise UserError(f"--process-id {index}: must be 0 or more and below --processes {count}")
+
+
 def _same(flags: Flags) -> dict[str, object]:
-    """What every process of a run has to be given alike, by the names of the flags."""
-    settings = dict(_named(tomllib.loads(flags.settings.to_toml())))
+    """What must be equal in every process of a run: versions, and values by their flags."""
+    facts: dict[str, object] = {name: version(name) for name in ("jax", "jaxlib")}
+    facts |= {"rdpjax": __version__, "Python": ".".join(platform.python_version_tuple()[:2])}
+    facts |= {f"--{name}": value for name, value in _named(tomllib.loads(flags.settings.to_toml()))}
     names = (
         "devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad", "folder_ids",
         "accept_clipping",
     )  # fmt: skip
-    return {f"--{name}": value for name, value in settings.items()} | {
-        f"--{name.replace('_', '-')}": getattr(flags, name) for name in names
-    }
+    return facts | {f"--{name.replace('_', '-')}": getattr(flags, name) for name in names}
 
 
 def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
