@@ -32,6 +32,7 @@ START, START_AUTO = 30.0, 300.0  # seconds to meet in; a cluster may need minute
 HEARTBEAT = 30  # seconds without one after which jax ends the other processes
 FINISH = 24 * 3600  # seconds that the others wait while process 0 writes the release
 FAREWELL = 10.0  # seconds in which the other processes may fail in the same way
+MEND = "start all with the same --coordinator and --processes; check host, port, firewall and proxy"
 BLOCK = 1024  # bytes; messages are padded to a multiple, so that few programs are compiled
 
 
@@ -39,8 +40,7 @@ BLOCK = 1024  # bytes; messages are padded to a multiple, so that few programs a
 class Hosts:
     """The processes of one run; with one of them, every method is an identity.
 
-    All processes must call the methods in the same order. What they exchange, beside arrays, is
-    JSON.
+    All processes must call the methods in the same order. What is no array must be JSON.
 
     Attributes:
       index: of this process.
@@ -160,10 +160,7 @@ def _initialize(coordinator: str, index: int | None, count: int | None) -> None:
     limit = START_AUTO if auto else START
 
     def give_up() -> None:  # before jax does, which aborts with a stack trace
-        line = (
-            f"--coordinator {coordinator}: the processes did not meet in {limit:g} s; start all "
-            "with the same --coordinator and --processes; check host, port, firewall and proxy"
-        )
+        line = f"--coordinator {coordinator}: the processes did not meet in {limit:g} s; {MEND}"
         os.write(2, f"rdpjax: error: {line}\n".encode())
         os._exit(2)
 
