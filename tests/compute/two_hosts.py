@@ -31,7 +31,7 @@ EVENT = Event("vae", "gaussian", 1.0, 10.0, 1.0, steps=4)
 def state(index: int) -> dict[str, Any]:
     """Arrays of many kinds, those of the other process all zero."""
     return {
-        "odd": ODD * (index == 0) if index else ODD,
+        "odd": np.zeros_like(ODD) if index else ODD,
         "half": jnp.full((4,), 0.1 * (index == 0), jnp.bfloat16),
         "wide": np.float64(0.1 * (index == 0)),
         "step": jnp.uint32(2**32 - 1 if index == 0 else 0),
