@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from rdpjax.compute.multihost import Hosts
 from rdpjax.config import Config
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.data.outside import count_outside, facts_of, heed
@@ -27,8 +28,6 @@ from rdpjax.plans import Plans, check_plan, make_plans, target_of
 from rdpjax.privacy.report import LOOSE
 from rdpjax.privacy.sources import refused
 from rdpjax.privacy.unprotected import output_for, records_name
-from rdpjax.processes.ledger import open_ledger
-from rdpjax.processes.team import Team
 from rdpjax.progress import ConsoleProgress
 from rdpjax.released import write_rows
 from rdpjax.run_folder import (
@@ -39,6 +38,7 @@ from rdpjax.run_folder import (
 )
 from rdpjax.run_lock import run_lock
 from rdpjax.session import Session
+from rdpjax.shared_ledger import open_ledger
 from rdpjax.start import Options, check_folder, resumable, start_run
 from rdpjax.synthesizer import claim
 
@@ -51,7 +51,7 @@ def run(
     options: Options,
     *,
     quiet: bool = False,
-    team: Team | None = None,
+    hosts: Hosts | None = None,
 ) -> dict[str, Any]:
     """Train and release; returns the summary of the run.
 
@@ -62,21 +62,20 @@ def run(
       config: the settings.
       options: what they leave open.
       quiet: no progress on stderr.
-      team: this process among those that share the run. All of them read the records and train;
-        process 0 alone speaks, writes and releases, and the others return an empty summary.
+      hosts: the processes that share the run. All of them read the records and train; process 0
+        alone speaks, writes and releases, and the others return an empty summary.
 
     Raises:
       UserError: what a user can mend.
     """
     dataset = find_dataset(config.dataset)
     folder = RunFolder(options.out)
-    team = team or Team()
-    with run_lock(folder.path) if team.leads else nullcontext():
-        try:
-            return _run(config, options, dataset, folder, team, quiet=quiet)
-        finally:
-            if team.leads:
-                folder.protect()
+    hosts = hosts or Hosts()
+    with ExitStack() as held:
+        hosts.on_primary(lambda: held.enter_context(run_lock(folder.path)))
+        if hosts.is_primary:
+            held.callback(folder.protect)
+        return _run(config, options, dataset, folder, hosts, quiet=quiet)
 
 
 def _run(
@@ -84,34 +83,35 @@ def _run(
     options: Options,
     dataset: Dataset,
     folder: RunFolder,
-    team: Team,
+    hosts: Hosts,
     *,
     quiet: bool,
 ) -> dict[str, Any]:
-    if team.leads:
-        check_folder(folder, options)
+    hosts.on_primary(lambda: check_folder(folder, options))
     codec = dataset.codec(config.data)
     plans = make_plans(config)
     check_plan(config, codec.schema, plans)
-    keep = folder.add_metrics if team.leads else _nowhere
-    lines = ConsoleProgress(plans.steps, keep, quiet=quiet or not team.leads)
+    keep = folder.add_metrics if hosts.is_primary else _nowhere
+    lines = ConsoleProgress(plans.steps, keep, quiet=quiet or not hosts.is_primary)
     # Beside the runs, whose internal/ folders are as private: the next run reads the same data.
     cache = folder.path.absolute().parent / ".patients"
     if options.data is not None:
         lines.say(f"  reading    {options.data}")
-    source = dataset.open(options.data, options.environ, config.data, cache, lines.reading)
-    team.agree({"data (fingerprint)": source.fingerprint})
+    source = hosts.on_all(
+        lambda: dataset.open(options.data, options.environ, config.data, cache, lines.reading)
+    )
+    hosts.assert_equal({"data (fingerprint)": source.fingerprint})
     if source.origin == "simulated":
         lines.say(f"\n  {'!' * 8}  {SIMULATED}  {'!' * 8}\n")
     source = _judged(source, codec.schema, options)
     for note in source.notes:
         lines.say(f"  note: {note}")
     with disk_errors(folder.path), resumable(folder):
-        name, roots = start_run(folder, config, source, options, team, lines)
+        name, roots = start_run(folder, config, source, options, hosts, lines)
         held = holdout_mask(source.keys, config.holdout, roots.holdout)
-        if not team.share(folder.complete):
-            _train(config, dataset, source, held, folder, plans, roots, options, team, lines)
-        if not team.leads:
+        if not hosts.on_primary(lambda: folder.complete):
+            _train(config, dataset, source, held, folder, plans, roots, options, hosts, lines)
+        if not hosts.is_primary:
             return {}
         if not options.keep_noise_key:
             folder.forget_noise(roots)
@@ -141,14 +141,17 @@ def _train(
     plans: Plans,
     roots: Roots,
     options: Options,
-    team: Team,
+    hosts: Hosts,
     lines: ConsoleProgress,
 ) -> None:
-    if config.holdout > 0 and team.leads:
-        source.keep(held, folder.internal)
-    if source.facts and team.leads:
-        folder.write_facts(source.facts)
-    ledger = open_ledger(folder.ledger, team, target=target_of(config), noise_id=roots.noise_id)
+    def keep() -> None:
+        if config.holdout > 0:
+            source.keep(held, folder.internal)
+        if source.facts:
+            folder.write_facts(source.facts)
+
+    hosts.on_primary(keep)
+    ledger = open_ledger(folder.ledger, hosts, target=target_of(config), noise_id=roots.noise_id)
     codec = dataset.codec(config.data)
     try:
         generator = fit(
@@ -156,17 +159,17 @@ def _train(
             codec,
             dataset.take(source.records, ~held),
             plans=plans,
-            session=Session(ledger, roots, team),
-            checkpoints=folder.checkpoints if team.leads else None,
+            session=Session(ledger, roots, hosts),
+            checkpoints=folder.checkpoints if hosts.is_primary else None,
             progress=lines,
-            mesh=team.mesh,
+            mesh=hosts.mesh,
         )
     except UserError as error:
-        if team.leads and not options.resume and not folder.checkpoints.exists():
+        if hosts.is_primary and not options.resume and not folder.checkpoints.exists():
             # Nothing was trained, and nothing will be; what was read has been read.
             raise refused(error, folder.discard(), config.delta) from None
         raise
-    if not team.leads:
+    if not hosts.is_primary:
         return
     lines.say(f"  sampling   {config.rows} rows")
     declarations = {

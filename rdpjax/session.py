@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rdpjax.compute.multihost import Hosts
 from rdpjax.dpsgd.clipping import Params
 from rdpjax.dpsgd.keys import Roots, StepKeys, stream_key
 from rdpjax.dpsgd.loop import chunk_keys
@@ -14,7 +15,6 @@ from rdpjax.dpsgd.plan import Plan
 from rdpjax.mechanisms.measurement import Answer, Measurement
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
-from rdpjax.processes.team import Team
 from rdpjax.stages.stage import Context, Training, TrainingStage
 
 Run = Callable[[StepKeys, Any], tuple[Any, Mapping[str, np.ndarray]]]
@@ -29,7 +29,7 @@ class Session:
     Args:
       ledger: an event is appended here before its mechanism runs.
       roots: secret keys of the run; noise, sampling and losses take theirs from here alone.
-      team: the processes of the run; all hold the answers of process 0.
+      hosts: the processes of the run; all hold the answers of process 0.
 
     Attributes:
       answers: of the measurements made so far, by name.
@@ -42,10 +42,10 @@ class Session:
       but what these two return, and of that the metrics are private (see `rdpjax.dpsgd.loop.Seen`).
     """
 
-    def __init__(self, ledger: Ledger, roots: Roots, team: Team | None = None) -> None:
+    def __init__(self, ledger: Ledger, roots: Roots, hosts: Hosts | None = None) -> None:
         self.ledger = ledger
         self.roots = roots
-        self.team = team or Team()
+        self.hosts = hosts or Hosts()
         self.answers: dict[str, Answer] = {}
 
     def answer(
@@ -62,7 +62,7 @@ class Session:
         key = stream_key(self.roots.noise, measurement.name, "noise")
         with self.ledger.access(event) as access:
             found = measurement.answer(sealed.read(access), self.answers, event, key)
-        answer = Answer(self.team.share_arrays(found.vector), found.deviation)
+        answer = Answer(self.hosts.broadcast(found.vector), found.deviation)
         self.answers[measurement.name] = answer
         return answer
 

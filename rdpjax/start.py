@@ -9,11 +9,11 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rdpjax.compute.multihost import Hosts
 from rdpjax.config import Config
 from rdpjax.datasets.dataset import Source
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.processes.team import Team
 from rdpjax.progress import Progress
 from rdpjax.run_folder import RunFolder
 
@@ -72,28 +72,29 @@ def start_run(
     config: Config,
     source: Source,
     options: Options,
-    team: Team,
+    hosts: Hosts,
     lines: Progress,
 ) -> tuple[str, Roots]:
     """Name and keys of the run in every process: process 0 makes or reads them."""
-    if not team.leads:
-        told = team.share()
-        return told["run"], Roots(*map(bytes.fromhex, told["keys"]), secret=told["secret"])
-    facts = {
-        "fingerprint": source.fingerprint,
-        "devices": team.mesh.size if team.mesh else 1,
-    }
-    if options.resume:
-        name, roots = _resumed(folder, config, facts, options, lines)
-    else:
-        if folder.exists:
-            folder.archive()
-        folder.create()
-        name, roots = secrets.token_hex(8), Roots.make(options.seed)
-        folder.write_start(config, {"run": name, **facts}, roots)
-    *keys, secret = astuple(roots)
-    team.share({"run": name, "keys": [key.hex() for key in keys], "secret": secret})
-    return name, roots
+
+    def started() -> dict[str, Any]:
+        facts = {
+            "fingerprint": source.fingerprint,
+            "devices": hosts.mesh.size if hosts.mesh else 1,
+        }
+        if options.resume:
+            name, roots = _resumed(folder, config, facts, options, lines)
+        else:
+            if folder.exists:
+                folder.archive()
+            folder.create()
+            name, roots = secrets.token_hex(8), Roots.make(options.seed)
+            folder.write_start(config, {"run": name, **facts}, roots)
+        *keys, secret = astuple(roots)
+        return {"run": name, "keys": [key.hex() for key in keys], "secret": secret}
+
+    told = hosts.on_primary(started)
+    return told["run"], Roots(*map(bytes.fromhex, told["keys"]), secret=told["secret"])
 
 
 def _resumed(

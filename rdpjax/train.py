@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from rdpjax import __version__
+from rdpjax.compute.devices import Device, device_mesh, keep_programs, prepare_processor, use_device
+from rdpjax.compute.multihost import AUTO, joined
 from rdpjax.config import Config, default_config, load_config
 from rdpjax.datasets.registry import datasets
-from rdpjax.device import Device, device_mesh, keep_programs, prepare_processor, use_device
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
 from rdpjax.generators.registry import stage_classes
-from rdpjax.processes.joining import place_of, together
 from rdpjax.run import run
 from rdpjax.start import Options
 
@@ -46,7 +49,8 @@ class Flags:
       device: where to compute; auto takes the best there is.
       devices: how many devices share each step; of several processes, in each of them (1 if not
         given).
-      coordinator: address of process 0, the same in every process; it listens there.
+      coordinator: address of process 0, the same in every process; "auto" asks SLURM, the TPU pod
+        or Kubernetes, for the next two as well. Nothing is encrypted: use a network that you trust.
       process_id: number of this process, from 0; process 0 alone writes the run folder.
       processes: how many processes share the run.
       quiet: no progress on stderr.
@@ -105,26 +109,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         keep_noise_key=flags.keep_noise_key,
         accept_clipping=flags.accept_clipping,
     )
+    _check_place(flags)
     prepare_processor()
-    place = place_of(flags.coordinator, flags.process_id, flags.processes)
-    with together(place, _same(flags)) as team:
-        kind = use_device(flags.device)
+    with joined(flags.coordinator, flags.process_id, flags.processes) as hosts:
+        hosts.assert_equal(_same(flags))
+        hosts.assert_equal({"--device": hosts.on_all(lambda: use_device(flags.device))})
         keep_programs()
-        team.mesh = device_mesh(flags.devices, flags.device)
-        team.agree({"--device": kind})
-        summary = run(config, options, quiet=flags.quiet, team=team)
-        if team.leads:
+        mesh = hosts.on_all(lambda: device_mesh(flags.devices, flags.device))
+        summary = run(config, options, quiet=flags.quiet, hosts=replace(hosts, mesh=mesh))
+        if hosts.is_primary:
             print(json.dumps(summary, indent=1) if flags.json else _sentence(summary), flush=True)
     return 0
 
 
+def _check_place(flags: Flags) -> None:
+    """UserError unless this process can have the place that its flags name."""
+    coordinator, index, count = flags.coordinator, flags.process_id, flags.processes
+    if index is count is None and coordinator in (None, AUTO):
+        return
+    if coordinator is None or index is None or count is None:
+        raise UserError(
+            "give --coordinator HOST:PORT, --process-id I and --processes N together, or "
+            f"--coordinator {AUTO} alone on a cluster"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise UserError(f"--coordinator {coordinator}: must be HOST:PORT, node0:29500 say")
+    if not 0 <= index < count:
+        raise UserError(f"--process-id {index}: must be 0 or more and below --processes {count}")
+
+
 def _same(flags: Flags) -> dict[str, object]:
-    """What every process of a run has to be given alike, by the names of the flags."""
-    settings = dict(_named(flags.settings.values() | vars(flags.settings.data)))
+    """What must be equal in every process of a run: versions, and values by their flags."""
+    facts: dict[str, object] = {name: version(name) for name in ("jax", "jaxlib")}
+    facts |= {"rdpjax": __version__, "Python": ".".join(platform.python_version_tuple()[:2])}
+    settings = flags.settings.values() | vars(flags.settings.data)
+    facts |= {f"--{name}": value for name, value in _named(settings)}
     names = ("devices", "seed", "accept_clipping")
-    return {f"--{name}": value for name, value in settings.items()} | {
-        f"--{name.replace('_', '-')}": getattr(flags, name) for name in names
-    }
+    return facts | {f"--{name.replace('_', '-')}": getattr(flags, name) for name in names}
 
 
 def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -155,15 +177,12 @@ def _check_flags(argv: Sequence[str], config: Config) -> None:
                     f"{config.dataset}; drop it"
                 )
     for name in stage_classes():
-        if name not in config.stages and (flag := next(_prefixed(given, f"--{name}."), None)):
+        theirs = sorted(flag for flag in given if flag.startswith(f"--{name}."))
+        if theirs and name not in config.stages:
             raise UserError(
-                f"{flag}: a setting of the stage {name}, and this run's are "
+                f"{theirs[0]}: a setting of the stage {name}, and this run's are "
                 f"{', '.join(config.stages)}; drop it"
             )
-
-
-def _prefixed(flags: Iterable[str], prefix: str) -> Iterator[str]:
-    return (flag for flag in sorted(flags) if flag.startswith(prefix))
 
 
 def _one_total(argv: Sequence[str]) -> list[str]:

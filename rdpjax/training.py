@@ -92,24 +92,18 @@ class StageRun:
         """
         training = self.session.training(self.name, self.stage, self.plan, context)
         key = as_key(derive(self.session.roots.initialisation, self.name, "init"))
-        state, done = Compiled(training.init)(key), 0
+        state, hosts = Compiled(training.init)(key), self.session.hosts
         expected = self.plan.sampling_rate * records
-        team = self.session.team
-        choice = self._choice(training, state, codes, expected) if team.leads else None
-        chosen, why = team.share(choice)
+        chosen, why = hosts.on_primary(lambda: self._choice(training, state, codes, expected))
         execution = Execution(**chosen, mesh=self.mesh)
         progress.say(f"  {self.name:<10} {execution.clipping} clipping: {why}")
-        if self.folder and (saved := checkpoint.steps(self.folder)):
-            done = saved[-1]
-            state = checkpoint.load(self.folder, done, state)
-            self._check_entered(done)
-        done, state = team.share(done), team.share_arrays(state)
+        state, done = self._resumed(state)
         make = make_chunk if codes.on_device else make_fed_chunk
         chunk = make(self.plan, execution, training.objective, training.update)
         divisor = jnp.float32(expected)
         if done < self.plan.steps:
             progress.say(f"  {self.name:<10} compiling (once)")
-        folder = team.share(str(self.folder.absolute()) if self.folder else None)
+        folder = hosts.on_primary(lambda: str(self.folder.absolute()) if self.folder else None)
         due = -math.inf
 
         def take(keys: StepKeys, examples: Any) -> tuple[Any, dict[str, np.ndarray]]:
@@ -124,12 +118,26 @@ class StageRun:
             )
             done += steps
             last = done == self.plan.steps
-            if folder and team.share(last or time.monotonic() >= due):
+            if folder and (last or hosts.on_primary(time.monotonic) >= due):
                 checkpoint.save(Path(folder), done, state)
-                due = time.monotonic() + CHECKPOINT_SECONDS
+                due = hosts.on_primary(time.monotonic) + CHECKPOINT_SECONDS
             progress.advance(self.name, done, self.session.ledger.epsilon(self.config.delta), heard)
         # What follows is computed by each process alone, on its own default device.
         return jax.tree.map(jnp.asarray, training.release(jax.device_get(state)))
+
+    def _resumed(self, state: Any) -> tuple[Any, int]:
+        """Return what process 0's last checkpoint holds and its step; `state` and 0 without one."""
+        folder, found = self.folder, [state]
+
+        def load() -> int:
+            if not folder or not (saved := checkpoint.steps(folder)):
+                return 0
+            found[0] = checkpoint.load(folder, saved[-1], state)
+            self._check_entered(saved[-1])
+            return saved[-1]
+
+        done = self.session.hosts.on_primary(load)
+        return self.session.hosts.broadcast(found[0]), done
 
     def compile_ahead(
         self, context: Context, codes: Codes, records: float, *, compiles: bool

@@ -169,8 +169,8 @@ def test_sections() -> None:
     """Each key has its section; the file of version 1 had none."""
     text = (
         'version = 2\n[data]\ndataset = "sepsis"\nmax_hours = 12\n[model]\n'
-        'generator = "autoregressive"\n[model.autoregressive]\nsteps = 7\n[privacy]\nepsilon = 2.0\n'
-        "[compute]\nmicrobatch = 32\n[release]\nrows = 9\n"
+        'generator = "autoregressive"\n[model.autoregressive]\nsteps = 7\n[privacy]\n'
+        "epsilon = 2.0\n[compute]\nmicrobatch = 32\n[release]\nrows = 9\n"
     )
     config = Config.from_toml(text)
     assert (config.dataset, config.data.max_hours, config.epsilon) == ("sepsis", 12, 2.0)

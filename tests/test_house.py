@@ -18,7 +18,7 @@ SOURCES = sorted((ROOT / "rdpjax").rglob("*.py"))
 COMMANDS = {"train", "sample", "evaluate", "account", "audit"}
 ROOMS = {"data", "models", "dpsgd", "privacy"}
 BASE = {"errors", "flags", "io", "progress"}
-MIDDLE = ROOMS | BASE | {"mechanisms", "codecs", "stages", "processes", "tilt", "checkpoint"}
+MIDDLE = ROOMS | BASE | {"mechanisms", "codecs", "stages", "compute", "tilt", "checkpoint"}
 SHARED = MIDDLE | {"datasets", "generators", "structure", "config", "session", "plans", "generator"}
 BELOW_RUN = SHARED | {"pipeline", "training", "run_folder", "released", "synthesizer"}
 MAY_IMPORT = {
@@ -31,14 +31,14 @@ MAY_IMPORT = {
     "run_lock": {"errors"},
     **{room: {"errors"} for room in ROOMS},
     "data": {"errors", "io", "structure"},
-    "device": {"errors", "dpsgd"},
-    "processes": {"errors", "privacy"},
+    "compute": {"errors", "dpsgd"},
+    "shared_ledger": {"compute", "errors", "privacy"},
     "stages": ROOMS | {"errors"},
     "mechanisms": {"data", "dpsgd", "errors", "privacy"},
     "codecs": {"data", "mechanisms", "errors"},
     "datasets": {"data", "codecs", "io", "errors", "evaluation"},
     "evaluation": {"data", "errors"},
-    "session": {"dpsgd", "mechanisms", "privacy", "processes", "stages"},
+    "session": {"compute", "dpsgd", "mechanisms", "privacy", "stages"},
     "structure": {"errors"},
     "generators": {"data", "errors", "stages"},
     "config": ROOMS | {"errors", "flags", "structure", "generators", "codecs", "datasets"},
@@ -50,9 +50,9 @@ MAY_IMPORT = {
     "released": SHARED | {"run_folder"},
     "synthesizer": SHARED | {"pipeline", "run_folder"},
     "start": SHARED | {"run_folder"},
-    "run": BELOW_RUN | {"start", "run_lock", "evaluation"},
-    "audits": BELOW_RUN | {"evaluation", "device"},
-    **{command: BELOW_RUN | {"run", "start", "device"} for command in COMMANDS},
+    "run": BELOW_RUN | {"shared_ledger", "start", "run_lock", "evaluation"},
+    "audits": BELOW_RUN | {"evaluation"},
+    **{command: BELOW_RUN | {"run", "start"} for command in COMMANDS},
     "audit": {"audits", "errors", "flags"},
 }
 # A plan knows its event, so that the sampler, the noise and the ledger cannot disagree.

@@ -106,7 +106,7 @@ def test_a_file_that_does_not_fit_is_refused(words: Schema, tmp_path: Path) -> N
 
 
 def test_numbers_are_written_with_their_decimals(tmp_path: Path) -> None:
-    from rdpjax.datasets.dataset import Output
+    from rdpjax.datasets.dataset import Output, Settings
 
     schema = Schema("s", (Numeric("bmi", "kg/m2", 10, 60, resolution=0.1), Numeric("n", "", 0, 9)))
     dataset = table_dataset(schema)

@@ -19,8 +19,8 @@ from rdpjax.audits.gradient_canaries import Coins, extended, observe
 from rdpjax.audits.gradient_verdicts import judge_run, judge_steps
 from rdpjax.audits.picture import draw
 from rdpjax.audits.subject import Subject, read_subject
+from rdpjax.compute.devices import keep_programs
 from rdpjax.data.tokenizer import Marginals
-from rdpjax.device import keep_programs
 from rdpjax.dpsgd.execution import Execution, default_clipping, default_microbatch
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.plan import Plan

@@ -23,8 +23,8 @@ from rdpjax.audits.listening import Listener
 from rdpjax.audits.picture import draw
 from rdpjax.audits.subject import Subject, read_subject
 from rdpjax.audits.watched import WatchingSession
+from rdpjax.compute.devices import keep_programs
 from rdpjax.config import MARGINALS, Config
-from rdpjax.device import keep_programs
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.flags import optional

@@ -30,7 +30,7 @@ from rdpjax.audits.known_noise import noise, repeated_keys
 from rdpjax.audits.neighbours import Neighbourhood, neighbourhood
 from rdpjax.audits.recording import Recording, record
 from rdpjax.audits.subject import Subject, read_subject
-from rdpjax.device import keep_programs
+from rdpjax.compute.devices import keep_programs
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.plan import SCALE
 from rdpjax.dpsgd.sampling import capacity

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from rdpjax.compute.devices import prepare_processor
 from rdpjax.config import load_config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.tokenizer import Marginals
-from rdpjax.device import prepare_processor
 from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, step_keys

@@ -7,7 +7,7 @@ import os
 import jax
 import pytest
 
-from rdpjax.device import PLAIN_LOOPS, device_mesh, prepare_processor, use_device
+from rdpjax.compute.devices import PLAIN_LOOPS, device_mesh, prepare_processor, use_device
 from rdpjax.errors import UserError
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from rdpjax.dpsgd.execution import AXIS
 from rdpjax.errors import UserError
@@ -49,13 +48,11 @@ def keep_programs() -> None:
     if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rdpjax"
-    try:
+    with contextlib.suppress(OSError):  # else every run compiles
         home.mkdir(parents=True, mode=0o700, exist_ok=True)
         home.chmod(0o700)
-    except OSError:
-        return  # every run compiles, then
-    jax.config.update("jax_compilation_cache_dir", str(home))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        jax.config.update("jax_compilation_cache_dir", str(home))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def prepare_processor() -> None:
@@ -98,32 +95,11 @@ def device_mesh(count: int | None, device: Device = "auto") -> Mesh | None:
     if count is None:
         count = len(here) if here[0].platform == "cpu" and processes == 1 else 1
     if not 1 <= count <= len(here):
-        mend = (
-            "; JAX_NUM_CPU_DEVICES=N in the environment makes N of a processor"
-            if here[0].platform == "cpu"
-            else ""
+        raise UserError(
+            f"--devices {count}: must be 1 to {len(here)}, as many as are here; "
+            "JAX_NUM_CPU_DEVICES=N in the environment makes N of a processor"
         )
-        raise UserError(f"--devices {count}: must be 1 to {len(here)}, as many as are here{mend}")
     if count == processes == 1:
         return None
-    every = jax.devices(backend)
-    chosen = [
-        found
-        for process in range(processes)
-        for found in [one for one in every if one.process_index == process][:count]
-    ]
-    mesh = Mesh(np.array(chosen), (AXIS,))
-    if processes > 1:
-        _connect(mesh)
-    return mesh
-
-
-def _connect(mesh: Mesh) -> None:
-    """The first sum over the mesh, now that all processes are here: they connect for 30 s only."""
-
-    def total() -> jax.Array:
-        return jax.lax.psum(jnp.int32(1), AXIS)
-
-    jax.jit(
-        jax.shard_map(total, mesh=mesh, in_specs=(), out_specs=PartitionSpec(), check_vma=False)
-    )().block_until_ready()
+    every = np.array(jax.devices(backend)).reshape(processes, -1)  # `joined` has compared numbers
+    return Mesh(every[:, :count].ravel(), (AXIS,))

@@ -54,7 +54,7 @@ def main() -> int:
     from rdpjax import generator, run, train, training
     from rdpjax.evaluation import plots
     from rdpjax.plans import Plans
-    from rdpjax.processes.ledger import SharedLedger
+    from rdpjax.shared_ledger import SharedLedger
 
     classes = {"vae": module.ToyStage, "labeler": module.ToyLabeler}
     rdpjax.config.stage_classes = lambda: classes
