@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from benchmarks.hour_network import Guide, HourStage
+from research.hour_network import Guide, HourStage
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.hour_profiles import (
     DEFAULT_LAG,
