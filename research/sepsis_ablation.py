@@ -21,9 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from research.hour_filling import WithoutPanels, filled, joined, steered
-from research.hour_network import FILLING, HourStage
-from research.sepsis_study import Study, Trained
 from rdpjax.config import Config, load_config
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.data.stays.filling import Filling
@@ -33,6 +30,9 @@ from rdpjax.errors import UserError, command
 from rdpjax.evaluation.patients import score_patients
 from rdpjax.stages.gan import GanStage
 from rdpjax.stages.vae import VaeStage
+from research.hour_filling import WithoutPanels, filled, joined, steered
+from research.hour_network import FILLING, HourStage
+from research.sepsis_study import Study, Trained
 
 KEY, HELD_OUT = b"rdpjax ablation.", 0.2
 

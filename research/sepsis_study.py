@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from research.hour_filling import plain_profiles
-from research.hour_network import FILLING, HourStage, pack
 from rdpjax.codecs.two_level import PatientEncoding, TwoLevelCodec
 from rdpjax.config import MARGINALS, Config
 from rdpjax.data.stays.filling import Filling
@@ -28,6 +26,8 @@ from rdpjax.progress import NoProgress
 from rdpjax.session import Session
 from rdpjax.stages.stage import Artefact
 from rdpjax.training import Codes, StageRun
+from research.hour_filling import plain_profiles
+from research.hour_network import FILLING, HourStage, pack
 
 HOURS = "hours"
 """Name of the stage of the network over hours."""
