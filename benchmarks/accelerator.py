@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from rdpjax.errors import UserError, command
 if TYPE_CHECKING:
     from benchmarks.accelerator_checks import Found
 
+NEEDS = ("jax", "flax", "optax", "jaxtyping", "pandas", "pyarrow")
 LIMIT_S = 330
 """After so many seconds no further check is begun: the last one has half a minute."""
 RECORDS, REHEARSED = 40_000, 4_000
@@ -40,6 +42,11 @@ HEAD = (
     "rdpjax, examples/s", "plain, examples/s", "jax-privacy, examples/s", "rdpjax / plain",
     "rdpjax / jax-privacy", "note",
 )  # fmt: skip
+REHEARSAL = """\
+**Not run on an accelerator**: the CPU stood in for one, with an accelerator's large microbatches,
+so that its speeds say nothing of either.
+
+"""
 ABOUT = """\
 *Largest difference*: of any parameter from the CPU's after {steps} steps, at most 1e-4. *Worst
 norm*: of a clipped gradient, over its bound, at most 1. *Batch*: the expected draw of {records:,}
@@ -54,14 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     begun = time.monotonic()
     given = _arguments(argv)
-    try:
-        import jax
+    if missing := [name for name in NEEDS if find_spec(name) is None]:
+        raise UserError(f"{missing[0]} is not installed; install it with pip")
+    import jax
 
-        from benchmarks.accelerator_checks import Bench
-        from benchmarks.accelerator_stages import EXAMPLES, cases
-    except ModuleNotFoundError as error:
-        package = (error.name or str(error)).split(".")[0]
-        raise UserError(f"{package} is not installed; install it with pip") from None
+    from benchmarks.accelerator_checks import Bench
+    from benchmarks.accelerator_stages import EXAMPLES, cases
+
     jax.config.update("jax_default_matmul_precision", "highest")
     device, cpu = jax.devices()[0], jax.local_devices(backend="cpu")[0]
     records = given.records or (REHEARSED if device.platform == "cpu" else RECORDS)
@@ -103,7 +109,7 @@ def page(rows: Mapping[str, Found], facts: str, about: str, accelerated: bool) -
       about: what the columns are.
       accelerated: whether the device was an accelerator.
     """
-    verdict = "" if accelerated else "**Not run on an accelerator**: the CPU stood in for one.\n\n"
+    verdict = "" if accelerated else REHEARSAL
     head = f"| {' | '.join(HEAD)} |\n| --- | --- |{' ---: |' * (len(HEAD) - 3)} --- |"
     lines = [f"| {' | '.join(_cells(name, found))} |" for name, found in rows.items()]
     return "\n".join(["# On an accelerator\n", verdict + facts + "\n", about, head, *lines, ""])

@@ -23,7 +23,7 @@ from rdpjax.data.cardio import CARDIO
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.patient_table import patient_schema
 from rdpjax.data.tokenizer import Marginals, Tokenizer
-from rdpjax.dpsgd.clipping import MARGIN, Loss, Params
+from rdpjax.dpsgd.clipping import Loss, Params
 from rdpjax.dpsgd.execution import CLIPPED_SUMS, Clipping, Execution, default_clipping
 from rdpjax.dpsgd.keys import Roots, StepKeys, as_key, derive, step_keys
 from rdpjax.dpsgd.loop import make_chunk
@@ -201,17 +201,6 @@ def jax_privacy_sum(
 
     clipped = jax_privacy.clipping.clipped_grad(paired, l2_clip_norm=bound, keep_batch_dim=False)
     return clipped(params, (examples, jax.random.key_data(keys)))
-
-
-def own_sum(
-    clipping: Clipping, loss: Loss, params: Params, examples: Any, keys: jax.Array, bound: float
-) -> Params:
-    """Ours, at the bound that the others clip to: it clips a little below what it accounts for."""
-    valid = jnp.ones(len(examples), bool)
-    summed: Params = CLIPPED_SUMS[clipping](
-        loss, params, examples, valid, keys, bound / (1 - MARGIN)
-    ).gradient
-    return summed
 
 
 def alone(
