@@ -6,8 +6,8 @@ Of every stage of the shipped plans: 25 steps of its chunk reach the CPU's param
 the same keys and matmuls at highest precision; the worst clipped gradient is no longer than C, at C
 and at C / 100; and examples a second of the chunk, of a step written plainly (`vmap` clipping,
 fixed batches) and of jax-privacy where that is installed, in turns, once their clipped sums agree.
-Takes six minutes at most: what does not fit is left out, and the table says so. Exits with 1 where
-a check fails.
+Meant for six minutes at most: no check is begun after 330 seconds, and the table says what was left
+out. Exits with 1 where parameters or norms failed or were left out.
 
 Needs jax, flax, optax, jaxtyping, pandas and pyarrow (the stages' own imports); no accountant, no
 configuration. Without an accelerator the CPU stands in for it, with fewer records: a rehearsal.
@@ -86,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for bench in benches:
             if time.monotonic() - begun > LIMIT_S:
                 bench.found.notes.append(f"{what}: out of time")
-            elif bench.found.sound:
+                continue
+            if bench.found.sound:
                 check(bench)
             _say(f"{time.monotonic() - begun:4.0f} s  {what} of {bench.case.name}")
     rows = {bench.case.name: bench.found for bench in benches}
@@ -94,9 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text)
     if given.markdown:
         given.markdown.write_text(text, encoding="utf-8")
-    failed = [name for name, found in rows.items() if not found.sound]
+    failed = [name for name, found in rows.items() if not (found.sound and found.checked)]
     if failed:
-        _say(f"FAILED: {', '.join(failed)}")
+        _say(f"FAILED or left out: {', '.join(failed)}")
     return 1 if failed else 0
 
 

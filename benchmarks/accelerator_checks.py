@@ -62,6 +62,11 @@ class Found:
         agrees = self.difference is None or self.difference <= TOLERANCE
         return agrees and (self.norm is None or self.norm <= 1)
 
+    @property
+    def checked(self) -> bool:
+        """Whether parameters and norms were looked at."""
+        return self.difference is not None and self.norm is not None
+
 
 @dataclass
 class Bench:

@@ -165,6 +165,15 @@ def test_no_more_packages_are_needed_than_are_said() -> None:
     assert ended.stdout == "4\n", ended.stderr
 
 
+def test_what_is_left_out_is_no_success(
+    command: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "LIMIT_S", -1)
+    assert command.main(["--records", "100", "--stages", "cardio labeler"]) == 1
+    seen = capsys.readouterr()
+    assert "norms: out of time" in seen.out and "left out: cardio labeler" in seen.err
+
+
 @pytest.mark.slow
 def test_a_stage_of_a_shipped_plan(command: ModuleType, tmp_path: Path) -> None:
     words = ["--records", "600", "--steps", "3", "--rounds", "1", "--stages", "cardio labeler"]
