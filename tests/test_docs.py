@@ -14,7 +14,7 @@ DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_tests_and_names_that_a_document_mentions_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:rdpjax|tests|benchmarks|docs|scripts)/[\w./-]+)", text):
+    for path in re.findall(r"`((?:rdpjax|tests|benchmarks|research|docs|scripts)/[\w./-]+)", text):
         assert (ROOT / path).exists(), f"{document.name}: no {path}"
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
         found = (ROOT / path).read_text(encoding="utf-8")

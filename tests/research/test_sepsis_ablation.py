@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """`benchmarks.sepsis_ablation`; packages of the same name that others install come second."""
+    """`research.sepsis_ablation`; packages of the same name that others install come second."""
     monkeypatch.syspath_prepend(str(ROOT))
-    return pytest.importorskip("benchmarks.sepsis_ablation")
+    return pytest.importorskip("research.sepsis_ablation")
 
 
 @pytest.fixture
 def filling(ablation: ModuleType) -> ModuleType:
-    return pytest.importorskip("benchmarks.hour_filling")
+    return pytest.importorskip("research.hour_filling")
 
 
 def few_steps(config, steps=2):

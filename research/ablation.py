@@ -1,6 +1,6 @@
 """What each stage earns: one run's stages released in three ways, scored on its held-out records.
 
-    python benchmarks/ablation.py runs/cardio
+    python research/ablation.py runs/cardio
 
 Nothing is trained again: the VAE's prior alone, the GAN's generator, and the GAN with the labeler
 (the default) share one run's decoder and marginals. Prints one JSON line a variant. Computed on

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from benchmarks.hour_filling import plain_profiles
-from benchmarks.hour_network import FILLING, HourStage, pack
-from rdpjax.codecs.two_level import TwoLevelCodec
+from rdpjax.codecs.two_level import PatientEncoding, TwoLevelCodec
 from rdpjax.config import MARGINALS, Config
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.patients import Patients
@@ -25,8 +23,11 @@ from rdpjax.plans import Plans, make_plans, target_of
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.progress import NoProgress
+from rdpjax.session import Session
 from rdpjax.stages.stage import Artefact
 from rdpjax.training import Codes, StageRun
+from research.hour_filling import plain_profiles
+from research.hour_network import FILLING, HourStage, pack
 
 HOURS = "hours"
 """Name of the stage of the network over hours."""
@@ -52,8 +53,8 @@ class Trained:
 
     @property
     def filling(self) -> Filling:
-        assert self.generator.filling is not None
-        return self.generator.filling
+        assert isinstance(self.generator.encoding, PatientEncoding)
+        return self.generator.encoding.filling
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Study:
         """A run of the product's own pipeline, kept under `name`."""
 
         def make() -> Trained:
-            return self._fit(config, make_plans(config), _ledger(config, self.roots))
+            return self._fit(config, make_plans(config), self._ledger(config))
 
         return self._kept(name, make)
 
@@ -119,13 +120,15 @@ class Study:
             filling = base.filling
             if not profiles:
                 filling = replace(filling, profiles=plain_profiles(filling.profiles))
-            generator = replace(base.generator, filling=filling)
-            ledger = _ledger(whole, self.roots)
+            encoding = PatientEncoding(filling)
+            generator = replace(base.generator, encoding=encoding)
+            ledger = self._ledger(whole)
             for event in base.ledger.events:
                 ledger.open(event)
-            run = StageRun(HOURS, stage, plans.stages[HOURS], whole, self.roots, ledger)
+            session = Session(ledger, self.roots)
+            run = StageRun(HOURS, stage, plans.stages[HOURS], whole, session)
             context = replace(generator.context, artefacts={FILLING: filling})
-            packed = jnp.asarray(pack(self.form.cells(self.train, filling), self.train, filling))
+            packed = jnp.asarray(pack(encoding.cells(self.train), self.train, filling))
             codes = Codes(Sealed(packed), on_device=True)
             artefact = run.train(context, codes, generator.marginals.records, NoProgress())
             seconds = base.seconds + time.monotonic() - begun
@@ -143,10 +146,10 @@ class Study:
         chosen = np.random.default_rng(self.seed).choice(
             len(self.train), self.rows, replace=self.rows > len(self.train)
         )
-        return self.form.cells(self.train, filling)[chosen]
+        return PatientEncoding(filling).cells(self.train)[chosen]
 
     @cached_property
-    def form(self) -> TwoLevelCodec:
+    def codec(self) -> TwoLevelCodec:
         return TwoLevelCodec(self.config.max_hours, self.config.label)
 
     @cached_property
@@ -164,14 +167,14 @@ class Study:
         It is the same whatever that network, and so is trained once.
         """
         table = {name: plan for name, plan in plans.stages.items() if name != HOURS}
-        ledger = _ledger(self.config, self.roots)
+        ledger = self._ledger(self.config)
         return self._fit(self.config, Plans(plans.measurements, table), ledger)
 
     def _fit(self, config: Config, plans: Plans, ledger: Ledger) -> Trained:
         begun = time.monotonic()
-        generator = fit(config, self.form, self.train, plans=plans, roots=self.roots, ledger=ledger)
+        session = Session(ledger, self.roots)
+        generator = fit(config, self.codec, self.train, plans=plans, session=session)
         return Trained(generator, ledger, time.monotonic() - begun)
 
-
-def _ledger(config: Config, roots: Roots) -> Ledger:
-    return Ledger(target=target_of(config), noise_id=roots.noise_id)
+    def _ledger(self, config: Config) -> Ledger:
+        return Ledger(target=target_of(config), noise_id=self.roots.noise_id)

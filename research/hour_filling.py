@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from benchmarks.hour_network import Guide, HourStage
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.hour_profiles import (
     DEFAULT_LAG,
@@ -18,6 +17,7 @@ from rdpjax.data.stays.hour_profiles import (
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import VARIABLES
 from rdpjax.stages.stage import Artefact, Context
+from research.hour_network import Guide, HourStage
 
 
 def filled(filling: Filling, codes: np.ndarray, seed: int) -> Patients:

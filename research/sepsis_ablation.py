@@ -1,6 +1,6 @@
 """What each part of the sepsis generator earns, a Conv1d network over hours among them.
 
-    python -m benchmarks.sepsis_ablation ARCHIVE [--rows 16000] [--seeds 1 2] [--only NAME ...]
+    python -m research.sepsis_ablation ARCHIVE [--rows 16000] [--seeds 1 2] [--only NAME ...]
 
 Splits off a fifth of the patients by a fixed key, trains every variant on the others at label
 `stay`, epsilon 5 and delta 1e-5 (unless its name says otherwise), and scores its patients against
@@ -21,9 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.hour_filling import WithoutPanels, filled, joined, steered
-from benchmarks.hour_network import FILLING, HourStage
-from benchmarks.sepsis_study import Study, Trained
 from rdpjax.config import Config, load_config
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.data.stays.filling import Filling
@@ -33,6 +30,9 @@ from rdpjax.errors import UserError, command
 from rdpjax.evaluation.patients import score_patients
 from rdpjax.stages.gan import GanStage
 from rdpjax.stages.vae import VaeStage
+from research.hour_filling import WithoutPanels, filled, joined, steered
+from research.hour_network import FILLING, HourStage
+from research.sepsis_study import Study, Trained
 
 KEY, HELD_OUT = b"rdpjax ablation.", 0.2
 
@@ -199,7 +199,7 @@ def _utility(found: dict[str, float] | None) -> str:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sepsis_ablation",
+        prog="python -m research.sepsis_ablation",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
