@@ -165,7 +165,7 @@ def row(study: Study, name: str, held_out: Patients) -> dict[str, Any]:
     if variant.private:
         assert trained is not None
         epsilon = trained.ledger.epsilon(study.config.delta)
-    scores = score_patients(patients, held_out, hours=study.config.max_hours)["synthetic"]
+    scores = score_patients(patients, held_out, hours=study.config.data.max_hours)["synthetic"]
     return {"variant": name, "seed": study.seed, "epsilon": epsilon, "seconds": seconds, **scores}
 
 

@@ -150,7 +150,7 @@ class Study:
 
     @cached_property
     def codec(self) -> TwoLevelCodec:
-        return TwoLevelCodec(self.config.max_hours, self.config.label)
+        return TwoLevelCodec(self.config.data.max_hours, self.config.data.label)
 
     @cached_property
     def roots(self) -> Roots:

@@ -129,7 +129,7 @@ def test_a_rival_that_computes_something_else_is_not_timed(
 def test_plans_are_the_shipped_ones(stages: ModuleType, dataset: str) -> None:
     config = load_config(f"{dataset}.toml")
     assert stages.shipped_stages(dataset) == config.stages
-    schema = find_dataset(dataset).codec(config.max_hours, config.label).schema
+    schema = find_dataset(dataset).codec(config.data).schema
     expected = make_context(config, schema, Marginals.uniform(schema, 1000.0), {})
     plans = make_plans(config).stages
     found = [case for case in stages.cases(1000) if case.name.startswith(dataset)]
