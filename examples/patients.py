@@ -15,7 +15,7 @@ for name, content in simulate_sepsis(4_000):
 
 # The same as: scripts/run train --dataset sepsis --root cohort --out runs/patients ...
 run = ["--dataset", "sepsis", "--root", "cohort", "--out", "runs/patients", "--rows", "200"]
-status = train.main([*run, "--max-hours", "12", "--autoregressive.steps", "60"])
+status = train.main([*run, "--label", "stay", "--autoregressive.steps", "60"])
 assert status == 0
 
 # More patients from the released generator: costs no privacy.
