@@ -46,8 +46,7 @@ def test_files_tests_and_names_that_a_document_mentions_exist(document: Path) ->
 def test_every_python_block_compiles_and_its_imports_are_there(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        if "--8<--" not in block:  # an example, which has a test of its own
-            compile(block, document.name, "exec")
+        compile(block, document.name, "exec")
         for module, names in re.findall(r"^from (rdpjax[\w.]*) import ([\w, ]+)$", block, re.M):
             for name in names.split(", "):
                 assert hasattr(importlib.import_module(module), name), f"{module}: no {name}"
