@@ -1,6 +1,6 @@
 """Patients over time: a folder of .psv files in, a folder of synthetic .psv files out.
 
-The cohort is simulated, and the training short: for real files leave out the last flags.
+The cohort is simulated, and the training short: for real files leave out the flags in `short`.
 """
 
 from pathlib import Path
@@ -10,12 +10,13 @@ from rdpjax.data.stays.simulate_sepsis import simulate_sepsis
 
 cohort = Path("cohort")
 cohort.mkdir()
-for name, content in simulate_sepsis(4_000):
+for name, content in simulate_sepsis(6_000):
     (cohort / name).write_bytes(content)
 
 # The same as: scripts/run train --dataset sepsis --root cohort --out runs/patients ...
 run = ["--dataset", "sepsis", "--root", "cohort", "--out", "runs/patients", "--rows", "200"]
-status = train.main([*run, "--label", "stay", "--autoregressive.steps", "60"])
+short = ["--label", "stay", "--autoregressive.steps", "60", "--autoregressive.hidden", "16"]
+status = train.main([*run, *short])
 assert status == 0
 
 # More patients from the released generator: costs no privacy.
