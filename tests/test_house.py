@@ -148,15 +148,3 @@ def test_no_place_of_a_machine_in_a_file() -> None:
             text = (ROOT / name).read_bytes().decode("utf-8", errors="ignore")
             found = place.search(text)
             assert not found, f"{name}: {found and found[0]}"
-
-
-def test_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    example = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert example, "README.md has no Python example"
-    assert len(example[1].splitlines()) <= 25
-    code = "\n" * text[: example.start(1)].count("\n") + example[1]  # tracebacks name its lines
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert list(names["again"].sample(10)) == list(names["rows"])
