@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import tomli_w
 import tyro
 
+from rdpjax.codecs.codec import Codec
 from rdpjax.datasets.dataset import Settings
-from rdpjax.datasets.registry import datasets, find_dataset
+from rdpjax.datasets.registry import TABLE, datasets, find_dataset
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import Switch, optional
 from rdpjax.generators.recipe import LabelSource, Recipe
@@ -59,7 +60,7 @@ class Config:
 
     version: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = VERSION
     dataset: str = "cardio"
-    data: Annotated[Settings, tyro.conf.arg(prefix_name=False)] = field(default_factory=Settings)
+    data: Annotated[Settings, tyro.conf.OmitArgPrefixes] = field(default_factory=Settings)
     epsilon: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     delta: float = 1e-5
     records: Annotated[int | None, optional("INT", "kept private")] = None
@@ -123,7 +124,7 @@ class Config:
         wanted = known[self.dataset].settings if self.dataset in known else Settings
         if type(self.data) is Settings:
             object.__setattr__(self, "data", wanted())
-        if not isinstance(self.data, wanted):
+        if type(self.data) is not wanted:
             raise UserError(
                 f"data: {type(self.data).__name__} are no settings of the data set {self.dataset!r}"
             )
@@ -141,6 +142,8 @@ class Config:
 
     def _check_stages(self) -> None:
         self.recipe.check()
+        if (codec := self._codec) is not None:
+            self.recipe.check_schema(codec.schema)
         spent, key = (self.epsilons, "epsilons") if self.epsilons else (self.shares, "shares")
         measured = [*self.measurements, MARGINALS]
         for name in spent:
@@ -160,11 +163,14 @@ class Config:
     @property
     def measurements(self) -> tuple[str, ...]:
         """What is measured before the histograms of the table, in order."""
+        codec = self._codec
+        return () if codec is None else tuple(each.name for each in codec.measurements)
+
+    @property
+    def _codec(self) -> Codec | None:
+        """That of the data set; none is known of a user's own table."""
         known = datasets()
-        if self.dataset not in known:  # a user's own table
-            return ()
-        codec = known[self.dataset].codec(self.data)
-        return tuple(measurement.name for measurement in codec.measurements)
+        return known[self.dataset].codec(self.data) if self.dataset in known else None
 
     @property
     def budget(self) -> Budget:
@@ -235,16 +241,16 @@ def config_of(
     given, own = flattened(values, where)
     if version == 1:
         given["version"] = VERSION
-    named_data = given.get("dataset", Config.dataset)
-    dataset = datasets().get(named_data) if isinstance(named_data, str) else None
+    chosen = given.get("dataset", Config.dataset)
+    dataset = find_dataset(chosen) if isinstance(chosen, str) and chosen != TABLE else None
     kind = dataset.settings if dataset else Settings
     # Of version 1, and the reader need not know it: the data set's own settings among the others.
     own |= {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.name in given}
     classes = stage_classes()
     named = given.pop("generator", None)
     if generator is not None:
-        chosen = given.get("stages", VAEGAN.stages)
-        for name in ("stages", "shares", "epsilons", "label_source", *chosen):
+        before = given.get("stages", VAEGAN.stages)
+        for name in ("stages", "shares", "epsilons", "label_source", *before):
             given.pop(name, None)
         named = generator
     settings: dict[str, Any] = {"stages": VAEGAN.stages}

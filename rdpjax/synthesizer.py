@@ -19,6 +19,7 @@ from rdpjax.config import Config
 from rdpjax.data.fields import Categorical, named_levels, plain
 from rdpjax.data.outside import count_outside, heed
 from rdpjax.data.schema import Schema
+from rdpjax.datasets.dataset import Settings
 from rdpjax.datasets.registry import TABLE
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
@@ -77,8 +78,6 @@ class Synthesizer:
         config.recipe.check_schema(schema)
         if schema.records is not None and config.records is None:
             config = dataclasses.replace(config, records=schema.records)
-        if not config.measurements:  # else `fit` refuses it
-            config = dataclasses.replace(config, dataset=TABLE)
         if budget is not None:
             config = dataclasses.replace(config, epsilon=budget.epsilon, delta=budget.delta)
         self.schema = schema
@@ -126,8 +125,9 @@ class Synthesizer:
                 f"config: dataset {self.config.dataset!r} is of patients' files, and fit takes a "
                 f"table; use dataset = {TABLE!r}"
             )
-        # Whoever hands over a frame has kept out what should be: all of its rows are read.
-        self.config = dataclasses.replace(self.config, holdout=0.0)
+        # A frame is no file of a data set, and whoever hands it over has kept out what should be.
+        table: dict[str, Any] = {"dataset": TABLE, "data": Settings(), "holdout": 0.0}
+        self.config = dataclasses.replace(self.config, **table)
         plans = make_plans(self.config)
         check_plan(self.config, self.schema, plans)
         clean = check_frame(self.schema, frame)

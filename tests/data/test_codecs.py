@@ -57,7 +57,7 @@ def run(patients: Patients, ledger: Ledger | None = None) -> None:
     settings = config()
     fit(
         settings,
-        TwoLevelCodec(settings.max_hours, settings.label),
+        TwoLevelCodec(settings.data.max_hours, settings.data.label),
         patients,
         plans=make_plans(settings),
         session=Session(ledger or Ledger(target=target_of(settings)), Roots.make(1)),

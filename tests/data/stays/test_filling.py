@@ -73,10 +73,10 @@ def filled(request: pytest.FixtureRequest, real: Filled, made_up: Filled) -> Fil
 
 def onset_fits(f: Filled) -> np.ndarray:
     """Whether the bin of hours from onset to the end holds one that stay and status allow."""
-    status = np.array([STATUSES.index(s) for s, _ in stay_levels(f.form.hours)])[f.codes[:, 0]]
+    status = np.array([STATUSES.index(s) for s, _ in stay_levels(f.codec.hours)])[f.codes[:, 0]]
     stays, place = f.patients.stays, np.maximum(f.codes[:, 1].astype(int) - 1, 0)
-    least = np.where(status == 2, np.maximum(stays - f.form.hours + 1, 1), 1)
-    most = np.where(status == 1, stays - f.form.hours, stays)
+    least = np.where(status == 2, np.maximum(stays - f.codec.hours + 1, 1), 1)
+    most = np.where(status == 1, stays - f.codec.hours, stays)
     first, end = np.array(TAILS)[place], np.array([*TAILS[1:], LONGEST + 1])[place]
     fits = np.maximum(least, first) <= np.minimum(most, end - 1)
     return np.where(f.codes[:, 1] > 0, (status > 0) & fits, status == 0)
@@ -148,7 +148,7 @@ def test_most_levels_come_back(real: Filled) -> None:
 
 
 def test_lengths_and_onset_are_possible(filled: Filled) -> None:
-    patients, hours = filled.patients, filled.form.hours
+    patients, hours = filled.patients, filled.codec.hours
     assert patients.stays.min() >= 1 and patients.stays.max() <= LONGEST
     assert (patients.onset < patients.stays).all()
     status = np.array([s for s, _ in stay_levels(hours)])[filled.codes[:, 0]]
@@ -171,7 +171,7 @@ def test_all_lengths_occur() -> None:
 def test_nothing_is_measured_after_the_modelled_hours_or_beyond_the_count(filled: Filled) -> None:
     patients = filled.patients
     seen = ~np.isnan(patients.values)
-    assert not seen[patients.row >= filled.form.hours].any()
+    assert not seen[patients.row >= filled.codec.hours].any()
     counts = np.add.reduceat(seen.astype(int), patients.starts[:-1], axis=0)
     assert (counts <= filled.length[:, None]).all()
     np.testing.assert_array_equal(counts > 0, filled.codes[:, 7::2] > 0)
