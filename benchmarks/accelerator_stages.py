@@ -7,7 +7,6 @@ what a run makes of the same files.
 
 from __future__ import annotations
 
-import importlib
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,13 +27,12 @@ from rdpjax.dpsgd.execution import CLIPPED_SUMS, Clipping, Execution, default_cl
 from rdpjax.dpsgd.keys import Roots, StepKeys, as_key, derive, step_keys
 from rdpjax.dpsgd.loop import make_chunk
 from rdpjax.dpsgd.plan import Plan
+from rdpjax.generators.registry import find_generator
 from rdpjax.models.vae import log_prior
 from rdpjax.stages.stage import Context, Training
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SCHEMAS = {"cardio": CARDIO, "sepsis": patient_schema(24, "window")}
-STAGES = ("vae", "gan", "labeler")
-"""Of a configuration that names none."""
 MAX_CODES, FEATURES = 32, 8
 ROOTS = Roots.make(0)
 ROOT_KEY = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
@@ -163,11 +161,9 @@ def _random_like(shapes: Any, random: np.random.Generator) -> Any:
 
 def shipped_stages(dataset: str) -> dict[str, Any]:
     """Settings of the stages in a data set's configuration, in order."""
-    config = tomllib.loads((CONFIGS / f"{dataset}.toml").read_text(encoding="utf-8"))
-    return {
-        name: importlib.import_module(f"rdpjax.stages.{name}").STAGE(**config.get(name, {}))
-        for name in config.get("stages", STAGES)
-    }
+    model = tomllib.loads((CONFIGS / f"{dataset}.toml").read_text(encoding="utf-8"))["model"]
+    recipe = find_generator(model["generator"])
+    return {name: replace(stage, **model.get(name, {})) for name, stage in recipe.stages.items()}
 
 
 def context_of(schema: Schema, stages: dict[str, Any], records: int) -> Context:

@@ -92,7 +92,7 @@ def test_epsilons_of_stages_are_stated_as_what_they_cost_together(
     config = dataclasses.replace(toy_config, epsilon=None, shares={}, epsilons=own)
     summary, path = go("run", config=config), tmp_path / "run/release/generator/config.toml"
     composed = rdp_epsilon(plan_events(config), config.delta)[0]
-    assert summary["epsilon"] == tomllib.loads(path.read_text())["epsilon"] == composed
+    assert summary["epsilon"] == tomllib.loads(path.read_text())["privacy"]["epsilon"] == composed
     assert read_generator(tmp_path / "run/release").config == config
     go("run", config=config, resume=True)
     # As an older run wrote it.
