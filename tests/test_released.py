@@ -108,9 +108,14 @@ def test_a_file_that_does_not_fit_is_refused(words: Schema, tmp_path: Path) -> N
 def test_numbers_are_written_with_their_decimals(tmp_path: Path) -> None:
     from rdpjax.datasets.dataset import Output, Settings
 
-    schema = Schema("s", (Numeric("bmi", "kg/m2", 10, 60, resolution=0.1), Numeric("n", "", 0, 9)))
+    columns = (
+        Numeric("bmi", "kg/m2", 10, 60, resolution=0.1),
+        Numeric("n", "", 0, 9),
+        Numeric("dose", "mg", 0, 9, within="halves"),
+    )
+    schema = Schema("s", columns)
     dataset = table_dataset(schema)
     assert dataset.format is not None
-    rows = pd.DataFrame({"bmi": [21.1, 30.0], "n": [3, 4]})
+    rows = pd.DataFrame({"bmi": [21.1, 30.0], "n": [3, 4], "dose": [1.5, 2.0]})
     dataset.write(tmp_path / "t.csv", [rows], Output(2, dataset.format, Settings()))
-    assert (tmp_path / "t.csv").read_text() == "bmi,n\n21.1,3\n30.0,4\n"
+    assert (tmp_path / "t.csv").read_text() == "bmi,n,dose\n21.1,3,1.5\n30.0,4,2.0\n"
