@@ -13,7 +13,7 @@ import jax
 
 from benchmarks import contenders_jax, contenders_rdpjax, contenders_torch
 from benchmarks.contender import Contender
-from rdpjax.device import prepare_processor
+from rdpjax.compute.devices import prepare_processor
 
 for _name in ("torch", "opacus", "opacus.grad_sample", "jax_privacy"):
     with suppress(ImportError), warnings.catch_warnings():

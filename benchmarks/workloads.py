@@ -67,7 +67,7 @@ class Workload:
 
 @cache
 def features() -> np.ndarray:
-    """Cosines of the codes' mid-ranks, as `Codec.code_features`, under uniform shares."""
+    """Cosines of the codes' mid-ranks, as `Tokenizer.code_features`, under uniform shares."""
     shares = code_shares()
     ranks = np.cumsum(shares, axis=1) - shares / 2
     k = np.arange(1, ORDER + 1)

@@ -250,7 +250,7 @@ def _source(path: Path, records: int | None) -> Source:
 
 
 def _plan(path: Path, config: Any) -> Source:
-    from rdpjax.pipeline import plan_events
+    from rdpjax.plans import plan_events
 
     return Source(str(path), tuple(plan_events(config)), delta=config.delta)
 

@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import math
-import pkgutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import tomli_w
 import tyro
 
-from rdpjax import stages as stage_files
-from rdpjax.data.forms import PATIENT_ACCESSES, PatientForm
-from rdpjax.data.stays.patient_table import Label
+from rdpjax.codecs.codec import Codec
+from rdpjax.datasets.dataset import Settings
+from rdpjax.datasets.registry import TABLE, datasets, find_dataset
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import Switch, optional
+from rdpjax.generators.recipe import LabelSource, Recipe
+from rdpjax.generators.registry import find_generator, stage_classes
+from rdpjax.generators.vaegan import VAEGAN
 from rdpjax.privacy.budget import Budget, total_epsilon
-from rdpjax.stages.stage import TrainingStage
+from rdpjax.sections import flattened, sectioned
+from rdpjax.structure import build
 
-VERSION = 1
+VERSION = 2
 MARGINALS = "marginals"
-DEFAULT_STAGES = ("vae", "gan", "labeler")
-DEFAULT_SHARES = {MARGINALS: 0.09, "vae": 0.66, "gan": 0.06, "labeler": 0.19}
-
-
-def stage_classes() -> dict[str, type]:
-    """Every stage there is, by the name of its file: files in `stages/` that define `STAGE`."""
-    found = {}
-    for module in pkgutil.iter_modules(stage_files.__path__):
-        stage = getattr(importlib.import_module(f"rdpjax.stages.{module.name}"), "STAGE", None)
-        if stage is not None:
-            found[module.name] = stage
-    return found
-
-
-def _default_stages() -> dict[str, Any]:
-    classes = stage_classes()
-    return {name: classes[name]() for name in DEFAULT_STAGES}
+DEFAULT_GENERATOR = "vaegan"
 
 
 @dataclass(frozen=True)
@@ -52,6 +36,7 @@ class Config:
     Attributes:
       version: version of this format.
       dataset: name of the data set.
+      data: the data set's own settings.
       epsilon: total privacy cost of the run, everything included; no unit, above 0; 5 by default.
         None with epsilons, from which it follows.
       delta: probability left to chance, in (0, 1 / records).
@@ -59,12 +44,8 @@ class Config:
       batch_size: expected records in a batch, in every stage; the number of records must be public.
       holdout: share of the records kept out of everything, in [0, 1).
       rows: number of synthetic rows to release.
-      dense: release the patients' hours with missing cells filled in too.
-      derived: columns computed from the generated ones and appended (cardio: bmi, pp).
       label_source: whether released labels come from the labeler or from the generator.
       max_codes: most codes of a numeric column, a number from 2 to 255.
-      max_hours: hours of a patient's stay that are modelled, from its first, 1 to 336.
-      label: what makes a patient positive: onset within the modelled hours, or in any hour.
       hardened: clip to whole numbers and add discrete Gaussian noise, so that the claim holds for
         the numbers that the machine computes with; slower.
       private: whether to clip and add noise; without, the run is for comparisons only.
@@ -79,18 +60,15 @@ class Config:
 
     version: Annotated[int, tyro.conf.Fixed, tyro.conf.Suppress] = VERSION
     dataset: str = "cardio"
+    data: Annotated[Settings, tyro.conf.OmitArgPrefixes] = field(default_factory=Settings)
     epsilon: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     delta: float = 1e-5
     records: Annotated[int | None, optional("INT", "kept private")] = None
     batch_size: Annotated[int | None, optional("INT", "each stage's sampling rate")] = None
     holdout: float = 0.2
     rows: Annotated[int, tyro.conf.arg(aliases=("--n-synth",))] = 50_000
-    dense: Switch = False
-    derived: Annotated[tuple[str, ...], optional("[COLUMN ...]", "none")] = ()
-    label_source: Literal["labeler", "generator"] = "labeler"
+    label_source: LabelSource = "labeler"
     max_codes: int = 32
-    max_hours: int = 24
-    label: Label = "window"
     hardened: Switch = False
     private: Annotated[
         bool,
@@ -102,12 +80,12 @@ class Config:
     clipping: Literal["auto", "vmap", "ghost"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     microbatch: Annotated[int | None, optional("INT", "by device and batch")] = None
-    shares: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
+    shares: dict[str, float] = field(default_factory=lambda: dict(VAEGAN.shares))
     epsilons: Annotated[
         dict[str, float], optional("[STAGE EPSILON ...]", "by shares, of the total")
     ] = field(default_factory=dict)
     stages: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(
-        default_factory=_default_stages
+        default_factory=lambda: dict(VAEGAN.stages)
     )
 
     def __post_init__(self) -> None:
@@ -127,7 +105,7 @@ class Config:
             raise UserError(
                 f"delta is {self.delta:g}; it must be below 1 / records = {1 / self.records:.3g}"
             )
-        PatientForm(self.max_hours, self.label)
+        self._check_data()
         if self.hardened and not self.private:
             raise UserError(
                 "hardened: without noise there is nothing to harden; drop one of the two"
@@ -141,6 +119,16 @@ class Config:
         self._check_batch()
         self._check_stages()
 
+    def _check_data(self) -> None:
+        known = datasets()  # a user's own table is not among them
+        wanted = known[self.dataset].settings if self.dataset in known else Settings
+        if type(self.data) is Settings:
+            object.__setattr__(self, "data", wanted())
+        if type(self.data) is not wanted:
+            raise UserError(
+                f"data: {type(self.data).__name__} are no settings of the data set {self.dataset!r}"
+            )
+
     def _check_batch(self) -> None:
         if self.batch_size is None:
             return
@@ -153,17 +141,9 @@ class Config:
             )
 
     def _check_stages(self) -> None:
-        if not any(hasattr(stage, "emit") for stage in self.stages.values()):
-            raise UserError("stages: none of them generates records; keep vae")
-        if "gan" in self.stages and "vae" not in self.stages:
-            raise UserError("stages: gan needs the decoder of vae; keep vae")
-        if self.label_source == "labeler" and "labeler" not in self.stages:
-            raise UserError("stages: no labeler; keep it or use label_source = 'generator'")
-        if self.dataset == "sepsis" and "labeler" in self.stages:
-            raise UserError(
-                "stages: labeler needs a label column of two levels, which sepsis has not; leave "
-                "it out and use label_source = 'generator'"
-            )
+        self.recipe.check()
+        if (codec := self._codec) is not None:
+            self.recipe.check_schema(codec.schema)
         spent, key = (self.epsilons, "epsilons") if self.epsilons else (self.shares, "shares")
         measured = [*self.measurements, MARGINALS]
         for name in spent:
@@ -174,20 +154,23 @@ class Config:
                 raise UserError(f"{key}: none for stage {name!r}; give one to each stage")
         if MARGINALS not in spent and self.records is None:
             raise UserError(f"{key}: without {MARGINALS} the number of records must be public")
-        for name, stage in self.stages.items():
-            if not isinstance(stage, TrainingStage):
-                raise UserError(f"stages: {name!r} is no stage")
-            _check_settings(name, stage)
-        if "gan" in self.stages and self.stages["gan"].noise < self.stages["vae"].latent:
-            raise UserError(
-                f"gan.noise is {self.stages['gan'].noise}; it must be vae.latent = "
-                f"{self.stages['vae'].latent} or more"
-            )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The stages together: what they are for, and what they refuse."""
+        return Recipe(self.stages, self.label_source)
 
     @property
     def measurements(self) -> tuple[str, ...]:
         """What is measured before the histograms of the table, in order."""
-        return tuple(PATIENT_ACCESSES) if self.dataset == "sepsis" else ()
+        codec = self._codec
+        return () if codec is None else tuple(each.name for each in codec.measurements)
+
+    @property
+    def _codec(self) -> Codec | None:
+        """That of the data set; none is known of a user's own table."""
+        known = datasets()
+        return known[self.dataset].codec(self.data) if self.dataset in known else None
 
     @property
     def budget(self) -> Budget:
@@ -202,22 +185,20 @@ class Config:
         rate: float = self.stages[stage].sampling_rate
         return rate
 
+    def values(self) -> dict[str, Any]:
+        """Plain values by key, None left out, stages as tables; but for the data set's own."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del fields["data"], fields["epsilons" if not self.epsilons else "shares"]
+        tables = {name: dataclasses.asdict(stage) for name, stage in self.stages.items()}
+        values = fields | {"stages": list(self.stages)} | tables
+        return {key: value for key, value in values.items() if value is not None}
+
     def to_toml(self, spent: float | None = None) -> str:
-        """The configuration as TOML, None left out; with epsilons, `spent` is what they cost."""
-        values = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.name not in ("shares", "epsilons", "stages")
-        }
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-        tables: dict[str, Any] = (
-            {"epsilons": self.epsilons} if self.epsilons else {"shares": self.shares}
-        )
-        tables |= {name: dataclasses.asdict(stage) for name, stage in self.stages.items()}
-        if self.epsilons:
+        """The configuration as TOML; with epsilons of its stages, `spent` is what they cost."""
+        values = self.values()
+        if self.epsilons and spent is not None:
             values["epsilon"] = spent
-        plain = {k: v for k, v in values.items() if v is not None}
-        return tomli_w.dumps(plain | {"stages": list(self.stages)} | tables)
+        return tomli_w.dumps(sectioned(values, dataclasses.asdict(self.data)))
 
     @staticmethod
     def from_toml(text: str, where: str = "config", *, written: bool = False) -> Config:
@@ -238,93 +219,104 @@ class Config:
           ...
           rdpjax.errors.UserError: config: unknown key 'epsilonn'; did you mean 'epsilon'?
         """
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise UserError(f"{where}: not TOML: {error}") from None
-        # Before anything else: a newer format may have other stages and keys.
-        if isinstance(version := values.get("version", VERSION), int) and version > VERSION:
-            raise UserError(
-                f"{where}: version {version} is newer than this rdpjax's {VERSION}; upgrade rdpjax"
-            )
-        classes = stage_classes()
-        names = values.pop("stages", list(DEFAULT_STAGES))
-        stages = {}
-        for name in names if isinstance(names, list) else [names]:
-            if name not in classes:
-                raise UserError(
-                    f"{where}: unknown stage {name!r}{nearest(str(name), list(classes))}"
-                )
-            stages[name] = _build(classes[name], values.pop(name, {}), f"{where} [{name}]")
-        if "epsilons" in values:
-            values["shares"] = {}
-            if written:
-                values.pop("epsilon", None)
-        return _build(Config, values | {"stages": stages}, where)
+        return config_of(_tables(text, where), where, written=written)
 
 
-def _check_settings(name: str, stage: Any) -> None:
-    """Counts are 1 or more, all other numbers finite and not negative."""
-    for key, value in dataclasses.asdict(stage).items():
-        if isinstance(value, int) and value < 1:
-            raise UserError(f"{name}.{key} is {value}; it must be 1 or more")
-        if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
-            raise UserError(f"{name}.{key} is {value:g}; it must be finite and not negative")
+def config_of(
+    values: Mapping[str, Any], where: str, *, generator: str | None = None, written: bool = False
+) -> Config:
+    """A configuration from the tables of a file; see `Config.from_toml`.
+
+    Args:
+      values: keys and tables.
+      where: begins every message.
+      generator: whose stages, shares and source of labels take the place of the file's.
+      written: the file was written by a run.
+    """
+    # Before anything else: a newer format may have other stages and keys.
+    if isinstance(version := values.get("version", VERSION), int) and version > VERSION:
+        raise UserError(
+            f"{where}: version {version} is newer than this rdpjax's {VERSION}; upgrade rdpjax"
+        )
+    given, own = flattened(values, where)
+    if version == 1:
+        given["version"] = VERSION
+    chosen = given.get("dataset", Config.dataset)
+    dataset = find_dataset(chosen) if isinstance(chosen, str) and chosen != TABLE else None
+    kind = dataset.settings if dataset else Settings
+    # Of version 1, and the reader need not know it: the data set's own settings among the others.
+    own |= {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.name in given}
+    classes = stage_classes()
+    named = given.pop("generator", None)
+    if generator is not None:
+        before = given.get("stages", VAEGAN.stages)
+        for name in ("stages", "shares", "epsilons", "label_source", *before):
+            given.pop(name, None)
+        named = generator
+    settings: dict[str, Any] = {"stages": VAEGAN.stages}
+    if named is not None:
+        if not isinstance(named, str):
+            raise UserError(f"{where}: generator must be text, got {named!r}")
+        recipe = find_generator(named)
+        settings = recipe.settings(dataset.shares if dataset else None)
+    names = given.pop("stages", list(settings["stages"]))
+    stages = {}
+    for name in names if isinstance(names, list) else [names]:
+        if name not in classes:
+            raise UserError(f"{where}: unknown stage {name!r}{nearest(str(name), list(classes))}")
+        default: Any = settings["stages"].get(name)
+        table = given.pop(name, {})
+        if type(default) is classes[name] and isinstance(table, Mapping):
+            table = {**vars(default), **table}
+        stages[name] = build(classes[name], table, f"{where} [{name}]")
+    if "epsilons" in given:
+        settings["shares"] = {}
+        if written:
+            given.pop("epsilon", None)
+    data = build(kind, own, f"{where} [data]" if own else where)
+    return build(Config, settings | given | {"stages": stages, "data": data}, where)
 
 
-def _build(kind: type, values: Any, where: str) -> Any:
-    """A dataclass from TOML values, with keys and kinds checked against its declaration."""
-    if not isinstance(values, Mapping):
-        raise UserError(f"{where}: must be a table")
-    declared = get_type_hints(kind)
-    for key in values:
-        if key not in declared:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, list(declared))}")
-    clean = {key: _value(declared[key], value, f"{where}: {key}") for key, value in values.items()}
-    try:
-        return kind(**clean)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def _value(kind: Any, value: Any, what: str) -> Any:
-    """A TOML value as the kind that a field declares; a whole number will do for a float."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is UnionType:  # a kind or None, which TOML cannot say
-        return _value(parts[0], value, what)
-    if origin is Literal and value not in parts:
-        raise UserError(f"{what} must be one of {', '.join(map(repr, parts))}, got {value!r}")
-    if origin is tuple:
-        items = value if isinstance(value, list) else [value]
-        return tuple(_value(parts[0], item, what) for item in items)
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise UserError(f"{what} must be a table, got {value!r}")
-        return {key: _value(parts[1], item, f"{what}.{key}") for key, item in value.items()}
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind in _KINDS and type(value) is not kind:
-        raise UserError(f"{what} must be {_KINDS[kind]}, got {value!r}")
-    return value
-
-
-def load_config(path: Path | str) -> Config:
+def load_config(path: Path | str, generator: str | None = None) -> Config:
     """A configuration from a TOML file, or from the name of a shipped one.
+
+    Args:
+      path: the file.
+      generator: takes the place of the file's own.
 
     Raises:
       UserError: no such file, no text, or what `Config.from_toml` refuses.
     """
     path = Path(path)
-    home = Path(__file__).parent
-    shipped = [folder / "configs" / path.name for folder in (home, home.parent)]
-    found = next((p for p in (path, *shipped) if p.is_file()), None)
+    found = next((p for p in (path, *_shipped(path.name)) if p.is_file()), None)
     if found is None:
         raise UserError(f"{path}: no such configuration file")
     try:
         text = found.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path}: cannot be read as UTF-8 text; name a TOML file") from None
-    return Config.from_toml(text, str(path))
+    return config_of(_tables(text, str(path)), str(path), generator=generator)
+
+
+def default_config(dataset: str, generator: str | None = None) -> Config:
+    """The configuration shipped with a data set; where there is none, defaults.
+
+    Raises:
+      UserError: no such data set, or no such generator.
+    """
+    name = f"{find_dataset(dataset) and dataset}.toml"
+    if any(path.is_file() for path in _shipped(name)):
+        return load_config(name, generator)
+    return config_of({"dataset": dataset}, dataset, generator=generator or DEFAULT_GENERATOR)
+
+
+def _shipped(name: str) -> list[Path]:
+    home = Path(__file__).parent
+    return [folder / "configs" / name for folder in (home, home.parent)]
+
+
+def _tables(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{where}: not TOML: {error}") from None

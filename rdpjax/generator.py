@@ -7,10 +7,11 @@ record: parameters, marginals and multipliers are noisy or computed from noisy q
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -18,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from rdpjax.codecs.codec import Encoding
 from rdpjax.config import Config
-from rdpjax.data.codec import Codec, Marginals
 from rdpjax.data.schema import Numeric, Schema
-from rdpjax.data.stays.filling import Filling
+from rdpjax.data.tokenizer import Marginals, Tokenizer
 from rdpjax.dpsgd.keys import as_key, derive
 from rdpjax.models.vae import log_prior
 from rdpjax.stages.stage import Context
@@ -29,7 +30,7 @@ from rdpjax.tilt import Tilt, fit_tilt
 
 BLOCK = 8192
 POOL = 150_000
-FILLED = 16_384  # patients that the distribution of generated readings is read off
+FITTED = 16_384  # rows that the encoding is fitted on
 FEATURES = 8  # cosines of a code's rank that networks see
 DRAWS = 4  # the first draw, and at most three more of a row that breaks a rule
 
@@ -43,18 +44,18 @@ class Generator:
       schema: public columns.
       marginals: noisy one-way shares.
       artefacts: what each stage released.
+      encoding: how rows of the table become records.
       offset: added to the labeler's logits, so that the label's share is the noisy one.
       tilt: multipliers; None before they are fitted.
-      filling: how a row of the table becomes a patient; None where it is a record itself.
     """
 
     config: Config
     schema: Schema
     marginals: Marginals
     artefacts: Mapping[str, Any]
+    encoding: Encoding
     offset: float = 0.0
     tilt: Tilt | None = None
-    filling: Filling | None = None
 
     @cached_property
     def context(self) -> Context:
@@ -65,20 +66,17 @@ class Generator:
         blocks = [self._candidates(root, "pool", i) for i in range(-(-POOL // BLOCK))]
         codes = np.concatenate([codes for codes, _, _ in blocks])
         ready = self
-        if self.config.label_source == "labeler":
+        if self.config.recipe.labeler is not None:
             logits = np.concatenate([self._label_logits(codes) for codes, _, _ in blocks])
             offset = _offset(logits, self.context.label_share)
             ready = replace(self, offset=offset)
             uniforms = _uniforms(root, "pool-labels", 0, logits.shape)
             codes[:, self._label] = ready._labels(logits, uniforms)
         tilt = self._tilt(codes)
-        ready = replace(ready, tilt=tilt)
-        if self.filling is None:
-            return ready
         uniforms = np.concatenate([spare for _, _, spare in blocks])[:, 1]
-        sample = codes[tilt.accept(codes, uniforms)][:FILLED]
-        filling = self.filling.fitted(sample, _random(root, "pool-filling", 0))
-        return replace(ready, filling=filling)
+        sample = codes[tilt.accept(codes, uniforms)][:FITTED]
+        encoding = self.encoding.fitted(sample, _random(root, "pool-filling", 0))
+        return replace(ready, tilt=tilt, encoding=encoding)
 
     def _tilt(self, codes: np.ndarray) -> Tilt:
         """Towards the noisy shares; none where a column is given.
@@ -86,31 +84,26 @@ class Generator:
         That column is drawn from its noisy share, and a network that learns the others column by
         column keeps near theirs: what rejection mends there, it pays for in what depends on what.
         """
-        codec = self.context.codec
-        shares = codec.code_shares()
-        return fit_tilt(codes, shares) if codec.given is None else Tilt.none(*shares.shape)
+        tokenizer = self.context.tokenizer
+        shares = tokenizer.code_shares()
+        return fit_tilt(codes, shares) if tokenizer.given is None else Tilt.none(*shares.shape)
 
     def rows(self, root: bytes, count: int) -> Iterator[Any]:
-        """Records, `count` in all, in the order of their blocks: frames, or patients."""
-        if self.filling is None:
-            yield from self.tables(root, count)
-            return
-        block = 0
-        while count > 0:
-            codes = self._block(root, block).astype(np.uint8)  # every column is categorical
-            # Filled in whole, then cut: what a patient is must not depend on how many are wanted.
-            for i, part in enumerate(self.filling.parts(codes)):
-                patients = self.filling.patients(part, _random(root, "filling", (block << 16) | i))
-                yield patients.take(np.arange(min(count, len(patients))))
-                count -= min(count, len(patients))
+        """Records, `count` in all, in the order of their blocks."""
+        for block in itertools.count():
+            values = self._block(root, block)
+            randoms = partial(_random_part, root, block)
+            for part in self.encoding.records(self.context.tokenizer, values, randoms):
+                if len(part):
+                    yield self.encoding.head(part, count)
+                    count -= min(count, len(part))
                 if count == 0:
                     return
-            block += 1
 
     def tables(self, root: bytes, count: int) -> Iterator[pd.DataFrame]:
         """Canonical frames that together hold `count` rows of the table."""
         for values in self._accepted(root, count):
-            yield self.context.codec.frame(values)
+            yield self.context.tokenizer.frame(values)
 
     def _accepted(self, root: bytes, count: int) -> Iterator[np.ndarray]:
         """Values (rows, columns) of the candidates that are kept, block by block."""
@@ -124,7 +117,7 @@ class Generator:
 
     def _block(self, root: bytes, block: int) -> np.ndarray:
         codes, values, uniforms = self._candidates(root, "rows", block)
-        if self.config.label_source == "labeler":
+        if self.config.recipe.labeler is not None:
             codes[:, self._label] = self._labels(self._label_logits(codes), uniforms[:, 0])
             values[:, self._label] = codes[:, self._label]
         return values if self.tilt is None else values[self.tilt.accept(codes, uniforms[:, 1])]
@@ -135,15 +128,15 @@ class Generator:
         """Codes (BLOCK, columns), their values, and two spare uniforms a row."""
         draws = np.asarray(self._draw(as_key(derive(root, "sample", purpose, block))))
         uniforms = _uniforms(root, f"{purpose}-values", block, (*draws.shape, 2))
-        codec = self.context.codec
+        tokenizer = self.context.tokenizer
         codes = draws[0].copy()
-        values = codec.decode(codes, uniforms[0])
+        values = tokenizer.decode(codes, uniforms[0])
         for again in range(1, len(draws)):
             broken = self._breaks_rule(values)
             if not broken.any():
                 break
             codes[broken] = draws[again][broken]
-            values[broken] = codec.decode(codes[broken], uniforms[again][broken])
+            values[broken] = tokenizer.decode(codes[broken], uniforms[again][broken])
         return codes, values, _uniforms(root, f"{purpose}-spare", block, (BLOCK, 2))
 
     def _breaks_rule(self, values: np.ndarray) -> np.ndarray:
@@ -155,9 +148,7 @@ class Generator:
     @cached_property
     def _draw(self) -> Any:
         """Jitted: a key to uint8 codes (draws, BLOCK, columns); one draw where there is no rule."""
-        name, stage = [
-            (name, stage) for name, stage in self.config.stages.items() if hasattr(stage, "emit")
-        ][-1]
+        name, stage = self.config.recipe.sampler
         emit = stage.emit(self.context)
         artefact, draws = self.artefacts[name], DRAWS if self.schema.less else 1
         return jax.jit(lambda key: emit(artefact, key, BLOCK, draws).astype(jnp.uint8))
@@ -165,8 +156,10 @@ class Generator:
     @cached_property
     def _label_logits(self) -> Any:
         """Codes to the labeler's logits, as numpy."""
-        stage, artefact = self.config.stages["labeler"], self.artefacts["labeler"]
-        context = self.context
+        drawn = self.config.recipe.labeler
+        assert drawn is not None
+        name, stage = drawn
+        artefact, context = self.artefacts[name], self.context
         jitted = jax.jit(lambda codes: stage.logits(context, artefact, codes))
         return lambda codes: np.asarray(jitted(jnp.asarray(codes)), np.float64)
 
@@ -184,13 +177,13 @@ def make_context(
     config: Config, schema: Schema, marginals: Marginals, artefacts: Mapping[str, Any]
 ) -> Context:
     """What stages may know, from the noisy marginals and earlier artefacts."""
-    codec = Codec.make(schema, marginals, config.max_codes)
-    prior = log_prior(codec.code_shares(), codec.widths)
+    tokenizer = Tokenizer.make(schema, marginals, config.max_codes)
+    prior = log_prior(tokenizer.code_shares(), tokenizer.widths)
     share = math.nan
     if schema.has_classes:
         share = float(marginals.shares[schema.position(schema.label)][schema.is_positive].sum())
-    features = codec.code_features(FEATURES)
-    return Context(codec, config.stages, artefacts, prior, features, share)
+    features = tokenizer.code_features(FEATURES)
+    return Context(tokenizer, config.stages, artefacts, prior, features, share)
 
 
 def collapse_warnings(frame: pd.DataFrame, schema: Schema, marginals: Marginals) -> list[str]:
@@ -224,6 +217,10 @@ def _uniforms(root: bytes, purpose: str, block: int, shape: tuple[int, ...]) -> 
 def _random(root: bytes, purpose: str, block: int) -> np.random.Generator:
     high, low = (int(word) for word in derive(root, "sample", purpose, block))
     return np.random.Generator(np.random.Philox(key=(high << 32) | low))
+
+
+def _random_part(root: bytes, block: int, part: int) -> np.random.Generator:
+    return _random(root, "filling", (block << 16) | part)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -5,29 +5,31 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
-from pathlib import Path
+from contextlib import ExitStack
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from rdpjax.compute.multihost import Hosts
 from rdpjax.config import Config
-from rdpjax.data.datasets import Dataset, Output, Source, find_dataset
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.data.outside import count_outside, facts_of, heed
 from rdpjax.data.schema import Schema
+from rdpjax.datasets.dataset import Dataset, Source
+from rdpjax.datasets.registry import find_dataset
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.generator import Generator, collapse_warnings
+from rdpjax.generator import collapse_warnings
 from rdpjax.io.atomic import disk_errors
-from rdpjax.pipeline import Plans, check_plan, fit, make_plans, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import Plans, check_plan, make_plans, target_of
 from rdpjax.privacy.report import LOOSE
 from rdpjax.privacy.sources import refused
-from rdpjax.privacy.unprotected import mark_records, output_for, records_name
-from rdpjax.processes.ledger import open_ledger
-from rdpjax.processes.team import Team
+from rdpjax.privacy.unprotected import output_for, records_name
 from rdpjax.progress import ConsoleProgress
+from rdpjax.released import write_rows
 from rdpjax.run_folder import (
     RunFolder,
     read_generator,
@@ -35,11 +37,12 @@ from rdpjax.run_folder import (
     write_generator,
 )
 from rdpjax.run_lock import run_lock
+from rdpjax.session import Session
+from rdpjax.shared_ledger import open_ledger
 from rdpjax.start import Options, check_folder, resumable, start_run
 from rdpjax.synthesizer import claim
 
-SHOWN = 50_000  # rows in the plots and the warnings
-SHOWN_PATIENTS = 4_000
+SHOWN = 50_000  # rows that warnings are judged by
 SIMULATED = "SIMULATED DATA: no file was found, so these records describe nobody. Give --data PATH."
 
 
@@ -48,7 +51,7 @@ def run(
     options: Options,
     *,
     quiet: bool = False,
-    team: Team | None = None,
+    hosts: Hosts | None = None,
 ) -> dict[str, Any]:
     """Train and release; returns the summary of the run.
 
@@ -59,22 +62,20 @@ def run(
       config: the settings.
       options: what they leave open.
       quiet: no progress on stderr.
-      team: this process among those that share the run. All of them read the records and train;
-        process 0 alone speaks, writes and releases, and the others return an empty summary.
+      hosts: the processes that share the run. All of them read the records and train; process 0
+        alone speaks, writes and releases, and the others return an empty summary.
 
     Raises:
       UserError: what a user can mend.
     """
     dataset = find_dataset(config.dataset)
-    _check_derived(config, dataset)
     folder = RunFolder(options.out)
-    team = team or Team()
-    with run_lock(folder.path) if team.leads else nullcontext():
-        try:
-            return _run(config, options, dataset, folder, team, quiet=quiet)
-        finally:
-            if team.leads:
-                folder.protect()
+    hosts = hosts or Hosts()
+    with ExitStack() as held:
+        hosts.on_primary(lambda: held.enter_context(run_lock(folder.path)))
+        if hosts.is_primary:
+            held.callback(folder.protect)
+        return _run(config, options, dataset, folder, hosts, quiet=quiet)
 
 
 def _run(
@@ -82,34 +83,35 @@ def _run(
     options: Options,
     dataset: Dataset,
     folder: RunFolder,
-    team: Team,
+    hosts: Hosts,
     *,
     quiet: bool,
 ) -> dict[str, Any]:
-    if team.leads:
-        check_folder(folder, options)
-    form = dataset.form(config.max_hours, config.label)
+    hosts.on_primary(lambda: check_folder(folder, options))
+    codec = dataset.codec(config.data)
     plans = make_plans(config)
-    check_plan(config, form.schema, plans)
-    keep = folder.add_metrics if team.leads else _nowhere
-    lines = ConsoleProgress(plans.steps, keep, quiet=quiet or not team.leads)
+    check_plan(config, codec.schema, plans)
+    keep = folder.add_metrics if hosts.is_primary else _nowhere
+    lines = ConsoleProgress(plans.steps, keep, quiet=quiet or not hosts.is_primary)
     # Beside the runs, whose internal/ folders are as private: the next run reads the same data.
     cache = folder.path.absolute().parent / ".patients"
     if options.data is not None:
         lines.say(f"  reading    {options.data}")
-    source = dataset.open(options.data, options.environ, options.reading, cache, lines.reading)
-    team.agree({"data (fingerprint)": source.fingerprint})
+    source = hosts.on_all(
+        lambda: dataset.open(options.data, options.environ, config.data, cache, lines.reading)
+    )
+    hosts.assert_equal({"data (fingerprint)": source.fingerprint})
     if source.origin == "simulated":
         lines.say(f"\n  {'!' * 8}  {SIMULATED}  {'!' * 8}\n")
-    source = _judged(source, form.schema, options)
+    source = _judged(source, codec.schema, options)
     for note in source.notes:
         lines.say(f"  note: {note}")
     with disk_errors(folder.path), resumable(folder):
-        name, roots = start_run(folder, config, source, options, team, lines)
+        name, roots = start_run(folder, config, source, options, hosts, lines)
         held = holdout_mask(source.keys, config.holdout, roots.holdout)
-        if not team.share(folder.complete):
-            _train(config, dataset, source, held, folder, plans, roots, options, team, lines)
-        if not team.leads:
+        if not hosts.on_primary(lambda: folder.complete):
+            _train(config, dataset, source, held, folder, plans, roots, options, hosts, lines)
+        if not hosts.is_primary:
             return {}
         if not options.keep_noise_key:
             folder.forget_noise(roots)
@@ -139,34 +141,35 @@ def _train(
     plans: Plans,
     roots: Roots,
     options: Options,
-    team: Team,
+    hosts: Hosts,
     lines: ConsoleProgress,
 ) -> None:
-    if config.holdout > 0 and team.leads:
-        source.keep(held, folder.internal)
-    if source.facts and team.leads:
-        folder.write_facts(source.facts)
-    ledger = open_ledger(folder.ledger, team, target=target_of(config), noise_id=roots.noise_id)
-    form = dataset.form(config.max_hours, config.label)
+    def keep() -> None:
+        if config.holdout > 0:
+            source.keep(held, folder.internal)
+        if source.facts:
+            folder.write_facts(source.facts)
+
+    hosts.on_primary(keep)
+    ledger = open_ledger(folder.ledger, hosts, target=target_of(config), noise_id=roots.noise_id)
+    codec = dataset.codec(config.data)
     try:
         generator = fit(
             config,
-            form,
+            codec,
             dataset.take(source.records, ~held),
             plans=plans,
-            roots=roots,
-            ledger=ledger,
-            checkpoints=folder.checkpoints if team.leads else None,
+            session=Session(ledger, roots, hosts),
+            checkpoints=folder.checkpoints if hosts.is_primary else None,
             progress=lines,
-            mesh=team.mesh,
-            team=team,
+            mesh=hosts.mesh,
         )
     except UserError as error:
-        if team.leads and not options.resume and not folder.checkpoints.exists():
+        if hosts.is_primary and not options.resume and not folder.checkpoints.exists():
             # Nothing was trained, and nothing will be; what was read has been read.
             raise refused(error, folder.discard(), config.delta) from None
         raise
-    if not team.leads:
+    if not hosts.is_primary:
         return
     lines.say(f"  sampling   {config.rows} rows")
     declarations = {
@@ -175,40 +178,12 @@ def _train(
         "format": dict(source.format),
         "holdout": config.holdout,
     }
-    report = claim(form.schema, config, ledger, secret=roots.secret, declarations=declarations)
+    report = claim(codec.schema, config, ledger, secret=roots.secret, declarations=declarations)
     with release_written(output_for(folder.path, private=config.private)) as release:
         name = records_name(dataset.file, private=config.private) if dataset.file else ""
         write_rows(release / name, generator, dataset, source.format, roots.initialisation)
         write_generator(release, generator, report["epsilon"])
         (release / "privacy.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def write_rows(
-    target: Path,
-    generator: Generator,
-    dataset: Dataset,
-    format: Mapping[str, Any],
-    root: bytes,
-    rows: int | None = None,
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Stream generated records to `target`, the data set's file or folder, in bounded memory."""
-    config, filling = generator.config, generator.filling
-    rows = rows or config.rows
-    medians = filling.values.medians if filling and config.dense else None
-    output = Output(rows, format, config.derived, config.max_hours, medians, overwrite)
-    dataset.write(target, generator.rows(root, rows), output)
-    if dataset.file is None and not config.private:
-        mark_records(target)
-
-
-def _check_derived(config: Config, dataset: Dataset) -> None:
-    for name in config.derived:
-        if name not in dataset.derived:
-            known = f"there are {', '.join(dataset.derived)}"
-            none = f"{config.dataset} has none"
-            raise UserError(f"derived: unknown {name!r}; {known if dataset.derived else none}")
 
 
 def _nowhere(stage: str, start: int, metrics: Mapping[str, Any]) -> None:
@@ -226,7 +201,7 @@ def _finish(
     lines: ConsoleProgress,
 ) -> dict[str, Any]:
     """Plots and warnings into `internal/`, and the summary."""
-    from rdpjax.evaluation import patient_plots, plots  # late: they bring in matplotlib
+    from rdpjax.evaluation import plots  # late: it brings in matplotlib
     from rdpjax.evaluation.drawing import run_title
 
     report = json.loads((folder.output / "privacy.json").read_text(encoding="utf-8"))
@@ -235,32 +210,18 @@ def _finish(
         folder.path.absolute().name, report["epsilon"], report["delta"], simulated=simulated
     )
     generator = read_generator(folder.output)
+    evaluation = dataset.evaluation()
     # The first of the released rows once more: a release of millions need not fit in memory.
     tables = generator.tables(roots.initialisation, min(config.rows, SHOWN))
     table = pd.concat(list(tables), ignore_index=True)
-    shown, synthetic = SHOWN, table
-    if generator.filling is not None:
-        shown = SHOWN_PATIENTS
-        synthetic = next(generator.rows(roots.initialisation, min(config.rows, shown)))
-    folder.plots.mkdir(exist_ok=True)
+    drawn = generator.rows(roots.initialisation, min(config.rows, evaluation.shown))
+    synthetic = reduce(dataset.join, drawn)
     rows = np.flatnonzero(~held)
-    if len(rows) > shown:
-        rows = np.random.default_rng(0).choice(rows, shown, replace=False)
+    if len(rows) > evaluation.shown:
+        rows = np.random.default_rng(0).choice(rows, evaluation.shown, replace=False)
     real = dataset.take(source.records, np.isin(np.arange(len(held)), rows))
-    if generator.filling is None:
-        for plot, file in (
-            (plots.plot_densities, "densities.png"),
-            (plots.plot_correlations, "correlations.png"),
-        ):
-            plot(real, synthetic, generator.schema, folder.plots / file, title)
-    else:
-        for picture, draw in {
-            "patients": patient_plots.plot_patients,
-            "missing": patient_plots.plot_missingness,
-            "densities": patient_plots.plot_patient_densities,
-        }.items():
-            draw(real, synthetic, folder.plots / f"{picture}.png", config.max_hours, title)
-        patient_plots.plot_stays(real, synthetic, folder.plots / "stays.png", title)
+    folder.plots.mkdir(exist_ok=True)
+    evaluation.draw(real, synthetic, generator.schema, folder.plots, config.data, title)
     if metrics := folder.read_metrics():
         plots.plot_losses(metrics, folder.plots / "losses.png", title)
     measured = generator.marginals.deviation > 0  # without, there is no share to compare with
@@ -274,9 +235,9 @@ def _finish(
         "run": str(folder.path),
         "source": source.origin,
         "rows": config.rows,
-        "records": "rows" if dataset.file else "patients",
+        "records": dataset.noun,
         "folder": folder.output.name,
-        "file": records_name(dataset.file or "psv/", private=config.private),
+        "file": records_name(dataset.released, private=config.private),
         "epsilon": report["epsilon"],
         "epsilon_pld": report["epsilon_pld"],
         "epsilon_naive_sum": report["epsilon_naive_sum"],

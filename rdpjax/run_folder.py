@@ -30,9 +30,9 @@ import numpy as np
 import tomli_w
 
 from rdpjax.config import Config
-from rdpjax.data.codec import Marginals
 from rdpjax.data.schema import Schema
-from rdpjax.data.stays.filling import Filling
+from rdpjax.data.tokenizer import Marginals
+from rdpjax.datasets.registry import dataset_of
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
@@ -243,8 +243,7 @@ def write_generator(folder: Path, generator: Generator, spent: float | None = No
         "marginals/halves": np.array(generator.marginals.halves),
         "marginals/scalars": np.array([generator.marginals.records, generator.marginals.deviation]),
     }
-    if generator.filling is not None:
-        arrays |= {f"filling/{k}": v for k, v in generator.filling.to_arrays().items()}
+    arrays |= {f"filling/{k}": v for k, v in generator.encoding.to_arrays().items()}
     for name, share in zip(generator.schema.names, generator.marginals.shares, strict=True):
         arrays[f"marginals/shares/{name}"] = share
     arrays |= _flat(generator.artefacts, "artefacts")
@@ -283,9 +282,10 @@ def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray])
     records, deviation = (float(value) for value in arrays["marginals/scalars"])
     shares = tuple(arrays[f"marginals/shares/{name}"] for name in schema.names)
     halves = tuple(float(value) for value in arrays["marginals/halves"])
-    filled = {k[8:]: v for k, v in arrays.items() if k.startswith("filling/")}
+    codec = dataset_of(config.dataset, schema).codec(config.data)
+    encoding = {k[8:]: v for k, v in arrays.items() if k.startswith("filling/")}
     return Generator(
-        filling=Filling.from_arrays(filled) if filled else None,
+        encoding=codec.restored(encoding),
         config=config,
         schema=schema,
         marginals=Marginals(shares, halves, records, deviation),

@@ -10,15 +10,12 @@ from typing import Annotated
 
 import tyro
 
-from rdpjax.data.datasets import find_dataset
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
 from rdpjax.io.atomic import disk_errors, is_stdout, new_folder
-from rdpjax.privacy.report import read_report
 from rdpjax.privacy.unprotected import NOT_PRIVATE
-from rdpjax.run import write_rows
-from rdpjax.run_folder import read_generator, release_of
+from rdpjax.released import open_release, write_rows
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Flags:
     """Draw more synthetic records from a completed run.
 
     Attributes:
-      run: the run folder, or its release/ alone.
+      run: the run folder, what Synthesizer.save wrote, or its release/ alone.
       rows: how many records.
       out: the file to write, a .csv, .csv.gz or .parquet, or - for standard output; of patients,
         the folder.
@@ -54,26 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if flags.rows < 1:
         raise UserError(f"--rows is {flags.rows}; ask for 1 or more")
-    folder = release_of(flags.run)
-    generator = read_generator(folder)
-    dataset = find_dataset(generator.config.dataset)
-    report = read_report(folder / "privacy.json")
-    try:
-        format = dict(report["declarations"]["format"])
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{folder / 'privacy.json'}: names no file format") from None
+    release = open_release(flags.run)
+    generator, dataset, format = release.generator, release.dataset, release.format
     root = Roots.make(flags.seed).initialisation
-    records, to_screen = "patients", False
+    to_screen = False
     with disk_errors(flags.out):
         if dataset.file:
-            records, to_screen = "rows", is_stdout(flags.out)
+            to_screen = is_stdout(flags.out)
             write_rows(
                 flags.out, generator, dataset, format, root, flags.rows, overwrite=flags.overwrite
             )
         else:
             with new_folder(flags.out) as made:
                 write_rows(made, generator, dataset, format, root, flags.rows)
-    said = f"{flags.rows} synthetic {records} in {flags.out}"
+    said = f"{flags.rows} synthetic {dataset.noun} in {flags.out}"
     said += "" if generator.config.private else f"\n  {NOT_PRIVATE}"
     print(said, file=sys.stderr if to_screen else sys.stdout)
     return 0

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rdpjax.compute.multihost import Hosts
 from rdpjax.config import Config
-from rdpjax.data.datasets import Reading, Source
+from rdpjax.datasets.dataset import Source
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.processes.team import Team
 from rdpjax.progress import Progress
 from rdpjax.run_folder import RunFolder
 
@@ -26,7 +26,6 @@ class Options:
       out: the run's folder.
       data: the records' file; None looks in the usual places, then simulates.
       environ: environment variables (`RDPJAX_DATA`).
-      reading: how files are read.
       seed: for a reproducible run whose noise is not secret.
       resume: go on with an interrupted run.
       overwrite: start anew in a folder that holds a run.
@@ -37,7 +36,6 @@ class Options:
     out: Path
     data: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
-    reading: Reading = field(default_factory=Reading)
     seed: int | None = None
     resume: bool = False
     overwrite: bool = False
@@ -74,29 +72,29 @@ def start_run(
     config: Config,
     source: Source,
     options: Options,
-    team: Team,
+    hosts: Hosts,
     lines: Progress,
 ) -> tuple[str, Roots]:
     """Name and keys of the run in every process: process 0 makes or reads them."""
-    if not team.leads:
-        told = team.share()
-        return told["run"], Roots(*map(bytes.fromhex, told["keys"]), secret=told["secret"])
-    facts = {
-        "fingerprint": source.fingerprint,
-        **asdict(options.reading),
-        "devices": team.mesh.size if team.mesh else 1,
-    }
-    if options.resume:
-        name, roots = _resumed(folder, config, facts, options, lines)
-    else:
-        if folder.exists:
-            folder.archive()
-        folder.create()
-        name, roots = secrets.token_hex(8), Roots.make(options.seed)
-        folder.write_start(config, {"run": name, **facts}, roots)
-    *keys, secret = astuple(roots)
-    team.share({"run": name, "keys": [key.hex() for key in keys], "secret": secret})
-    return name, roots
+
+    def started() -> dict[str, Any]:
+        facts = {
+            "fingerprint": source.fingerprint,
+            "devices": hosts.mesh.size if hosts.mesh else 1,
+        }
+        if options.resume:
+            name, roots = _resumed(folder, config, facts, options, lines)
+        else:
+            if folder.exists:
+                folder.archive()
+            folder.create()
+            name, roots = secrets.token_hex(8), Roots.make(options.seed)
+            folder.write_start(config, {"run": name, **facts}, roots)
+        *keys, secret = astuple(roots)
+        return {"run": name, "keys": [key.hex() for key in keys], "secret": secret}
+
+    told = hosts.on_primary(started)
+    return told["run"], Roots(*map(bytes.fromhex, told["keys"]), secret=told["secret"])
 
 
 def _resumed(
@@ -124,12 +122,6 @@ def _resumed(
         raise UserError(f"{folder.path}: the data changed since the run began; start a new one")
     if options.seed is not None and Roots.make(options.seed).sampling != roots.sampling:
         raise UserError(f"{folder.path}: --seed differs from the run's own; drop it")
-    for name, default in asdict(Reading()).items():
-        if known.get(name, default) != facts[name]:
-            raise UserError(
-                f"{folder.path}: {name} was {known.get(name, default)} when the run began; "
-                "use the run's own flags"
-            )
     if known.get("devices", 1) != facts["devices"]:
         lines.say(
             f"  note: {facts['devices']} devices where the run began with "

@@ -14,29 +14,31 @@ import numpy as np
 import pandas as pd
 
 from rdpjax import __version__
+from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.fields import Categorical, named_levels, plain
-from rdpjax.data.forms import TableForm
 from rdpjax.data.outside import count_outside, heed
 from rdpjax.data.schema import Schema
+from rdpjax.datasets.dataset import Settings
+from rdpjax.datasets.registry import TABLE
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
 from rdpjax.generator import Generator
-from rdpjax.pipeline import Progress, check_plan, fit, make_plans, target_of
+from rdpjax.generators.vae import VAE
+from rdpjax.generators.vaegan import VAEGAN
+from rdpjax.pipeline import fit
+from rdpjax.plans import check_plan, make_plans, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import earlier_fits, privacy_report, read_report, with_earlier_fits
 from rdpjax.privacy.unprotected import output_for, output_of
-from rdpjax.progress import fit_progress
+from rdpjax.progress import Progress, fit_progress
 from rdpjax.run_folder import read_generator, release_written, write_generator
-from rdpjax.stages.requirements import check_schema
-from rdpjax.stages.vae import VaeStage
+from rdpjax.session import Session
 
 PACKAGES = ("jax", "flax", "optax", "dp-accounting", "numpy")
-TABLE = "table"
-"""The configuration's `dataset` for a frame: no data set that commands know by name."""
 
 
 class Synthesizer:
@@ -73,7 +75,7 @@ class Synthesizer:
         _check_kind(budget, Budget | None, "budget: give Budget(epsilon=..., delta=...)")
         _check_kind(config, Config | None, "config: give Config(...)")
         config = config or _default_config(schema)
-        check_schema(schema, config.stages, config.label_source)
+        config.recipe.check_schema(schema)
         if schema.records is not None and config.records is None:
             config = dataclasses.replace(config, records=schema.records)
         if budget is not None:
@@ -123,8 +125,9 @@ class Synthesizer:
                 f"config: dataset {self.config.dataset!r} is of patients' files, and fit takes a "
                 f"table; use dataset = {TABLE!r}"
             )
-        # Whoever hands over a frame has kept out what should be: all of its rows are read.
-        self.config = dataclasses.replace(self.config, holdout=0.0)
+        # A frame is no file of a data set, and whoever hands it over has kept out what should be.
+        table: dict[str, Any] = {"dataset": TABLE, "data": Settings(), "holdout": 0.0}
+        self.config = dataclasses.replace(self.config, **table)
         plans = make_plans(self.config)
         check_plan(self.config, self.schema, plans)
         clean = check_frame(self.schema, frame)
@@ -140,11 +143,10 @@ class Synthesizer:
         self._declarations = {"source": "given to fit"}
         self.generator = fit(
             self.config,
-            TableForm(self.schema),
+            TableCodec(self.schema),
             clean,
             plans=plans,
-            roots=roots,
-            ledger=ledger,
+            session=Session(ledger, roots),
             progress=progress or fit_progress(plans.steps, quiet=quiet),
         )
         return self
@@ -257,12 +259,8 @@ def _check_kind(value: object, kind: Any, mend: str) -> None:
 
 def _default_config(schema: Schema) -> Config:
     """The default stages where the label has the two levels that they need; else the VAE alone."""
-    if schema.label is not None and schema.column(schema.label).cells == 2:
-        return Config(dataset=TABLE)
-    shares = {"marginals": 0.12, "vae": 0.88}
-    return Config(
-        dataset=TABLE, label_source="generator", stages={"vae": VaeStage()}, shares=shares
-    )
+    two = schema.label is not None and schema.column(schema.label).cells == 2
+    return Config(dataset=TABLE, **(VAEGAN if two else VAE).settings())
 
 
 def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:

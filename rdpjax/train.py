@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import platform
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from rdpjax.config import Config, load_config
-from rdpjax.data.cardio import AgeUnit, HeightUnit
-from rdpjax.data.datasets import Reading, find_dataset
-from rdpjax.device import Device, device_mesh, keep_programs, prepare_processor, use_device
-from rdpjax.errors import command
+from rdpjax import __version__
+from rdpjax.compute.devices import Device, device_mesh, keep_programs, prepare_processor, use_device
+from rdpjax.compute.multihost import AUTO, joined
+from rdpjax.config import Config, default_config, load_config
+from rdpjax.datasets.registry import datasets
+from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
-from rdpjax.processes.joining import place_of, together
+from rdpjax.generators.registry import stage_classes
 from rdpjax.run import run
 from rdpjax.start import Options
 
@@ -32,16 +35,12 @@ class Flags:
 
     Attributes:
       config: a TOML file, or the name of a shipped one, to start from; flags override it.
+      generator: which stages to train: vaegan, vae or autoregressive, or an installed package's; in
+        place of the configuration's.
       out: run folder: its release/ may be published, its internal/ may not; a run without privacy
         has unprotected/ in place of release/, and nothing of it may be published.
       data: the records: a table (.csv or .csv.gz), or a folder, .tar.gz or .zip of patients' .psv
         files.
-      recursive: look for patients' files in the folder's folders too.
-      skip_bad: go on without patients' files that cannot be read.
-      folder_ids: make a patient's id of the names of folders and file, where two hospitals number
-        alike.
-      age_unit: unit of the age column; auto decides cell by cell (120 or more is days).
-      height_unit: unit of the height column; auto decides cell by cell (below 3 is metres).
       seed: a whole number that makes the run reproducible, and its noise NOT secret.
       resume: go on with an interrupted run.
       overwrite: start anew in a folder that holds a run; its ledger is archived.
@@ -50,7 +49,8 @@ class Flags:
       device: where to compute; auto takes the best there is.
       devices: how many devices share each step; of several processes, in each of them (1 if not
         given).
-      coordinator: address of process 0, the same in every process; it listens there.
+      coordinator: address of process 0, the same in every process; "auto" asks SLURM, the TPU pod
+        or Kubernetes, for the next two as well. Nothing is encrypted: use a network that you trust.
       process_id: number of this process, from 0; process 0 alone writes the run folder.
       processes: how many processes share the run.
       quiet: no progress on stderr.
@@ -59,6 +59,7 @@ class Flags:
 
     settings: Annotated[Config, tyro.conf.arg(name="")]
     config: Annotated[Path | None, optional("FILE", "DATASET.toml, as shipped: cardio.toml")] = None
+    generator: Annotated[str | None, optional("NAME", "the configuration's")] = None
     out: Annotated[Path | None, optional("FOLDER", "runs/DATASET")] = None
     data: Annotated[
         Path | None,
@@ -68,11 +69,6 @@ class Flags:
             aliases=("--root",),
         ),
     ] = None
-    recursive: Switch = False
-    skip_bad: Switch = False
-    folder_ids: Switch = False
-    age_unit: AgeUnit = "auto"
-    height_unit: HeightUnit = "auto"
     seed: Annotated[int | None, optional("INT", "the system's randomness")] = None
     resume: Switch = False
     overwrite: Switch = False
@@ -92,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     argv = list(sys.argv[1:] if argv is None else argv)
     default = Flags(settings=_start(argv))
+    _check_flags(argv, default.settings)
     flags = parsed(
         lambda: tyro.cli(
             Flags,
@@ -106,38 +103,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         out=flags.out or Path("runs") / config.dataset,
         data=flags.data,
         environ=os.environ,
-        reading=Reading(
-            flags.age_unit, flags.height_unit, flags.recursive, flags.skip_bad, flags.folder_ids
-        ),
         seed=flags.seed,
         resume=flags.resume,
         overwrite=flags.overwrite,
         keep_noise_key=flags.keep_noise_key,
         accept_clipping=flags.accept_clipping,
     )
+    _check_place(flags)
     prepare_processor()
-    place = place_of(flags.coordinator, flags.process_id, flags.processes)
-    with together(place, _same(flags)) as team:
-        kind = use_device(flags.device)
+    with joined(flags.coordinator, flags.process_id, flags.processes) as hosts:
+        hosts.assert_equal(_same(flags))
+        hosts.assert_equal({"--device": hosts.on_all(lambda: use_device(flags.device))})
         keep_programs()
-        team.mesh = device_mesh(flags.devices, flags.device)
-        team.agree({"--device": kind})
-        summary = run(config, options, quiet=flags.quiet, team=team)
-        if team.leads:
+        mesh = hosts.on_all(lambda: device_mesh(flags.devices, flags.device))
+        summary = run(config, options, quiet=flags.quiet, hosts=replace(hosts, mesh=mesh))
+        if hosts.is_primary:
             print(json.dumps(summary, indent=1) if flags.json else _sentence(summary), flush=True)
     return 0
 
 
+def _check_place(flags: Flags) -> None:
+    """UserError unless this process can have the place that its flags name."""
+    coordinator, index, count = flags.coordinator, flags.process_id, flags.processes
+    if index is count is None and coordinator in (None, AUTO):
+        return
+    if coordinator is None or index is None or count is None:
+        raise UserError(
+            "give --coordinator HOST:PORT, --process-id I and --processes N together, or "
+            f"--coordinator {AUTO} alone on a cluster"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise UserError(f"--coordinator {coordinator}: must be HOST:PORT, node0:29500 say")
+    if not 0 <= index < count:
+        raise UserError(f"--process-id {index}: must be 0 or more and below --processes {count}")
+
+
 def _same(flags: Flags) -> dict[str, object]:
-    """What every process of a run has to be given alike, by the names of the flags."""
-    settings = dict(_named(tomllib.loads(flags.settings.to_toml())))
-    names = (
-        "devices", "seed", "age_unit", "height_unit", "recursive", "skip_bad", "folder_ids",
-        "accept_clipping",
-    )  # fmt: skip
-    return {f"--{name}": value for name, value in settings.items()} | {
-        f"--{name.replace('_', '-')}": getattr(flags, name) for name in names
-    }
+    """What must be equal in every process of a run: versions, and values by their flags."""
+    facts: dict[str, object] = {name: version(name) for name in ("jax", "jaxlib")}
+    facts |= {"rdpjax": __version__, "Python": ".".join(platform.python_version_tuple()[:2])}
+    settings = flags.settings.values() | vars(flags.settings.data)
+    facts |= {f"--{name}": value for name, value in _named(settings)}
+    names = ("devices", "seed", "accept_clipping")
+    return facts | {f"--{name.replace('_', '-')}": getattr(flags, name) for name in names}
 
 
 def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -150,10 +159,30 @@ def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
 
 def _start(argv: Sequence[str]) -> Config:
     """The configuration that flags start from: --config FILE, or the data set's own."""
+    generator = _given(argv, "--generator")
     if (path := _given(argv, "--config")) is not None:
-        return load_config(path)
-    dataset = _given(argv, "--dataset") or Config().dataset
-    return load_config(f"{find_dataset(dataset) and dataset}.toml")
+        return load_config(path, generator)
+    return default_config(_given(argv, "--dataset") or Config.dataset, generator)
+
+
+def _check_flags(argv: Sequence[str], config: Config) -> None:
+    """UserError for a flag of another data set or another generator, which names whose it is."""
+    given = {word.split("=", 1)[0].replace("_", "-") for word in argv if word.startswith("--")}
+    own = {f.name for f in dataclasses.fields(config.data)}
+    for name, dataset in datasets().items():
+        for setting in {f.name for f in dataclasses.fields(dataset.settings)} - own:
+            if (flag := f"--{setting.replace('_', '-')}") in given:
+                raise UserError(
+                    f"{flag}: a setting of the data set {name}, and this run's is "
+                    f"{config.dataset}; drop it"
+                )
+    for name in stage_classes():
+        theirs = sorted(flag for flag in given if flag.startswith(f"--{name}."))
+        if theirs and name not in config.stages:
+            raise UserError(
+                f"{theirs[0]}: a setting of the stage {name}, and this run's are "
+                f"{', '.join(config.stages)}; drop it"
+            )
 
 
 def _one_total(argv: Sequence[str]) -> list[str]:

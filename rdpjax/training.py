@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,14 @@ from rdpjax.config import Config
 from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.execution import Execution, default_clipping, default_microbatch
 from rdpjax.dpsgd.feed import make_fed_chunk
-from rdpjax.dpsgd.keys import Roots, as_key, derive, step_keys
-from rdpjax.dpsgd.loop import chunk_keys, make_chunk, size_of
+from rdpjax.dpsgd.keys import StepKeys, as_key, derive, step_keys
+from rdpjax.dpsgd.loop import make_chunk, size_of
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.io.atomic import write_file
-from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
-from rdpjax.processes.team import Team
 from rdpjax.progress import Progress
+from rdpjax.session import Session
 from rdpjax.stages.stage import Artefact, Context, Training, TrainingStage
 
 CHUNK = 50
@@ -72,63 +71,73 @@ class StageRun:
       stage: its settings.
       plan: its DP-SGD plan.
       config: the run's settings.
-      roots: secret keys of this run.
-      ledger: entered before each chunk.
+      session: takes the chunks, each under its entry in the ledger; what process 0 found on disk
+        and chose holds for all processes.
       folder: to resume from and write to; None keeps everything in memory.
       mesh: the devices, where there are several.
-      team: the processes; what process 0 found on disk and chose holds for all of them.
     """
 
     name: str
     stage: TrainingStage
     plan: Plan
     config: Config
-    roots: Roots
-    ledger: Ledger
+    session: Session
     folder: Path | None = None
     mesh: Mesh | None = None
-    team: Team = field(default_factory=Team)
 
     def train(self, context: Context, codes: Codes, records: float, progress: Progress) -> Artefact:
         """Train under `context` on private `codes`, whose number is about `records`.
 
         Codes that are not on the device are fed to it, draw by draw.
         """
-        training = self.stage.training(context)
-        key = as_key(derive(self.roots.initialisation, self.name, "init"))
-        state, done = Compiled(training.init)(key), 0
+        training = self.session.training(self.name, self.stage, self.plan, context)
+        key = as_key(derive(self.session.roots.initialisation, self.name, "init"))
+        state, hosts = Compiled(training.init)(key), self.session.hosts
         expected = self.plan.sampling_rate * records
-        choice = self._choice(training, state, codes, expected) if self.team.leads else None
-        chosen, why = self.team.share(choice)
+        chosen, why = hosts.on_primary(lambda: self._choice(training, state, codes, expected))
         execution = Execution(**chosen, mesh=self.mesh)
         progress.say(f"  {self.name:<10} {execution.clipping} clipping: {why}")
-        if self.folder and (saved := checkpoint.steps(self.folder)):
-            done = saved[-1]
-            state = checkpoint.load(self.folder, done, state)
-            self._check_entered(done)
-        done, state = self.team.share(done), self.team.share_arrays(state)
+        state, done = self._resumed(state)
         make = make_chunk if codes.on_device else make_fed_chunk
         chunk = make(self.plan, execution, training.objective, training.update)
         divisor = jnp.float32(expected)
         if done < self.plan.steps:
             progress.say(f"  {self.name:<10} compiling (once)")
-        folder = self.team.share(str(self.folder.absolute()) if self.folder else None)
+        folder = hosts.on_primary(lambda: str(self.folder.absolute()) if self.folder else None)
         due = -math.inf
+
+        def take(keys: StepKeys, examples: Any) -> tuple[Any, dict[str, np.ndarray]]:
+            after, metrics = chunk(state, examples, keys, divisor)
+            return after, {name: np.asarray(values) for name, values in metrics.items()}
+
         while done < self.plan.steps:
             steps = min(CHUNK, self.plan.steps - done)
             params = self._params(training, state)
-            keys = chunk_keys(self.plan, self.roots, self.name, done, steps, params)
-            with self.ledger.access(self.plan.event(self.name, done, steps)) as access:
-                state, metrics = chunk(state, codes.sealed.read(access), keys, divisor)
-                heard = {name: np.asarray(values) for name, values in metrics.items()}
+            state, heard = self.session.chunk(
+                self.name, self.plan, done, steps, params, take, codes.sealed
+            )
             done += steps
             last = done == self.plan.steps
-            if folder and self.team.share(last or time.monotonic() >= due):
+            if folder and (last or hosts.on_primary(time.monotonic) >= due):
                 checkpoint.save(Path(folder), done, state)
-                due = time.monotonic() + CHECKPOINT_SECONDS
-            progress.advance(self.name, done, self.ledger.epsilon(self.config.delta), heard)
+                due = hosts.on_primary(time.monotonic) + CHECKPOINT_SECONDS
+            progress.advance(self.name, done, self.session.ledger.epsilon(self.config.delta), heard)
         # What follows is computed by each process alone, on its own default device.
         return jax.tree.map(jnp.asarray, training.release(jax.device_get(state)))
+
+    def _resumed(self, state: Any) -> tuple[Any, int]:
+        """Return what process 0's last checkpoint holds and its step; `state` and 0 without one."""
+        folder, found = self.folder, [state]
+
+        def load() -> int:
+            if not folder or not (saved := checkpoint.steps(folder)):
+                return 0
+            found[0] = checkpoint.load(folder, saved[-1], state)
+            self._check_entered(saved[-1])
+            return saved[-1]
+
+        done = self.session.hosts.on_primary(load)
+        return self.session.hosts.broadcast(found[0]), done
 
     def compile_ahead(
         self, context: Context, codes: Codes, records: float, *, compiles: bool
@@ -144,8 +153,8 @@ class StageRun:
         Returns:
           An artefact of the right shapes, for the stages after this one.
         """
-        training = self.stage.training(context)
-        key = as_key(derive(self.roots.initialisation, self.name, "init"))
+        training = self.session.training(self.name, self.stage, self.plan, context)
+        key = as_key(derive(self.session.roots.initialisation, self.name, "init"))
         state = jax.eval_shape(training.init, key)
         if compiles and not (self.folder and checkpoint.steps(self.folder)):
             expected = self.plan.sampling_rate * records
@@ -153,7 +162,7 @@ class StageRun:
             execution = Execution(**chosen, mesh=self.mesh)
             chunk = make_chunk(self.plan, execution, training.objective, training.update)
             steps = min(CHUNK, self.plan.steps)
-            keys = step_keys(self.roots, self.name, 0, steps)
+            keys = step_keys(self.session.roots, self.name, 0, steps)
             if self.plan.discrete:
                 numbers = size_of(self._params(training, state))
                 noise: Any = jax.ShapeDtypeStruct((steps, numbers), jnp.int32)
@@ -169,7 +178,7 @@ class StageRun:
 
     def _check_entered(self, done: int) -> None:
         """UserError unless the ledger lists all that a checkpoint was computed from."""
-        if not self.ledger.covers(self.plan.event(self.name, 0, done)):
+        if not self.session.ledger.covers(self.plan.event(self.name, 0, done)):
             raise UserError(
                 f"{self.folder}: the checkpoint has taken {done} steps of {self.name!r}, which the "
                 "ledger does not list; it was changed after it was written, restore it"

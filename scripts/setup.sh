@@ -3,6 +3,7 @@
 #
 #   setup run     the project and its reports
 #   setup test    the same and the tools of scripts/test
+#   setup all     the same and what builds the site of docs/
 #
 # A stamp in .venv holds a checksum of what the set-up was made from. While it agrees, there is
 # nothing to do and nothing is fetched. It is written last; an interrupted set-up starts afresh.
@@ -50,12 +51,14 @@ stamped() {
 }
 
 setup() {
-  stamped test && return # holds all that `run` needs
-  stamped "$1" && return
-  case $1 in
-    run) extra=report ;;
-    test) extra=test ;;
+  case $1 in # an extra, and the set-ups that hold all that it needs
+    run) extra=report enough='all test run' ;;
+    test) extra=test enough='all test' ;;
+    all) extra=test,docs enough=all ;;
   esac
+  for made in $enough; do
+    if stamped "$made"; then return; fi
+  done
   if [ -f "$venv/.unfinished" ] || ! "$python" -m pip --version >/dev/null 2>&1; then
     base=${base:-$(find_python)} || exit
     say "set-up: making $venv with $base, $("$base" -c 'import sys; print(sys.version.split()[0])')"

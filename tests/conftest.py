@@ -243,7 +243,7 @@ class ToyLabeler:
 
         from rdpjax.stages.stage import Training
 
-        label = context.codec.schema.position(context.codec.schema.label)
+        label = context.tokenizer.schema.position(context.tokenizer.schema.label)
 
         def loss(params: Any, codes: Any, key: Any) -> Any:
             logit = self._logit(context, params["weights"], codes) + params["bias"][0]
@@ -268,7 +268,7 @@ class ToyLabeler:
     def _logit(self, context: Any, weights: Any, codes: Any) -> Any:
         import jax.numpy as jnp
 
-        label = context.codec.schema.position(context.codec.schema.label)
+        label = context.tokenizer.schema.position(context.tokenizer.schema.label)
         scores = weights[jnp.arange(len(weights)), codes]
         return scores.sum(-1) - scores[..., label]
 

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdpjax import account, train
+from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO, read_cardio
-from rdpjax.data.codec import encode_cells, histogram
-from rdpjax.data.forms import TableForm
-from rdpjax.pipeline import plan_events
+from rdpjax.data.tokenizer import encode_cells, histogram
+from rdpjax.plans import plan_events
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.report import replay
 from rdpjax.run import run
@@ -208,7 +208,7 @@ def test_every_statement_of_epsilon_agrees(
     assert report["epsilon_pld"] == pytest.approx(shown["epsilon_pld"], abs=1e-6)
     config = small_run.config
     assert config.epsilon - 0.001 < report["epsilon"] <= config.epsilon
-    assert list(ledger) == plan_events(config, TableForm(CARDIO))
+    assert list(ledger) == plan_events(config, TableCodec(CARDIO))
     assert report["events"] == [event.to_dict() for event in ledger]
 
 

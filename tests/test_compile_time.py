@@ -40,14 +40,14 @@ def compile_all(name: str) -> None:
     import jax.numpy as jnp
 
     from rdpjax.config import load_config
-    from rdpjax.data.codec import Marginals
-    from rdpjax.data.datasets import find_dataset
+    from rdpjax.data.tokenizer import Marginals
+    from rdpjax.datasets.registry import find_dataset
     from rdpjax.dpsgd.compiled import Compiled
     from rdpjax.dpsgd.execution import Execution
     from rdpjax.dpsgd.keys import Roots, step_keys
     from rdpjax.dpsgd.loop import make_chunk
     from rdpjax.generator import make_context
-    from rdpjax.pipeline import make_plans
+    from rdpjax.plans import make_plans
 
     jax.config.update("jax_enable_compilation_cache", False)
 
@@ -69,7 +69,7 @@ def compile_all(name: str) -> None:
     keys = jax.random.split(jax.random.key(0), 50)
     told("reference", Compiled(plain), jnp.zeros((64, 64)), keys)
     config = load_config(name)
-    schema = find_dataset(config.dataset).form(config.max_hours, config.label).schema
+    schema = find_dataset(config.dataset).codec(config.data).schema
     context = make_context(config, schema, Marginals.uniform(schema, 40_000.0), {})
     artefacts: dict[str, object] = {}
     codes = jax.ShapeDtypeStruct((40_000, len(schema.columns)), jnp.uint8)

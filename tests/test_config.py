@@ -10,6 +10,7 @@ import pytest
 
 from rdpjax.account import main as account
 from rdpjax.config import VERSION, Config, load_config, stage_classes
+from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +24,7 @@ CHANGED = Config(
     batch_size=2_000,
     holdout=0.0,
     rows=7,
-    derived=("bmi", "pp"),
+    data=CardioSettings(derived=("bmi", "pp")),
     label_source="generator",
     max_codes=40,
     private=False,
@@ -50,6 +51,11 @@ def test_toml_round_trip(config: Config) -> None:
 OWN = {"marginals": 1.0, "vae": 2.0, "gan": 3.0, "labeler": 4.0}
 
 
+def with_total(text: str, epsilon: float) -> str:
+    """A configuration file with a total put in."""
+    return text.replace("[privacy]\n", f"[privacy]\nepsilon = {epsilon}\n")
+
+
 @pytest.mark.parametrize("epsilon", [1.0, 5.0])
 def test_a_total_beside_the_epsilons_of_stages_is_refused(epsilon: float) -> None:
     """Two meanings of epsilon: the stages' own used to win, without a word."""
@@ -57,7 +63,7 @@ def test_a_total_beside_the_epsilons_of_stages_is_refused(epsilon: float) -> Non
     with pytest.raises(UserError, match=message):
         Config(epsilon=epsilon, epsilons=OWN)
     with pytest.raises(UserError, match=f"config: {message}"):
-        Config.from_toml(f"epsilon = {epsilon}\n" + Config(epsilons=OWN).to_toml())
+        Config.from_toml(with_total(Config(epsilons=OWN).to_toml(), epsilon))
     with pytest.raises(UserError, match=message):
         dataclasses.replace(Config(epsilon=epsilon), epsilons=OWN)
     assert dataclasses.replace(Config(), epsilon=None, epsilons=OWN).epsilon is None
@@ -68,7 +74,7 @@ def test_what_a_run_wrote_is_read_whatever_total_it_states() -> None:
     """Older runs wrote the default beside the epsilons; newer ones what they cost together."""
     config = Config(shares={}, epsilons=OWN)
     assert "\nepsilon = " not in config.to_toml()
-    for text in (f"epsilon = 5.0\n{config.to_toml()}", config.to_toml(spent=8.161)):
+    for text in (with_total(config.to_toml(), 5.0), config.to_toml(spent=8.161)):
         assert "epsilon = " in text
         assert Config.from_toml(text, written=True) == config
     assert Config.from_toml("epsilon = 3.0", written=True).epsilon == 3.0
@@ -112,7 +118,7 @@ def test_a_whole_number_will_do_for_a_number() -> None:
         ("epsilon = true", "config: epsilon must be a number, got True"),
         ("private = 1", "config: private must be true or false, got 1"),
         ("dataset = 1", "config: dataset must be text, got 1"),
-        ("derived = [1]", "config: derived must be text, got 1"),
+        ("derived = [1]", "config [data]: derived must be text, got 1"),
         (
             "label_source = 'x'",
             "config: label_source must be one of 'labeler', 'generator', got 'x'",
@@ -157,3 +163,46 @@ def test_the_original_plan_costs_what_it_states(capsys: pytest.CaptureFixture[st
     sigmas = [access["noise_multiplier"] for access in statement["accesses"]]
     assert sigmas == pytest.approx([0.7795, 0.7276, 0.8162], abs=5e-5)
     assert [access["steps"] for access in statement["accesses"]] == [5480, 6850, 2192]
+
+
+def test_sections() -> None:
+    """Each key has its section; the file of version 1 had none."""
+    text = (
+        'version = 2\n[data]\ndataset = "sepsis"\nmax_hours = 12\n[model]\n'
+        'generator = "autoregressive"\n[model.autoregressive]\nsteps = 7\n[privacy]\n'
+        "epsilon = 2.0\n[compute]\nmicrobatch = 32\n[release]\nrows = 9\n"
+    )
+    config = Config.from_toml(text)
+    assert (config.dataset, config.data.max_hours, config.epsilon) == ("sepsis", 12, 2.0)
+    assert (config.stages["autoregressive"].steps, config.microbatch, config.rows) == (7, 32, 9)
+    assert Config.from_toml(config.to_toml()) == config
+    old = Config.from_toml('dataset = "cardio"\nage_unit = "days"\nderived = ["bmi"]\n')
+    assert old.data == CardioSettings(age_unit="days", derived=("bmi",))
+    assert old.version == VERSION and Config.from_toml(old.to_toml()) == old
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[data]\nepsilon = 1", "config [data]: unknown key 'epsilon'"),
+        ("[privacy]\nrows = 1", "config [privacy]: unknown key 'rows'; it belongs in [release]"),
+        ("[privacy]\nepsilonn = 1", "unknown key 'epsilonn'; did you mean 'epsilon'?"),
+        ("[model]\nrowz = 1", "config [model]: unknown key 'rowz'; did you mean 'rows'?"),
+        ("[datum]\n[data]\n", "config: unknown section [datum]; did you mean 'data'?"),
+        ("version = 2\nepsilon = 1", "unknown section [epsilon]; it belongs in [privacy]"),
+        ("privacy = 1", "config [privacy]: must be a table"),
+        ('[data]\ndataset = "sepsis"\nage_unit = "days"', "config [data]: unknown key 'age_unit'"),
+        ('dataset = "sepsis"\nderived = ["bmi"]', "unknown key 'derived'"),
+        ("[data]\nmax_hours = 3", "config [data]: unknown key 'max_hours'"),
+        ("[data]\nage_unit = 3", "config [data]: age_unit must be one of"),
+    ],
+)
+def test_what_stands_in_the_wrong_section_is_named(text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Config.from_toml(text)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_settings_of_another_data_set_are_refused() -> None:
+    with pytest.raises(UserError, match="CardioSettings are no settings of the data set 'sepsis'"):
+        Config(dataset="sepsis", data=CardioSettings())

@@ -5,12 +5,17 @@ import stat
 import pytest
 
 from rdpjax import evaluate
-from rdpjax.data.cardio import CARDIO
+from rdpjax.codecs.table import TableEncoding
+from rdpjax.config import Config
+from rdpjax.data.cardio import CARDIO, KAGGLE_LAYOUT
 from rdpjax.data.simulate import simulate_cardio
+from rdpjax.data.tokenizer import Marginals
+from rdpjax.datasets import cardio_evaluation
+from rdpjax.generator import Generator
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.report import privacy_report
-
-tomli_w = pytest.importorskip("tomli_w")
+from rdpjax.run_folder import write_generator
+from rdpjax.tilt import Tilt
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +32,10 @@ def run(tmp_path, texts):
     (folder / "release").mkdir(parents=True)
     (folder / "internal").mkdir(mode=0o700)
     (folder / "release" / "synthetic.csv").write_text(texts["made"])
-    (folder / "release" / "schema.toml").write_text(tomli_w.dumps(CARDIO.to_dict()))
-    write_report(folder, source="simulated")
+    shares = Marginals.uniform(CARDIO, 1000.0)
+    made = Generator(Config(), CARDIO, shares, {}, TableEncoding(CARDIO), tilt=Tilt.none(12, 32))
+    write_generator(folder / "release", made)
+    write_report(folder, source="simulated", format=KAGGLE_LAYOUT.to_dict())
     (folder / "internal" / "holdout.csv").write_text(texts["held"])
     return folder
 
@@ -56,9 +63,10 @@ def recorded(monkeypatch):
         progress("slow part")
         return {"note": "computed without privacy"}
 
-    monkeypatch.setattr(evaluate, "score", noted)
-    shown = dataclasses.replace(evaluate._KINDS["cardio"], show=lambda scores: f"TABLE {scores}")
-    monkeypatch.setitem(evaluate._KINDS, "cardio", shown)
+    monkeypatch.setattr(cardio_evaluation, "score", noted)
+    kind = cardio_evaluation.CARDIO_EVALUATION
+    shown = dataclasses.replace(kind, show=lambda scores: f"TABLE {scores}")
+    monkeypatch.setattr(cardio_evaluation, "CARDIO_EVALUATION", shown)
     return calls
 
 
@@ -135,9 +143,9 @@ def test_missing_and_contradicting_inputs(run, capsys, tmp_path):
 
 
 def test_a_run_of_an_unknown_data_set(run, capsys):
-    path = run / "release" / "schema.toml"
-    path.write_text(path.read_text().replace('name = "cardio"', 'name = "other"', 1))
-    assert "data set 'other' is not one of ['cardio', 'sepsis']" in error([run], capsys)
+    path = run / "release" / "generator" / "config.toml"
+    path.write_text(path.read_text().replace('dataset = "cardio"', 'dataset = "other"', 1))
+    assert "dataset: unknown 'other'; known are cardio, sepsis" in error([run], capsys)
 
 
 def test_one_class_is_refused(run, capsys):
@@ -153,7 +161,7 @@ def test_a_file_that_cannot_be_written(run, recorded, capsys, tmp_path):
 
 
 def test_a_run_that_does_not_say_its_source(run, recorded, capsys):
-    write_report(run)
+    write_report(run, format=KAGGLE_LAYOUT.to_dict())
     assert "does not say `source`" in error([run, "--quiet"], capsys)
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from rdpjax import generator as module
+from rdpjax.codecs.table import TableEncoding
 from rdpjax.config import Config
-from rdpjax.data.codec import Marginals, encode_cells, histogram, marginals_from
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import Marginals, encode_cells, histogram, marginals_from
 from rdpjax.dpsgd.keys import as_key
 from rdpjax.generator import Generator, collapse_warnings
 
@@ -40,7 +41,7 @@ def marginals(toy_schema: Schema, toy_frame: pd.DataFrame) -> Marginals:
 @pytest.fixture(scope="module")
 def untilted(toy_settings: Config, toy_schema: Schema, marginals: Marginals) -> Generator:
     """A generator off by a little in every column, whose labeler goes by the numbers."""
-    empty = Generator(toy_settings, toy_schema, marginals, {})
+    empty = Generator(toy_settings, toy_schema, marginals, {}, TableEncoding(toy_schema))
     shape = empty.context.prior.shape
     rng = np.random.default_rng(6)
     slope = np.zeros(shape, np.float32)
@@ -49,7 +50,7 @@ def untilted(toy_settings: Config, toy_schema: Schema, marginals: Marginals) -> 
         "vae": {"logits": jnp.asarray(rng.normal(0, 0.3, shape), jnp.float32)},
         "labeler": {"weights": jnp.asarray(slope)},
     }
-    return Generator(toy_settings, toy_schema, marginals, artefacts)
+    return Generator(toy_settings, toy_schema, marginals, artefacts, TableEncoding(toy_schema))
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +132,13 @@ def test_one_way_shares_are_the_noisy_ones(
 ) -> None:
     def distances(generator: Generator) -> list[float]:
         """Total variation to the noisy shares, on the codes that the tilt knows."""
-        codec = generator.context.codec
-        codes = codec.encode(encode_cells(toy_schema, drawn(generator, 20_000)))
-        shares = codec.code_shares()
+        tokenizer = generator.context.tokenizer
+        codes = tokenizer.encode(encode_cells(toy_schema, drawn(generator, 20_000)))
+        shares = tokenizer.code_shares()
         return [
-            float(np.abs(np.bincount(codes[:, j], minlength=codec.width) / 20_000 - s).sum() / 2)
+            float(
+                np.abs(np.bincount(codes[:, j], minlength=tokenizer.width) / 20_000 - s).sum() / 2
+            )
             for j, s in enumerate(shares)
         ]
 

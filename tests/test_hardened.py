@@ -13,16 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
-from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
-from rdpjax.pipeline import fit, make_plans, plan_events, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import make_plans, plan_events, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import privacy_report, replay
+from rdpjax.session import Session
 
 ROOTS = Roots.make(1)
 Train = Callable[..., tuple[Generator, Ledger]]
@@ -36,8 +38,9 @@ def train(toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame) -> Tr
         config = dataclasses.replace(toy_config, hardened=hardened)
         ledger = Ledger(target=target_of(config), noise_id=ROOTS.noise_id)
         options: dict[str, Any] = {"plans": make_plans(config), "ledger": ledger, **given}
-        form = TableForm(toy_schema)
-        return fit(config, form, toy_frame, roots=ROOTS, **options), options["ledger"]
+        ledger = options.pop("ledger")
+        session = Session(ledger, ROOTS)
+        return fit(config, TableCodec(toy_schema), toy_frame, session=session, **options), ledger
 
     return train
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from rdpjax.config import load_config
-from rdpjax.data.codec import Marginals
-from rdpjax.data.datasets import find_dataset
+from rdpjax.data.tokenizer import Marginals
+from rdpjax.datasets.registry import find_dataset
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.loop import chunk_keys, make_chunk
@@ -28,10 +28,15 @@ STAGES = [
 ]
 
 
+def _codec(name: str) -> Any:
+    dataset = find_dataset(name)
+    return dataset.codec(dataset.settings())
+
+
 def checked(name: str, stage: str, *, discrete: bool = False, loss: Any = None) -> None:
     """Trace two steps of a stage's training under the checker."""
     config = load_config(f"{name}.toml")
-    schema = find_dataset(name).form(24, "stay").schema
+    schema = _codec(name).schema
     artefacts: dict[str, Any] = {}
     context = make_context(config, schema, Marginals.uniform(schema, 5000.0), artefacts)
     with jax.debug_key_reuse(True):

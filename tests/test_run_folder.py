@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rdpjax.codecs.table import TableEncoding
 from rdpjax.config import Config
-from rdpjax.data.codec import Marginals
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import Marginals
+from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
@@ -52,7 +54,9 @@ def generator(toy_config: Config, toy_schema: Schema) -> Generator:
         "labeler": {"weights": rng.random((4, 32), np.float32)},
     }
     tilt = Tilt(rng.random((4, 32)), 0.5, 0.9, 0.8)
-    return Generator(toy_config, toy_schema, marginals, artefacts, offset=0.125, tilt=tilt)
+    return Generator(
+        toy_config, toy_schema, marginals, artefacts, TableEncoding(toy_schema), 0.125, tilt
+    )
 
 
 def test_internal_is_for_its_owner_alone(folder: RunFolder) -> None:
@@ -94,7 +98,7 @@ def test_internal_of_an_overwritten_release_too(tmp_path: Path) -> None:
 
 
 def test_start_is_read_as_it_was_written(folder: RunFolder) -> None:
-    config = Config(epsilon=2.5, rows=7, derived=("bmi",))
+    config = Config(epsilon=2.5, rows=7, data=CardioSettings(derived=("bmi",)))
     folder.write_start(config, {"fingerprint": "f"}, ROOTS)
     assert folder.read_start() == (config, {"fingerprint": "f"}, ROOTS)
 

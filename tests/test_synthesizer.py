@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 
 import rdpjax
+from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import encode_cells
 from rdpjax.data.fields import Categorical, Numeric
-from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import encode_cells
+from rdpjax.datasets.dataset import Settings
 from rdpjax.errors import UserError
-from rdpjax.pipeline import plan_events
+from rdpjax.plans import plan_events
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.report import replay
 from rdpjax.privacy.sources import read_source
@@ -45,12 +46,13 @@ def test_fit_sample_save_load(
     pd.testing.assert_frame_equal(rows[:20], synth.sample(20, seed=4))
     assert not rows.equals(synth.sample(700, seed=5))
     assert not synth.sample(700).equals(synth.sample(700)), "the system's randomness"
-    assert list(synth.ledger.events) == plan_events(toy_config, TableForm(toy_schema))
+    assert list(synth.ledger.events) == plan_events(toy_config, TableCodec(toy_schema))
     synth.save(tmp_path / "runs" / "toy")
     again = Synthesizer.load(tmp_path / "runs" / "toy")
     pd.testing.assert_frame_equal(rows, again.sample(700, seed=4))
     assert again.schema == toy_schema
-    assert again.config == synth.config == dataclasses.replace(toy_config, holdout=0.0)
+    expected = dataclasses.replace(toy_config, dataset="table", data=Settings(), holdout=0.0)
+    assert again.config == synth.config == expected
     assert again.ledger.epsilon(1e-5) == synth.ledger.epsilon(1e-5)
     assert again.report() == synth.report()
     assert [p.name for p in (tmp_path / "runs" / "toy").iterdir()] == ["release"]

@@ -249,7 +249,7 @@ def test_a_flag_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
         ("epsilonn = 1", "run.toml: unknown key 'epsilonn'; did you mean 'epsilon'?"),
         ("[vae]\nstep = 1", "run.toml [vae]: unknown key 'step'; did you mean 'steps'?"),
         ('stages = ["vea"]', "run.toml: unknown stage 'vea'; did you mean 'vae'?"),
-        ("version = 2\nnovelty = 1", "run.toml: version 2 is newer than this rdpjax's 1; upgrade"),
+        ("version = 3\nnovelty = 1", "run.toml: version 3 is newer than this rdpjax's 2; upgrade"),
         ("epsilon = ", "run.toml: not TOML"),
         ('epsilon = "5"', "run.toml: epsilon must be a number, got '5'"),
         ("epsilon = -1", "run.toml: epsilon is -1; it must be a positive, finite number"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from rdpjax.data.codec import Marginals, histogram
 from rdpjax.data.schema import Numeric, Schema
+from rdpjax.data.tokenizer import Marginals, histogram
 
 
 def released_counts(schema: Schema, marginals: Marginals) -> np.ndarray:
-    """The noisy histogram that released shares stand for, as `rdpjax.data.codec.histogram`.
+    """The noisy histogram that released shares stand for, as `rdpjax.data.tokenizer.histogram`.
 
     What the projection of shares on the simplex has cut off is lost.
     """

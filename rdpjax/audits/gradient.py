@@ -19,15 +19,16 @@ from rdpjax.audits.gradient_canaries import Coins, extended, observe
 from rdpjax.audits.gradient_verdicts import judge_run, judge_steps
 from rdpjax.audits.picture import draw
 from rdpjax.audits.subject import Subject, read_subject
-from rdpjax.data.codec import Marginals
-from rdpjax.device import keep_programs
+from rdpjax.compute.devices import keep_programs
+from rdpjax.data.tokenizer import Marginals
 from rdpjax.dpsgd.execution import Execution, default_clipping, default_microbatch
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import optional
 from rdpjax.generator import make_context
-from rdpjax.pipeline import make_plans
+from rdpjax.mechanisms.measurement import Answer
+from rdpjax.plans import make_plans
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.stages.stage import Artefact, Training
 
@@ -164,22 +165,25 @@ def _plan(flags: GradientAudit, subject: Subject, name: str) -> Plan:
 
 def _prepared(subject: Subject, name: str, plan: Plan, records: int) -> tuple[Training, np.ndarray]:
     """The stage's training, and codes of the first records, under a codec that measured nothing."""
-    config, form = subject.config, subject.form
+    config, codec = subject.config, subject.codec
     some = subject.dataset.take(subject.records, np.arange(len(subject.records)) < records)
     # Nothing of this is released: the records are read without noise.
-    cells = form.cells(some, form.measure(lambda name, vector: (vector(some), 0.0)))
+    answers: dict[str, Answer] = {}
+    for measurement in codec.measurements:
+        answers[measurement.name] = Answer(measurement.vector(some, answers), 0.0)
+    cells = codec.fit(answers).cells(some)
     stages = dict(config.stages)
     stages[name] = dataclasses.replace(stages[name], steps=plan.steps)
     config = dataclasses.replace(config, stages=stages)
     artefacts: dict[str, Artefact] = {}
-    marginals = Marginals.uniform(form.schema, float(max(len(some), 1)))
-    context = make_context(config, form.schema, marginals, artefacts)
+    marginals = Marginals.uniform(codec.schema, float(max(len(some), 1)))
+    context = make_context(config, codec.schema, marginals, artefacts)
     for earlier, stage in config.stages.items():
         training = stage.training(context)
         if earlier == name:
             break
         artefacts[earlier] = training.release(training.init(jax.random.key(0)))
-    return training, context.codec.encode(cells)
+    return training, context.tokenizer.encode(cells)
 
 
 def _execution(

@@ -18,11 +18,10 @@ import numpy as np
 from rdpjax.audits.comparisons import Comparison, differing
 from rdpjax.audits.neighbours import Neighbourhood
 from rdpjax.audits.recording import Recording
-from rdpjax.data.forms import Form
 from rdpjax.dpsgd.keys import Roots, step_keys
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import draw
-from rdpjax.pipeline import Plans
+from rdpjax.plans import Plans
 from rdpjax.privacy.events import Event, merge
 
 SLACK = 4.0
@@ -175,18 +174,18 @@ def post_processing(base: Recording, others: Iterable[Recording]) -> list[Compar
 
 
 def _arrays(context: Any) -> Any:
-    codec = context.codec
-    shares = [context.label_share, *codec.marginals.shares, codec.marginals.records]
-    return [context.prior, context.features, shares, list(codec.groups), context.artefacts]
+    tokenizer = context.tokenizer
+    shares = [context.label_share, *tokenizer.marginals.shares, tokenizer.marginals.records]
+    return [context.prior, context.features, shares, list(tokenizer.groups), context.artefacts]
 
 
-def codes(base: Recording, form: Form, hood: Neighbourhood) -> Comparison:
+def codes(base: Recording, hood: Neighbourhood) -> Comparison:
     """Codes of the records that stay, under the same answers."""
     assert base.generator is not None
-    filling, codec = base.generator.filling, base.generator.context.codec
+    tokenizer, encoding = base.generator.context.tokenizer, base.generator.encoding
 
     def of(table: Any) -> np.ndarray:
-        return codec.encode(form.cells(table, filling))
+        return tokenizer.encode(encoding.cells(table))
 
     reference = of(hood.base)
     wrong = sum(differing(of(table)[:-1], reference) for table in hood.added.values())

@@ -18,14 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rdpjax import training
+from rdpjax import session, training
 from rdpjax.audits.comparisons import Comparison
 from rdpjax.audits.recording import Recording
 from rdpjax.data.grid import GRID
 from rdpjax.dpsgd.discrete import Bits, discrete_gaussian
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.lattice import UNITS
-from rdpjax.pipeline import Plans
+from rdpjax.plans import Plans
 from rdpjax.privacy.events import LATTICE_STEPS, Event
 
 SLACK = 4.0
@@ -152,7 +152,7 @@ def _compared(
 def repeated_keys(plans: Plans, roots: Roots) -> Comparison:
     """Count keys of draws and of noise that occur twice in whole plans.
 
-    Keys are taken chunk by chunk through `rdpjax.training.chunk_keys`, as training takes them. Of
+    Keys are taken chunk by chunk through `rdpjax.session.chunk_keys`, as training takes them. Of
     discrete noise the first numbers stand for its key.
 
     Args:
@@ -164,7 +164,7 @@ def repeated_keys(plans: Plans, roots: Roots) -> Comparison:
     for name, plan in plans.stages.items():
         for start in range(0, plan.steps, training.CHUNK):
             steps = min(training.CHUNK, plan.steps - start)
-            keys = training.chunk_keys(plan, roots, name, start, steps, numbers)
+            keys = session.chunk_keys(plan, roots, name, start, steps, numbers)
             taken += [row.tobytes() for column in keys[:2] for row in np.asarray(column)]
     twice = len(taken) - len(set(taken))
     return Comparison("keys that occur twice", "every stage", 0, twice, len(taken))

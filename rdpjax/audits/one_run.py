@@ -16,20 +16,20 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from rdpjax.audits.canaries import CRAFTED
 from rdpjax.audits.counts import scores_of_counts
 from rdpjax.audits.findings import PRIVATE, Finding, as_table, check_folders, write_json
 from rdpjax.audits.flags import ExperimentFlags
 from rdpjax.audits.listening import Listener
 from rdpjax.audits.picture import draw
 from rdpjax.audits.subject import Subject, read_subject
-from rdpjax.audits.watched import WatchedForm, WatchedStage
+from rdpjax.audits.watched import WatchingSession
+from rdpjax.compute.devices import keep_programs
 from rdpjax.config import MARGINALS, Config
-from rdpjax.device import keep_programs
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.flags import optional
-from rdpjax.pipeline import Plans, fit, make_plans, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import Plans, make_plans, target_of
 from rdpjax.privacy.accountants import pld_epsilon
 from rdpjax.privacy.guessing import ceiling, epsilon_of_guesses, guess
 from rdpjax.privacy.ledger import Ledger
@@ -101,12 +101,11 @@ def audit_one_run(subject: Subject, flags: OneRunAudit) -> tuple[list[Finding], 
     """
     config = subject.config
     random = np.random.default_rng(flags.seed)
-    craft, joined = CRAFTED[config.dataset]
     base = _base(subject, flags, random)
-    crafted = craft(flags.canaries, random)
+    crafted = subject.dataset.crafted(flags.canaries, random)
     coins = random.random(flags.canaries) < 0.5
     ledger = Ledger(target=target_of(config))
-    scores = attack(config, subject, joined(base, crafted), coins, ledger, flags)
+    scores = attack(config, subject, subject.dataset.join(base, crafted), coins, ledger, flags)
     claimed = ledger.epsilon(config.delta)
     tries = len(scores) * len(PARTS)
 
@@ -166,32 +165,28 @@ def attack(
       the candidates alone.
     """
     plans = make_plans(config)
-    form = WatchedForm(subject.form, candidates)
-    stages = {
-        name: WatchedStage(stage, plans.stages[name], len(coins), lambda: form.cells_of_candidates)
-        for name, stage in config.stages.items()
-    }
+    codec = subject.codec
+    session = WatchingSession(ledger, Roots.make(flags.seed), codec, candidates, len(coins))
     known = len(candidates) - len(coins)
     present = np.concatenate([np.ones(known, bool), coins])
     listener = Listener({name: plan.steps for name, plan in plans.stages.items()}, flags.quiet)
     with listener:
         try:
             generator = fit(
-                dataclasses.replace(config, stages=stages),
-                form,
+                config,
+                codec,
                 subject.dataset.take(candidates, present),
                 plans=plans,
-                roots=Roots.make(flags.seed),
-                ledger=ledger,
+                session=session,
                 progress=listener,
             )
         except UserError as error:
             raise UserError(f"{error} (among {known} records; --records takes more)") from None
     scores = _weighted(listener.inner, plans)
     if MARGINALS in plans.measurements:
-        cells = form.cells_of_candidates
+        cells = session.cells
         scores[MARGINALS] = scores_of_counts(
-            form.schema, generator.marginals, cells[:known], cells[known:]
+            codec.schema, generator.marginals, cells[:known], cells[known:]
         )
     return {"all together": sum(scores.values(), np.zeros(len(coins))), **scores}
 

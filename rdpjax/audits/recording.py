@@ -1,18 +1,17 @@
-"""A fit that is watched, and one that is told what its mechanisms answered.
+"""Record a fit's mechanism outputs, or replay a fit with given outputs.
 
 Differential privacy has two halves: each mechanism's answer moves little with one record, and all
 else depends on the answers alone. A fit that is told the answers of another one shows both. Its own
 answers can be compared with those that it was told; and whatever still differs has read the records
 by another way.
 
-Nothing is patched: a fit asks its team for what process 0 found, tells its progress what it did,
-and trains whatever stages the configuration has.
+Nothing is patched: a recording session takes the place of the run's own, and trains whatever stages
+the configuration has.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,17 +22,21 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int32
 
+from rdpjax.codecs.codec import Codec
 from rdpjax.config import Config
-from rdpjax.data.forms import Form
 from rdpjax.dpsgd.clipping import Params
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.loop import Metrics
+from rdpjax.dpsgd.plan import Plan
 from rdpjax.generator import Generator
-from rdpjax.pipeline import Plans, fit
+from rdpjax.mechanisms.measurement import Answer, Measurement
+from rdpjax.pipeline import fit
+from rdpjax.plans import Plans
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.processes.team import Team
-from rdpjax.stages.stage import Context, Training
+from rdpjax.privacy.sealed import Sealed
+from rdpjax.session import Run, Session
+from rdpjax.stages.stage import Context, Training, TrainingStage
 
 Until = Literal["measurements", "stages", "release"]
 
@@ -46,7 +49,7 @@ class Recording:
     """What one fit did.
 
     Attributes:
-      answers: noisy vector of each measurement, float64.
+      answers: own noisy vector of each measurement, float64.
       gradients: noisy gradient of each step of each stage, float32 `[steps, parameters]`.
       metrics: all else that each step of each stage told, `[steps]` each.
       states: each stage's last state, and the context that it was trained under.
@@ -62,7 +65,7 @@ class Recording:
     generator: Generator | None = None
 
 
-class WatchedState(NamedTuple):
+class RecordedState(NamedTuple):
     """A stage's state, and what its steps are told.
 
     Attributes:
@@ -78,61 +81,35 @@ class WatchedState(NamedTuple):
     step: Int32[Array, ""]
 
 
-@dataclass(frozen=True)
-class WatchedStage:
-    """A stage whose update tells the gradient that it was given, and may be told another.
+def recorded(inner: Training, steps: int, script: np.ndarray | None) -> Training:
+    """Return a training whose update tells the gradient that it was given, and may be told another.
 
-    Attributes:
-      stage: as configured.
-      taken: how many steps are taken.
-      ended: hears of the last state and of the context.
+    Args:
+      inner: the stage's own.
+      steps: how many it takes.
+      script: gradients to tell, `[steps, parameters]`; None for its own.
     """
 
-    stage: Any
-    taken: int
-    ended: Callable[[Any, Context], None]
+    def init(key: jax.Array) -> RecordedState:
+        state = inner.init(key)
+        size = sum(leaf.size for leaf in jax.tree.leaves(inner.objective(state)[0]))
+        told = jnp.zeros((steps, size), jnp.float32) if script is None else jnp.asarray(script)
+        return RecordedState(state, told, jnp.bool_(script is not None), jnp.int32(0))
 
-    @property
-    def sampling_rate(self) -> float:
-        return float(self.stage.sampling_rate)
+    def update(
+        state: RecordedState, gradient: Params, key: jax.Array
+    ) -> tuple[RecordedState, Metrics]:
+        own, unravel = ravel_pytree(gradient)
+        given = jnp.where(state.told, state.script[state.step], own)
+        after, metrics = inner.update(state.inner, unravel(given), key)
+        return state._replace(inner=after, step=state.step + 1), metrics | {GRADIENT: own}
 
-    @property
-    def steps(self) -> int:
-        return int(self.stage.steps)
-
-    @property
-    def clip_norm(self) -> float:
-        return float(self.stage.clip_norm)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.stage, name)  # a model, an emitter: what other stages ask for
-
-    def training(self, context: Context) -> Training:
-        inner: Training = self.stage.training(context)
-
-        def init(key: jax.Array) -> WatchedState:
-            state = inner.init(key)
-            size = sum(leaf.size for leaf in jax.tree.leaves(inner.objective(state)[0]))
-            script = jnp.zeros((self.taken, size), jnp.float32)
-            return WatchedState(state, script, jnp.bool_(False), jnp.int32(0))
-
-        def update(
-            state: WatchedState, gradient: Params, key: jax.Array
-        ) -> tuple[WatchedState, Metrics]:
-            own, unravel = ravel_pytree(gradient)
-            given = jnp.where(state.told, state.script[state.step], own)
-            after, metrics = inner.update(state.inner, unravel(given), key)
-            return state._replace(inner=after, step=state.step + 1), metrics | {GRADIENT: own}
-
-        def release(state: WatchedState) -> Any:
-            # Shapes are asked for too, of states that are not there.
-            if not isinstance(state.step, jax.core.Tracer):
-                self.ended(jax.device_get(state.inner), context)
-            return inner.release(state.inner)
-
-        return Training(init, lambda state: inner.objective(state.inner), update, release)
+    return Training(
+        init,
+        lambda state: inner.objective(state.inner),
+        update,
+        lambda state: inner.release(state.inner),
+    )
 
 
 class _End(Exception):
@@ -140,70 +117,78 @@ class _End(Exception):
 
 
 class _Interrupted(Exception):
-    """As `kill -9` would, at a checkpoint."""
+    """As `kill -9` would, after a checkpoint."""
 
 
-@dataclass
-class _Observer(Team):
-    """A team of one, and a progress: passes on what fits tell and are told.
+class RecordingSession(Session):
+    """Record what mechanisms answer, and let the fit go on with the answers of another.
 
-    Attributes:
+    Args:
+      found: filled by the session; kept through interruptions.
       told: the recording whose answers the fit is told; None for its own.
       until: where the fit ends.
       stages: names of the stages, in order.
-      cut: stages that are interrupted once, after their first chunk.
+      cut: stages that are interrupted once, before their second chunk.
     """
 
-    told: Recording | None = None
-    until: Until = "release"
-    stages: tuple[str, ...] = ()
-    cut: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.found = Recording()
-        self._name = ""
+    def __init__(
+        self,
+        ledger: Ledger,
+        roots: Roots,
+        found: Recording,
+        told: Recording | None,
+        until: Until,
+        stages: tuple[str, ...],
+        cut: set[str],
+    ) -> None:
+        super().__init__(ledger, roots)
+        self.found = found
+        self._told, self._until, self._stages, self._cut = told, until, stages, cut
         self._heard: dict[str, list[Mapping[str, np.ndarray]]] = {}
+        self._contexts: dict[str, Context] = {}
 
-    def share_arrays(self, tree: Any) -> Any:
-        if not isinstance(tree, WatchedState):
-            self.found.answers[self._name] = np.array(tree)
-            told = self.told.answers.get(self._name) if self.told else None
-            return tree if told is None else told.copy()
-        script = self.told.gradients.get(self._name) if self.told else None
-        if script is None:
-            return tree
-        return tree._replace(script=jnp.asarray(script), told=jnp.bool_(True))
+    def answer(
+        self, measurement: Measurement, noise_multiplier: float, sealed: Sealed[Any]
+    ) -> Answer:
+        own, name = super().answer(measurement, noise_multiplier, sealed), measurement.name
+        self.found.answers[name] = np.array(own.vector)
+        told = self._told.answers.get(name) if self._told else None
+        self.answers[name] = own if told is None else Answer(told.copy(), own.deviation)
+        return self.answers[name]
 
-    def say(self, text: str) -> None:
-        """Nobody listens."""
-
-    def stage(self, name: str, steps: int) -> None:
-        self._name = name
-        if self.until == "measurements" and name in self.stages:
+    def training(self, name: str, stage: TrainingStage, plan: Plan, context: Context) -> Training:
+        if self._until == "measurements":
             raise _End
+        self._contexts[name] = context
+        script = self._told.gradients.get(name) if self._told else None
+        return recorded(super().training(name, stage, plan, context), plan.steps, script)
 
-    def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None:
-        if metrics:
-            self._heard.setdefault(name, []).append(metrics)
-        if metrics and name in self.cut:
-            self.cut.remove(name)
+    def chunk(
+        self, name: str, plan: Plan, start: int, steps: int, params: Params, run: Run,
+        sealed: Sealed[Any],
+    ) -> tuple[Any, Mapping[str, np.ndarray]]:  # fmt: skip
+        if name in self._cut and start > 0:
+            self._cut.remove(name)
             raise _Interrupted
+        state, metrics = super().chunk(name, plan, start, steps, params, run, sealed)
+        self._heard.setdefault(name, []).append(metrics)
+        if start + steps == plan.steps:
+            self._ended(name, jax.device_get(state.inner))
+        return state, metrics
 
-    def ended(self, state: Any, context: Context) -> None:
-        self.found.states[self._name] = (state, context)
-        chunks = self._heard.get(self._name, [])
-        joined = {key: np.concatenate([c[key] for c in chunks]) for key in (chunks or [{}])[0]}
-        if joined:
-            self.found.gradients[self._name] = joined.pop(GRADIENT)
-            self.found.metrics[self._name] = joined
-        if self.until == "stages" and self._name == self.stages[-1]:
+    def _ended(self, name: str, state: Any) -> None:
+        self.found.states[name] = (state, self._contexts[name])
+        chunks = self._heard[name]
+        joined = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+        self.found.gradients[name] = joined.pop(GRADIENT)
+        self.found.metrics[name] = joined
+        if self._until == "stages" and name == self._stages[-1]:
             raise _End
 
 
 def record(
     config: Config,
-    form: Form,
+    codec: Codec,
     records: Any,
     *,
     plans: Plans,
@@ -217,7 +202,7 @@ def record(
 
     Args:
       config: the run's settings.
-      form: how the records become a table.
+      codec: how the records become a table.
       records: canonical records.
       plans: what is accessed, with how much noise.
       roots: the keys.
@@ -231,31 +216,15 @@ def record(
       UserError: as `rdpjax.pipeline.fit`.
     """
     stages = tuple(config.stages)
-    cut = set(stages if interrupted_in else ())
-    observer = _Observer(told=told, until=until, stages=stages, cut=cut)
-
-    def ended(state: Any, context: Context) -> None:  # a function: configurations are copied deep
-        observer.ended(state, context)
-
-    watched = {
-        name: WatchedStage(stage, plans.stages[name].steps, ended)
-        for name, stage in config.stages.items()
-    }
+    found, cut = Recording(), set(stages if interrupted_in else ())
     ledger = Ledger(target=target, noise_id=roots.noise_id)
     resumed = True
     while resumed:
         resumed = False
+        session = RecordingSession(ledger, roots, found, told, until, stages, cut)
         try:
-            observer.found.generator = fit(
-                dataclasses.replace(config, stages=watched),
-                form,
-                records,
-                plans=plans,
-                roots=roots,
-                ledger=ledger,
-                checkpoints=interrupted_in,
-                progress=observer,
-                team=observer,
+            found.generator = fit(
+                config, codec, records, plans=plans, session=session, checkpoints=interrupted_in
             )
         except _Interrupted:
             # Another process would go on here: only to such a one are repeated chunks replays.
@@ -263,7 +232,5 @@ def record(
             ledger = Ledger.resumed(ledger.to_lines(), target=target, noise_id=roots.noise_id)
         except _End:
             pass
-    if observer.found.generator is not None:
-        observer.found.generator = dataclasses.replace(observer.found.generator, config=config)
-    observer.found.entries = ledger.entries
-    return observer.found
+    found.entries = ledger.entries
+    return found

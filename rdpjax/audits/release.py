@@ -15,9 +15,8 @@ import tyro
 from rdpjax.audits.findings import PRIVATE
 from rdpjax.audits.flags import AuditFlags
 from rdpjax.audits.roc_picture import draw
-from rdpjax.audits.subject import Subject, read_subject
-from rdpjax.data.datasets import Reading
-from rdpjax.data.forms import TableForm
+from rdpjax.audits.subject import Subject, read_saved, read_subject
+from rdpjax.codecs.table import TableEncoding
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.errors import UserError
 from rdpjax.evaluation.attacks import (
@@ -31,8 +30,7 @@ from rdpjax.evaluation.attacks import (
     outcome,
 )
 from rdpjax.flags import optional
-from rdpjax.privacy.report import read_report
-from rdpjax.run_folder import read_generator
+from rdpjax.generator import Generator
 
 LEAST = 20
 """Held-out records of which one half is attacked and the other half is a reference, at least."""
@@ -66,7 +64,10 @@ class ReleaseAudit(AuditFlags):
     """
 
     path: tyro.conf.Positional[Path]
-    """Folder of a completed run with a hold-out."""
+    """Folder of a completed run with a hold-out, or of what Synthesizer.save wrote."""
+
+    held_out: Annotated[Path | None, optional("FILE", "the run's")] = None
+    """Records that were not trained on, where the folder is a saved synthesizer's."""
 
     records: int = 2000
     """How many members are attacked, and how many others, at most."""
@@ -81,7 +82,12 @@ class ReleaseAudit(AuditFlags):
 
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no run folder; `release` attacks a completed run")
-        subject = read_subject(self.path, self.data)
+        if (self.path / "internal").is_dir():
+            if self.held_out is not None:
+                raise UserError(f"--held-out: {self.path} is a run and has a hold-out; drop it")
+            subject = read_subject(self.path, self.data)
+        else:
+            subject = read_saved(self.path, self.data, self.held_out)
         epsilon, delta = claimed(subject)
         attacks = attack(subject, self.records, self.say)
         print(as_text(attacks, epsilon, delta))
@@ -95,10 +101,10 @@ class ReleaseAudit(AuditFlags):
 
 def claimed(subject: Subject) -> tuple[float, float]:
     """Epsilon and delta of a run's release."""
-    assert subject.folder is not None
-    path = subject.folder.release / "privacy.json"
-    report = read_report(path)
+    assert subject.release is not None
+    report = subject.release.report
     if report["epsilon"] is None:
+        path = subject.release.folder / "privacy.json"
         raise UserError(f"{path}: states no epsilon, so there is nothing to hold the run to")
     return float(report["epsilon"]), float(report["delta"])
 
@@ -116,20 +122,21 @@ def attack(
     Raises:
       UserError: a run without a hold-out, or with hardly any.
     """
-    if subject.folder is None or subject.held is None:
+    if subject.release is None or subject.held is None:
         raise UserError(f"{subject.name}: no run folder; `release` attacks a completed run")
     if subject.held.sum() < LEAST:
         raise UserError(
             f"{subject.name}: the run held out {int(subject.held.sum())} records, and the attacks "
             f"need {LEAST}; train with a larger --holdout"
         )
-    folder, dataset = subject.folder, subject.dataset
+    release, dataset = subject.release, subject.dataset
     say("  reading the released records")
-    released = dataset.open(folder.release / (dataset.file or "psv"), {}, Reading()).records
-    filling = read_generator(folder.release).filling
+    with release.records() as path:
+        released = dataset.open(path, {}, dataset.settings()).records
+    generator = release.generator
 
     def points(records: Any) -> Points:
-        return features(subject, records, filling)
+        return features(records, generator)
 
     # Who is attacked has nothing to do with what is released: any choice will do, a fixed one is
     # repeated.
@@ -161,17 +168,16 @@ def _mask(chosen: np.ndarray, like: np.ndarray) -> np.ndarray:
     return mask
 
 
-def features(subject: Subject, records: Any, filling: Any) -> Points:
+def features(records: Any, generator: Generator) -> Points:
     """Records in features of one scale, by public bounds and released quantities alone.
 
     Numbers in shares of their range, levels as corners a distance of 1 apart; patients by the
     cells of their table, in shares of each column's.
     """
-    form = subject.form
-    if isinstance(form, TableForm):
-        return _of_table(form.schema, records)
-    cells = form.cells(records, filling).astype(float)
-    return cells / np.array([max(1, column.cells - 1) for column in form.schema.columns])
+    if isinstance(generator.encoding, TableEncoding):
+        return _of_table(generator.schema, records)
+    cells = generator.encoding.cells(records).astype(float)
+    return cells / np.array([max(1, column.cells - 1) for column in generator.schema.columns])
 
 
 def _of_table(schema: Schema, frame: Any) -> Points:

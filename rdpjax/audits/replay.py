@@ -30,12 +30,12 @@ from rdpjax.audits.known_noise import noise, repeated_keys
 from rdpjax.audits.neighbours import Neighbourhood, neighbourhood
 from rdpjax.audits.recording import Recording, record
 from rdpjax.audits.subject import Subject, read_subject
-from rdpjax.device import keep_programs
+from rdpjax.compute.devices import keep_programs
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.plan import SCALE
 from rdpjax.dpsgd.sampling import capacity
 from rdpjax.errors import UserError
-from rdpjax.pipeline import Plans, make_plans, plan_events, target_of
+from rdpjax.plans import Plans, make_plans, plan_events, target_of
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.sealed import SealError
 from rdpjax.run_folder import write_generator
@@ -107,7 +107,7 @@ def replay(
       UserError: the pipeline refuses so few records.
     """
     count = _steady(make_plans(subject.config), min(most, len(subject.records) - 1))
-    hood = neighbourhood(subject.records, subject.form, count)
+    hood = neighbourhood(subject.records, subject.dataset, subject.codec, count)
     say(f"  {len(hood.base)} records; beside them {', '.join(hood.added)}")
     try:
         yield from _all_drawn(subject, hood, say)
@@ -120,10 +120,10 @@ def _all_drawn(
     subject: Subject, hood: Neighbourhood, say: Callable[[str], object]
 ) -> Iterator[Comparison]:
     """A few steps in which every record is drawn, with each neighbour, then with other noise."""
-    config, form, count = subject.config, subject.form, len(hood.base)
-    events = {event.stage: event for event in plan_events(config, form)}
+    config, codec, count = subject.config, subject.codec, len(hood.base)
+    events = {event.stage: event for event in plan_events(config, codec)}
     plans, roots = _cut(make_plans(config), FEW, every=True), Roots.make(SEEDS)
-    again = partial(record, config, form, plans=plans)
+    again = partial(record, config, codec, plans=plans)
 
     say("  every record drawn in every step, with each neighbour")
     base = again(hood.base, roots=roots)
@@ -147,11 +147,11 @@ def _as_configured(
     subject: Subject, hood: Neighbourhood, say: Callable[[str], object]
 ) -> Iterator[Comparison]:
     """The configured sampling rates, with and without a record, and interrupted."""
-    config, form, count = subject.config, subject.form, len(hood.base)
-    events = {event.stage: event for event in plan_events(config, form)}
+    config, codec, count = subject.config, subject.codec, len(hood.base)
+    events = {event.stage: event for event in plan_events(config, codec)}
     plans = _cut(make_plans(config), 2 * training.CHUNK)
     roots, drawn = _roots(plans, count + 1)
-    common = partial(record, config, form, plans=plans, target=target_of(config))
+    common = partial(record, config, codec, plans=plans, target=target_of(config))
     again = partial(common, roots=roots)
 
     say("  the configured sampling rates, with and without a record")
@@ -160,7 +160,7 @@ def _as_configured(
     yield from compare.sums(base, [other], plans, count + 1, _expected(base), which=drawn)
     yield from compare.draws({count: base, count + 1: other}, plans, roots)
     yield from compare.rates({count: base, count + 1: other}, events)
-    yield compare.codes(base, form, hood)
+    yield compare.codes(base, hood)
     yield from compare.post_processing(base, [other])
     with tempfile.TemporaryDirectory() as folder:
         yield compare.files(
@@ -199,7 +199,7 @@ def _steady(plans: Plans, most: int) -> int:
 def _expected(recording: Recording) -> float:
     """What the pipeline takes for the number of records."""
     _, context = next(iter(recording.states.values()))
-    return context.codec.marginals.records
+    return context.tokenizer.marginals.records
 
 
 def _divisors(plans: Plans, expected: float) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from rdpjax.codecs.codec import Codec
 from rdpjax.config import Config, load_config
-from rdpjax.data.datasets import Dataset, Reading, Source, find_dataset
-from rdpjax.data.forms import Form
 from rdpjax.data.holdout import holdout_mask
+from rdpjax.datasets.dataset import Dataset, Source
+from rdpjax.datasets.registry import find_dataset
 from rdpjax.errors import UserError
+from rdpjax.released import Release, open_release
 from rdpjax.run_folder import RunFolder
 
 
@@ -27,7 +30,7 @@ class Subject:
       dataset: how its records are read and written.
       source: its records, the hold-out among them.
       held: which of them a completed run held out; None of a configuration.
-      folder: of the run; None of a configuration.
+      release: of a completed run, or of what `Synthesizer.save` wrote; None of a configuration.
     """
 
     name: str
@@ -35,11 +38,11 @@ class Subject:
     dataset: Dataset
     source: Source
     held: np.ndarray | None = None
-    folder: RunFolder | None = None
+    release: Release | None = None
 
     @property
-    def form(self) -> Form:
-        return self.dataset.form(self.config.max_hours, self.config.label)
+    def codec(self) -> Codec:
+        return self.dataset.codec(self.config.data)
 
     @property
     def records(self) -> Any:
@@ -63,19 +66,40 @@ def read_subject(path: Path, data: Path | None = None) -> Subject:
     """
     folder = RunFolder(path) if path.is_dir() else None
     if folder is None:
-        config, reading = load_config(path), Reading()
+        config = load_config(path)
     else:
         config, facts, roots = folder.read_start()
         if not folder.complete:
             raise UserError(f"{path}: the run is still in progress; finish it with --resume")
-        reading = Reading(**{k: facts[k] for k in Reading.__dataclass_fields__ if k in facts})
     if not config.private:
         raise UserError(f"{path}: a config without noise (private = false) claims nothing to audit")
     dataset = find_dataset(config.dataset)
-    source = dataset.open(data, os.environ, reading)
+    source = dataset.open(data, os.environ, config.data)
     if folder is None:
         return Subject(str(path), config, dataset, source)
     if source.fingerprint != facts["fingerprint"]:
         raise UserError(f"{path}: the run read other records; give them with --data PATH")
     held = holdout_mask(source.keys, config.holdout, roots.holdout)
-    return Subject(str(path), config, dataset, source, held, folder)
+    return Subject(str(path), config, dataset, source, held, open_release(path))
+
+
+def read_saved(path: Path, data: Path | None, held_out: Path | None) -> Subject:
+    """What `Synthesizer.save` wrote at `path`, with the records that it was fitted on, and others.
+
+    Raises:
+      UserError: no release there, one without privacy, or records of neither kind.
+    """
+    release = open_release(path)
+    if not release.generator.config.private:
+        raise UserError(f"{path}: a fit without noise claims nothing to audit")
+    if data is None or held_out is None:
+        raise UserError(
+            f"{path}: has no run's internal/ folder; give the records that it was fitted on with "
+            "--data FILE, and others that it was not with --held-out FILE"
+        )
+    dataset, settings = release.dataset, release.generator.config.data
+    source = dataset.open(data, {}, settings)
+    others = dataset.open(held_out, {}, settings).records
+    held = np.arange(len(source.records) + len(others)) >= len(source.records)
+    joined = dataclasses.replace(source, records=dataset.join(source.records, others))
+    return Subject(str(path), release.generator.config, dataset, joined, held, release)

@@ -1,14 +1,13 @@
 """The real pipeline, watched: what each of its releases says about candidates of its records.
 
-Nothing that is trained changes. A form and its stages are wrapped so that the candidates' cells are
-known, and that in every step the noisy gradient is compared with the candidates' own gradients.
-Whoever knows the candidates could compute all of it from what the mechanisms release.
+Nothing that is trained changes. A session compares in every step the noisy gradient with the
+candidates' own gradients: whoever knows the candidates could compute all of it from what the
+mechanisms release.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -17,13 +16,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from rdpjax.data.forms import Access, Form
-from rdpjax.data.schema import Schema
+from rdpjax.codecs.codec import Codec
 from rdpjax.dpsgd.clipping import Loss, Params
 from rdpjax.dpsgd.execution import Execution
-from rdpjax.dpsgd.keys import StepKeys, as_key
+from rdpjax.dpsgd.keys import Roots, StepKeys, as_key
 from rdpjax.dpsgd.loop import Metrics, State, drawn_sum
 from rdpjax.dpsgd.plan import SCALE, Plan
+from rdpjax.privacy.ledger import Ledger
+from rdpjax.session import Session
 from rdpjax.stages.stage import Context, Training, TrainingStage
 
 TOGETHER = 100
@@ -33,98 +33,74 @@ OWN = 2**31 - 19
 """Folded into a step's key for the randomness inside the losses of candidates."""
 
 
-@dataclass
-class WatchedForm:
-    """A form that also makes cells of candidates, under the same noisy measurements.
-
-    Attributes:
-      form: the data set's own.
-      candidates: records, in any place among them those that may be in the run.
-      cells_of_candidates: uint8 or wider `[candidates, columns]`, once the run has made cells.
-    """
-
-    form: Form
-    candidates: Any
-    cells_of_candidates: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
-
-    @property
-    def schema(self) -> Schema:
-        return self.form.schema
-
-    @property
-    def accesses(self) -> Mapping[str, float]:
-        return self.form.accesses
-
-    def measure(self, access: Access) -> Any:
-        return self.form.measure(access)
-
-    def cells(self, records: Any, filling: Any) -> np.ndarray:
-        self.cells_of_candidates = self.form.cells(self.candidates, filling)
-        return self.form.cells(records, filling)
-
-
-@dataclass(frozen=True)
-class WatchedStage:
-    """A stage whose steps also tell how the noisy gradient lies to each canary's.
+class WatchingSession(Session):
+    """Let every step also tell how the noisy gradient lies to each canary's.
 
     Every step has two more metrics, float32 `[canaries]`: `inner`, the inner product of what the
     noisy sum has beyond its expectation with the canary's own clipped gradient, and `square`, the
     square of that gradient's length, both in clip norms. Of a canary that is drawn `inner` is
     greater by `square`.
 
-    Attributes:
-      stage: the real one.
-      plan: its plan.
+    Args:
+      ledger: as of any session.
+      roots: the keys.
+      codec: encodes the candidates, under the same noisy answers as the records.
+      candidates: records, in any place among them those that may be in the run.
       canaries: how many of the candidates, the last ones, are canaries.
-      cells: gives the candidates' cells; called when the training is made.
     """
 
-    stage: TrainingStage
-    plan: Plan
-    canaries: int
-    cells: Callable[[], np.ndarray]
+    def __init__(
+        self, ledger: Ledger, roots: Roots, codec: Codec, candidates: Any, canaries: int
+    ) -> None:
+        super().__init__(ledger, roots)
+        self._codec, self._candidates, self._canaries = codec, candidates, canaries
 
-    @property
-    def sampling_rate(self) -> float:
-        return self.stage.sampling_rate
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """Cells of the candidates `[candidates, columns]`, once the run has its answers."""
+        return self._codec.fit(self.answers).cells(self._candidates)
 
-    @property
-    def steps(self) -> int:
-        return self.stage.steps
+    def training(self, name: str, stage: TrainingStage, plan: Plan, context: Context) -> Training:
+        own = super().training(name, stage, plan, context)
+        return watched(own, plan, context, context.tokenizer.encode(self.cells), self._canaries)
 
-    @property
-    def clip_norm(self) -> float:
-        return self.stage.clip_norm
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stage, name)
+def watched(
+    own: Training, plan: Plan, context: Context, codes: np.ndarray, canaries: int
+) -> Training:
+    """Return a training that also tells of canaries; see `WatchingSession`.
 
-    def training(self, context: Context) -> Training:
-        own = self.stage.training(context)
-        codes = jnp.asarray(context.codec.encode(self.cells()))
-        base, canaries = codes[: -self.canaries], codes[-self.canaries :]
-        rate, clip = self.plan.sampling_rate, self.plan.clip_norm
-        divisor = rate * context.codec.marginals.records
-        everyone = Plan(SCALE, 1.0, clip, 1)
+    Args:
+      own: the stage's.
+      plan: its plan.
+      context: what it knows.
+      codes: of the candidates, `[candidates, columns]`.
+      canaries: how many of them, the last ones, are canaries.
+    """
+    every = jnp.asarray(codes)
+    base, some = every[:-canaries], every[-canaries:]
+    rate, clip = plan.sampling_rate, plan.clip_norm
+    divisor = rate * context.tokenizer.marginals.records
+    everyone = Plan(SCALE, 1.0, clip, 1)
 
-        def update(state: State, gradient: Params, key: jax.Array) -> tuple[State, Metrics]:
-            params, loss = own.objective(state)
-            chosen = jax.random.fold_in(as_key(key), OWN)
-            raw = jax.random.key_data(chosen)
-            keys = StepKeys(raw, raw, raw, raw)
-            known, _ = drawn_sum(everyone, Execution(), loss, params, base, keys)
-            own_gradients = _gradients(loss, params, canaries, chosen, clip)
-            # A canary is in with probability 1/2; whoever is in is drawn with probability q.
-            expected = ravel_pytree(known.gradient)[0] + own_gradients.sum(axis=0) / 2
-            beyond = ravel_pytree(gradient)[0] * divisor - rate * expected
-            told = {
-                "inner": own_gradients @ beyond / clip**2,
-                "square": jnp.square(own_gradients).sum(axis=1) / clip**2,
-            }
-            state, metrics = own.update(state, gradient, key)
-            return state, metrics | told
+    def update(state: State, gradient: Params, key: jax.Array) -> tuple[State, Metrics]:
+        params, loss = own.objective(state)
+        chosen = jax.random.fold_in(as_key(key), OWN)
+        raw = jax.random.key_data(chosen)
+        keys = StepKeys(raw, raw, raw, raw)
+        known, _ = drawn_sum(everyone, Execution(), loss, params, base, keys)
+        own_gradients = _gradients(loss, params, some, chosen, clip)
+        # A canary is in with probability 1/2; whoever is in is drawn with probability q.
+        expected = ravel_pytree(known.gradient)[0] + own_gradients.sum(axis=0) / 2
+        beyond = ravel_pytree(gradient)[0] * divisor - rate * expected
+        told = {
+            "inner": own_gradients @ beyond / clip**2,
+            "square": jnp.square(own_gradients).sum(axis=1) / clip**2,
+        }
+        state, metrics = own.update(state, gradient, key)
+        return state, metrics | told
 
-        return own._replace(update=update)
+    return own._replace(update=update)
 
 
 def _gradients(

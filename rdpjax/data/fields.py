@@ -149,8 +149,9 @@ class Numeric:
 
     @cached_property
     def decimals(self) -> int:
-        """How many decimals `low` and `resolution` are written with."""
-        exponents = [Decimal(repr(v)).as_tuple().exponent for v in (self.low, self.resolution)]
+        """How many decimals generated values are written with."""
+        parts = (self.low, self.resolution, self.step)
+        exponents = [Decimal(repr(v)).normalize().as_tuple().exponent for v in parts]
         return max(0, *(-int(exponent) for exponent in exponents))
 
     @property

@@ -27,6 +27,7 @@ from rdpjax.data.fields import (
 )
 from rdpjax.data.rules import less_of
 from rdpjax.errors import UserError, nearest
+from rdpjax.structure import check_keys
 
 __all__ = ["Categorical", "Column", "Numeric", "Schema", "Within"]
 
@@ -209,13 +210,7 @@ class Schema:
 
 
 def _build(kind: type, fields: Mapping[str, Any], where: str) -> Any:
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    for key in fields:
-        if key not in known:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, list(known))}")
-    for key, field in known.items():
-        if field.default is dataclasses.MISSING and key not in fields:
-            raise UserError(f"{where}: key {key!r} is missing")
+    check_keys(kind, fields, where)
     return kind(**fields)
 
 

@@ -8,6 +8,7 @@ millions needs little more memory than the file is long.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,14 @@ def parse_table(content: bytes, path: Path | str) -> Table:
     )
     texts = Strings(split.texts.iterchunks())
     return Table(path, file.separator, header, frame, starts, file.header.text, texts)
+
+
+def fingerprint(table: Table) -> str:
+    """Hash of a table's header and records, as they stand in the file."""
+    digest = hashlib.blake2b(table.header_text.encode(), digest_size=16)
+    for block in table.texts.blocks():
+        digest.update("\n".join(["", *block]).encode())
+    return digest.hexdigest()
 
 
 def verbatim(header_text: str, texts: Strings, mask: np.ndarray) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from rdpjax.errors import UserError
@@ -72,7 +73,7 @@ class Cells(NamedTuple):
 
     Attributes:
       values: `[records]`.
-      decimals: of numbers; None for texts, which hold neither separators nor quotes.
+      decimals: of numbers; None for texts.
     """
 
     values: np.ndarray
@@ -92,15 +93,26 @@ def format_cells(columns: Sequence[Cells], separator: str) -> bytes:
     Examples:
       >>> format_cells([Cells(np.array(["a", "b"])), Cells(np.array([62.0, 61.25]), 1)], ";")
       b'a;62.0\\nb;61.2\\n'
+      >>> format_cells([Cells(np.array(["a;b", "c"]))], ";")
+      b'"a;b"\\n"c"\\n'
     """
     cells = [_cells(values, decimals) for values, decimals in columns]
     table = pa.Table.from_arrays(cells, names=[str(i) for i in range(len(cells))])
+    style = "needed" if any(_structural(cell, separator) for cell in cells) else "none"
     options = pyarrow.csv.WriteOptions(
-        include_header=False, delimiter=separator, quoting_style="none"
+        include_header=False, delimiter=separator, quoting_style=style
     )
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink, options)
     return sink.getvalue().to_pybytes()
+
+
+def _structural(cells: pa.Array, separator: str) -> bool:
+    """Whether texts hold what stands between fields or lines, so that they need quotes."""
+    if not pa.types.is_string(cells.type):
+        return False
+    held = pc.match_substring_regex(cells, f'[{separator}"\\r\\n]')
+    return bool(pc.any(held, min_count=0).as_py())
 
 
 def _cells(values: np.ndarray, decimals: int | None) -> pa.Array:

@@ -1,6 +1,6 @@
 """A Conv1d variational autoencoder of coded records.
 
-Kingma, Welling 2014, Auto-Encoding Variational Bayes, arXiv 1312.6114. A record is one code per
+Kingma, Welling 2014, Auto-Tokenizer Variational Bayes, arXiv 1312.6114. A record is one code per
 column. The decoder's heads are one softmax per column: nothing is regressed.
 """
 

@@ -60,8 +60,5 @@ class AutoregressiveStage:
         return emit
 
     def model(self, context: Context) -> Autoregressive:
-        codec = context.codec
-        return Autoregressive.of(context.features, codec.widths, codec.given, self.hidden)
-
-
-STAGE = AutoregressiveStage
+        tokenizer = context.tokenizer
+        return Autoregressive.of(context.features, tokenizer.widths, tokenizer.given, self.hidden)

@@ -10,8 +10,9 @@ level, or that of the column that the decoder is given.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,10 +77,17 @@ class GanStage:
                 "neither label nor given; name one, or leave the stage out"
             )
 
+    def check_stages(self, stages: Mapping[str, Any]) -> None:
+        """UserError unless a VAE of no more latent dimensions than there is noise comes first."""
+        if "vae" not in stages:
+            raise UserError("stages: gan needs the decoder of vae; keep vae")
+        if self.noise < (latent := stages["vae"].latent):
+            raise UserError(f"gan.noise is {self.noise}; it must be vae.latent = {latent} or more")
+
     def training(self, context: Context) -> Training:
-        codec = context.codec
+        tokenizer = context.tokenizer
         column = self._column(context)
-        columns, width = len(codec.groups), codec.width
+        columns, width = len(tokenizer.groups), tokenizer.width
         features = jnp.asarray(context.features)
         generator, model = self._generator(context), Discriminator(self.channels, self.hidden)
         critic = AveragedAdam(self.learning_rate, self.steps, self.decay, b1=0.5)
@@ -153,11 +161,15 @@ class GanStage:
 
     def _column(self, context: Context) -> int:
         """Where the class stands in a record."""
-        codec = context.codec
-        return codec.schema.position(codec.schema.label) if codec.given is None else codec.given
+        tokenizer = context.tokenizer
+        return (
+            tokenizer.schema.position(tokenizer.schema.label)
+            if tokenizer.given is None
+            else tokenizer.given
+        )
 
     def _generator(self, context: Context) -> Generator:
-        vae, levels = self._vae(context), context.codec.widths[self._column(context)]
+        vae, levels = self._vae(context), context.tokenizer.widths[self._column(context)]
         known = levels if vae.given is None else vae.order
         return Generator(self.noise, vae.latent, self.hidden, known)
 
@@ -166,7 +178,7 @@ class GanStage:
     ) -> tuple[jax.Array, jax.Array]:
         """Logits (rows, columns, width) of records from noise, and their classes (rows,)."""
         class_key, noise_key = jax.random.split(key)
-        column, levels = self._column(context), context.codec.widths[self._column(context)]
+        column, levels = self._column(context), context.tokenizer.widths[self._column(context)]
         classes = draw_codes(class_key, jnp.asarray(context.prior)[column], rows)
         noise = jax.random.normal(noise_key, (rows, self.noise))
         if self._vae(context).given is None:
@@ -197,13 +209,10 @@ class GanStage:
         if self._vae(context).given is not None:
             return jnp.zeros((1, latent)), jnp.eye(latent)[None]
         z = jax.random.normal(key, (PRIOR_DRAWS, latent))
-        levels = context.codec.widths[column]
+        levels = context.tokenizer.widths[column]
         weights = jax.nn.softmax(self._decode(context, z)[:, column, :levels])
         weights = weights / weights.sum(axis=0, keepdims=True)
         means = weights.T @ z
         moments = jnp.einsum("ny,ni,nj->yij", weights, z, z)
         spreads = moments - jnp.einsum("yi,yj->yij", means, means)
         return means, jnp.linalg.cholesky(spreads + 1e-4 * jnp.eye(latent)[None])
-
-
-STAGE = GanStage

@@ -43,7 +43,7 @@ class LabelerStage:
         need_two_levels(schema, "labeler")
 
     def training(self, context: Context) -> Training:
-        schema = context.codec.schema
+        schema = context.tokenizer.schema
         self.check(schema)
         model = self.model(context)
         label, positive = schema.position(schema.label), jnp.asarray(schema.is_positive)
@@ -70,13 +70,10 @@ class LabelerStage:
         return self._logit(self.model(context), artefact, seen)
 
     def model(self, context: Context) -> Labeler:
-        schema = context.codec.schema
+        schema = context.tokenizer.schema
         return Labeler(schema.position(schema.label), self.channels, self.hidden)
 
     @staticmethod
     def _logit(model: Labeler, params: Params, seen: jax.Array) -> jax.Array:
         logit: jax.Array = model.apply({"params": params}, seen)  # type: ignore[assignment]
         return logit
-
-
-STAGE = LabelerStage

@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rdpjax.data.schema import Schema
 from rdpjax.errors import UserError
-
-
-def check_schema(schema: Schema, stages: Mapping[str, Any], label_source: str) -> None:
-    """UserError where a stage, or the source of the labels, needs another label than there is.
-
-    Args:
-      schema: public columns.
-      stages: the run's stages, by name; one with a method `check(schema)` is asked.
-      label_source: "labeler" or "generator".
-    """
-    if label_source == "labeler":
-        need_two_levels(schema, "label_source = 'labeler'")
-    for stage in stages.values():
-        if hasattr(stage, "check"):
-            stage.check(schema)
 
 
 def need_two_levels(schema: Schema, who: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from rdpjax.data.codec import Codec
+from rdpjax.data.tokenizer import Tokenizer
 from rdpjax.dpsgd.loop import Objective, State, Update
 
 Artefact = Any
@@ -27,7 +27,7 @@ class Context:
     """Everything a training stage may use: public, or released by stages before it.
 
     Attributes:
-      codec: the schema under the noisy marginals.
+      tokenizer: the schema under the noisy marginals.
       stages: the run's stages, by name: their settings are public.
       artefacts: what earlier stages released, by stage name.
       prior: `rdpjax.models.vae.log_prior` of the noisy shares, (columns, width).
@@ -35,7 +35,7 @@ class Context:
       label_share: noisy share of the label's positive levels; NaN where there are no classes.
     """
 
-    codec: Codec
+    tokenizer: Tokenizer
     stages: Mapping[str, Any]
     artefacts: Mapping[str, Artefact]
     prior: np.ndarray

@@ -75,15 +75,12 @@ class VaeStage:
         return emit
 
     def model(self, context: Context) -> Vae:
-        codec = context.codec
+        tokenizer = context.tokenizer
         return Vae(
-            len(codec.groups),
-            codec.width,
+            len(tokenizer.groups),
+            tokenizer.width,
             context.features.shape[-1],
             self.latent,
             self.channels,
-            codec.given,
+            tokenizer.given,
         )
-
-
-STAGE = VaeStage

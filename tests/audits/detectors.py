@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rdpjax import pipeline
+from rdpjax import plans as planning
 from rdpjax.audits import gradient
 from rdpjax.audits.gradient import GradientAudit, audit_gradient
 from rdpjax.audits.recording import record
@@ -20,7 +20,7 @@ from rdpjax.audits.replay import replay
 from rdpjax.audits.subject import Subject
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.pipeline import Plans, make_plans, plan_events, target_of
+from rdpjax.plans import Plans, make_plans, plan_events, target_of
 from rdpjax.privacy.ledger import BudgetExceeded
 from rdpjax.privacy.sealed import SealError
 from tests.dpsgd import test_sabotage as engine
@@ -56,31 +56,31 @@ def by_gradient(subject: Subject) -> str | None:
 
 def by_ledger(subject: Subject) -> str | None:
     """What the pipeline, its seals and its ledger refuse by themselves, and what was entered."""
-    config, form, plans = subject.config, subject.form, make_plans(subject.config)
+    config, codec, plans = subject.config, subject.codec, make_plans(subject.config)
     common: dict[str, Any] = {"roots": Roots.make(1), "target": target_of(config)}
     try:
-        found = record(config, form, subject.records, plans=plans, until="release", **common)
+        found = record(config, codec, subject.records, plans=plans, until="release", **common)
     except SealError:
         return "seal"
     except BudgetExceeded:
         return "more than the budget"
     except UserError as error:
         return str(error).split(",")[0]
-    planned = plan_events(config, form)
+    planned = plan_events(config, codec)
     if sum(e.steps for e in found.entries) != sum(e.steps for e in planned):
         return "entries that are not the plan's"
     read: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        true = pipeline.histogram
+        true = planning.histogram
 
         def noted(*args: Any) -> Any:
             read.append(1)
             return true(*args)
 
-        patch.setattr(pipeline, "histogram", noted)
+        patch.setattr(planning, "histogram", noted)
         weak = Plans({name: noise / 20 for name, noise in plans.measurements.items()}, plans.stages)
         try:
-            record(config, form, subject.records, plans=weak, until="measurements", **common)
+            record(config, codec, subject.records, plans=weak, until="measurements", **common)
         except BudgetExceeded:
             return "read before the guard" if read else None
         return "no guard"

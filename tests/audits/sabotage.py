@@ -16,9 +16,11 @@ import jax
 import numpy as np
 import pytest
 
-from rdpjax import pipeline, training
+from rdpjax import plans as planning
+from rdpjax import session, training
 from rdpjax.audits.subject import Subject
 from rdpjax.dpsgd.plan import Plan
+from rdpjax.mechanisms import measurement
 from rdpjax.privacy import ledger as ledgers
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Access
@@ -39,29 +41,29 @@ def of_engine(mutation: Callable[[Patch], None]) -> Mutation:
 
 
 def measurement_unbounded(patch: Patch, subject: Subject) -> None:
-    true = pipeline.histogram
-    patch.setattr(pipeline, "histogram", lambda schema, cells: 2 * true(schema, cells))
+    true = planning.histogram
+    patch.setattr(planning, "histogram", lambda schema, cells: 2 * true(schema, cells))
 
 
 def measurement_repeated_and_averaged(patch: Patch, subject: Subject) -> None:
-    true = pipeline.noisy
+    true = measurement.noisy
 
     def averaged(sums: Any, event: Any, key: bytes) -> Any:
         found = [true(sums, event, bytes([i]) + key[1:]) for i in range(16)]
         return np.mean([vector for vector, _ in found], axis=0), found[0][1]
 
-    patch.setattr(pipeline, "noisy", averaged)
+    patch.setattr(measurement, "noisy", averaged)
 
 
 def measured_twice_and_averaged(patch: Patch, subject: Subject) -> None:
     """Each of the two under an entry of its own, which equals the other."""
-    true = pipeline.noisy
+    true = measurement.noisy
 
     def averaged(sums: Any, event: Any, key: bytes) -> Any:
         found = [true(sums, event, bytes([i]) + key[1:]) for i in range(2)]
         return np.mean([vector for vector, _ in found], axis=0), found[0][1]
 
-    patch.setattr(pipeline, "noisy", averaged)
+    patch.setattr(measurement, "noisy", averaged)
     _opened_twice(patch, lambda event: event.stage == "marginals")
 
 
@@ -96,18 +98,18 @@ def _opened_twice(patch: Patch, chosen: Callable[[Any], bool]) -> None:
 
 
 def exact_count_of_records(patch: Patch, subject: Subject) -> None:
-    true = pipeline.noisy
+    true = measurement.noisy
 
     def leaky(sums: Any, event: Any, key: bytes) -> Any:
         vector, deviation = true(sums, event, key)
         vector[-1] = sums[-1]
         return vector, deviation
 
-    patch.setattr(pipeline, "noisy", leaky)
+    patch.setattr(measurement, "noisy", leaky)
 
 
 def noise_of_a_measurement_known(patch: Patch, subject: Subject) -> None:
-    patch.setattr(pipeline, "stream_key", lambda *args: bytes(32))
+    patch.setattr(session, "stream_key", lambda *args: bytes(32))
 
 
 def entry_with_twice_the_noise(patch: Patch, subject: Subject) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from rdpjax import generator, pipeline, training
+from rdpjax import plans as planning
 from rdpjax.audits.subject import Subject
-from rdpjax.data import forms
-from rdpjax.data.codec import Codec
+from rdpjax.codecs import table
+from rdpjax.data.tokenizer import Tokenizer
 from rdpjax.stages.stage import Context, Training
 
 Patch = pytest.MonkeyPatch
@@ -34,7 +35,7 @@ def leak_a_mean(
     patch: Patch, subject: Subject, change: Callable[[Training, Callable[[Any], Any]], Training]
 ) -> None:
     """`change(training, add)` of the first stage; `add` adds the cells' mean to a tree."""
-    box = noted(patch, forms.TableForm, "cells")
+    box = noted(patch, table.TableEncoding, "cells")
     stage = type(next(iter(subject.config.stages.values())))
     true = stage.training
 
@@ -72,29 +73,29 @@ def mean_added_to_released_parameters(patch: Patch, subject: Subject) -> None:
 
 def free_mean_in_the_codec(patch: Patch, subject: Subject) -> None:
     """Numbers are centred on their own mean."""
-    true = forms.encode_cells
+    true = table.encode_cells
 
     def centred(schema: Any, frame: Any) -> np.ndarray:
         low = frame["low"].astype(float)
         shifted = low - low[np.isfinite(low)].mean() + 10
         return true(schema, frame.assign(low=shifted))
 
-    patch.setattr(forms, "encode_cells", centred)
+    patch.setattr(table, "encode_cells", centred)
 
 
 def bounds_from_the_data(patch: Patch, subject: Subject) -> None:
-    true = forms.encode_cells
+    true = table.encode_cells
 
     def scaled(schema: Any, frame: Any) -> np.ndarray:
         high = frame["high"].clip(0, 1e4)
         return true(schema, frame.assign(high=90 * high / high.max()))
 
-    patch.setattr(forms, "encode_cells", scaled)
+    patch.setattr(table, "encode_cells", scaled)
 
 
 def codec_from_the_exact_histogram(patch: Patch, subject: Subject) -> None:
     """The noisy one has its entry, and is not used."""
-    exact, true = noted(patch, pipeline, "histogram"), pipeline.marginals_from
+    exact, true = noted(patch, planning, "histogram"), pipeline.marginals_from
     patch.setattr(
         pipeline,
         "marginals_from",
@@ -112,12 +113,12 @@ def exact_count_as_divisor(patch: Patch, subject: Subject) -> None:
 
 
 def tilt_fitted_on_real_records(patch: Patch, subject: Subject) -> None:
-    codes, true = noted(patch, Codec, "encode"), generator.fit_tilt
+    codes, true = noted(patch, Tokenizer, "encode"), generator.fit_tilt
     patch.setattr(generator, "fit_tilt", lambda pool, shares: true(codes[0], shares))
 
 
 def labels_offset_from_the_real_share_in_two_stages(patch: Patch, subject: Subject) -> None:
-    cells, true = noted(patch, forms.TableForm, "cells"), generator._offset
+    cells, true = noted(patch, table.TableEncoding, "cells"), generator._offset
     patch.setattr(
         generator,
         "_offset",

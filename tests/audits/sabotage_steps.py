@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax import checkpoint, pipeline, training
+from rdpjax import checkpoint, pipeline, session, training
 from rdpjax.audits.subject import Subject
 from rdpjax.dpsgd import feed, gradients, keys, loop
 from rdpjax.dpsgd.clipping import ClippedSum
@@ -83,13 +83,13 @@ def noise_repeated_after_64_steps(patch: Patch, subject: Subject) -> None:
 
 
 def noise_keys_of_the_first_chunk_in_every_chunk(patch: Patch, subject: Subject) -> None:
-    true = training.chunk_keys
+    true = session.chunk_keys
 
     def chunk_keys(plan: Plan, roots: Roots, stage: str, start: int, *rest: Any) -> StepKeys:
         first = true(plan, roots, stage, 0, *rest)
         return true(plan, roots, stage, start, *rest)._replace(noise=first.noise)
 
-    patch.setattr(training, "chunk_keys", chunk_keys)
+    patch.setattr(session, "chunk_keys", chunk_keys)
 
 
 def noise_keys_shifted_by_a_step_for_two_stages(patch: Patch, subject: Subject) -> None:
@@ -105,7 +105,7 @@ def noise_keys_shifted_by_a_step_for_two_stages(patch: Patch, subject: Subject) 
 
 def resumed_with_fresh_noise(patch: Patch, subject: Subject) -> None:
     """After a checkpoint was loaded, noise comes from another root, under the old name."""
-    true_load, true_keys, loaded = checkpoint.load, training.chunk_keys, [False]
+    true_load, true_keys, loaded = checkpoint.load, session.chunk_keys, [False]
 
     def load(*args: Any) -> Any:
         loaded[0] = True
@@ -116,7 +116,7 @@ def resumed_with_fresh_noise(patch: Patch, subject: Subject) -> None:
         return true_keys(plan, other if loaded[0] else roots, *args)
 
     patch.setattr(checkpoint, "load", load)
-    patch.setattr(training, "chunk_keys", chunk_keys)
+    patch.setattr(session, "chunk_keys", chunk_keys)
 
 
 def clipped_leaf_by_leaf(patch: Patch, subject: Subject) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rdpjax.audits.canaries import table_canaries
 from rdpjax.audits.counts import released_counts, scores_of_counts
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import encode_cells, histogram, marginals_from
+from rdpjax.data.crafted import table_canaries
+from rdpjax.data.tokenizer import encode_cells, histogram, marginals_from
 from rdpjax.privacy.guessing import guess
 
 

@@ -16,7 +16,7 @@ from rdpjax.audits.gradient import Audited, GradientAudit, audit_gradient
 from rdpjax.audits.gradient_canaries import Coins, extended, observe, with_canaries
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import Marginals
+from rdpjax.data.tokenizer import Marginals
 from rdpjax.dpsgd import keys, loop
 from rdpjax.dpsgd.execution import Clipping, Execution
 from rdpjax.dpsgd.plan import Plan
@@ -45,7 +45,7 @@ def audited(toy_config: Config, small_data: Path, tmp_path: Path) -> Callable[..
 def toy_training(config: Config) -> tuple[Any, np.ndarray]:
     context = make_context(config, CARDIO, Marginals.uniform(CARDIO, 50.0), {})
     random = np.random.default_rng(0)
-    codes = np.stack([random.integers(0, w, 30) for w in context.codec.widths], axis=1)
+    codes = np.stack([random.integers(0, w, 30) for w in context.tokenizer.widths], axis=1)
     return config.stages["vae"].training(context), codes.astype(np.uint8)
 
 

@@ -13,9 +13,9 @@ from rdpjax.config import load_config
 from rdpjax.dpsgd.keys import Roots, derive, stream_key
 from rdpjax.dpsgd.lattice import UNITS, lattice_noise
 from rdpjax.dpsgd.noise import add_gaussian
-from rdpjax.pipeline import Plans, make_plans
+from rdpjax.mechanisms.measurement import noisy
+from rdpjax.plans import Plans, make_plans
 from rdpjax.privacy.events import Event
-from rdpjax.stages.measurement import noisy
 from tests.audits import sabotage_steps as sabotage
 
 ROOTS = (Roots.make(1), Roots.make(2))

@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 
 from rdpjax.audits.neighbours import neighbourhood
-from rdpjax.data.forms import PatientForm, TableForm
+from rdpjax.codecs.table import TableCodec
+from rdpjax.codecs.two_level import TwoLevelCodec
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST
 from rdpjax.data.stays.simulate_sepsis import simulated_table
+from rdpjax.datasets.sepsis import SEPSIS
+from tests.audits.toy import toy_dataset
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def same(a: Patients, b: Patients) -> None:
 
 
 def test_a_table_and_its_neighbours(toy_schema: Schema, toy_frame: pd.DataFrame) -> None:
-    found = neighbourhood(toy_frame, TableForm(toy_schema), 101)
+    found = neighbourhood(toy_frame, toy_dataset(toy_schema), TableCodec(toy_schema), 101)
     assert len(found.base) == 101 and (found.base["ill"] == 1).sum() >= 50
     for table in found.added.values():
         pd.testing.assert_frame_equal(table.iloc[:-1], found.base)
@@ -39,12 +42,12 @@ def test_a_table_and_its_neighbours(toy_schema: Schema, toy_frame: pd.DataFrame)
 
 
 def test_all_records_may_be_asked_for(toy_schema: Schema, toy_frame: pd.DataFrame) -> None:
-    found = neighbourhood(toy_frame[:7], TableForm(toy_schema), 2000)
+    found = neighbourhood(toy_frame[:7], toy_dataset(toy_schema), TableCodec(toy_schema), 2000)
     assert len(found.base) == 6 and len(found.added["typical"]) == 7
 
 
 def test_patients_and_their_neighbours(patients: Patients) -> None:
-    found = neighbourhood(patients, PatientForm(24), 100)
+    found = neighbourhood(patients, SEPSIS, TwoLevelCodec(24), 100)
     assert len(found.base) == 100
     for added in found.added.values():
         assert len(added) == 101

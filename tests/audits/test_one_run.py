@@ -13,23 +13,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax import pipeline
-from rdpjax.audits.canaries import table_canaries
 from rdpjax.audits.findings import Finding
 from rdpjax.audits.one_run import OneRunAudit, _audited, audit_one_run
-from rdpjax.audits.watched import WatchedForm, WatchedStage
+from rdpjax.audits.watched import WatchingSession, watched
+from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import Marginals, encode_cells
-from rdpjax.data.forms import TableForm
+from rdpjax.data.crafted import table_canaries
+from rdpjax.data.tokenizer import Marginals, encode_cells
 from rdpjax.dpsgd import loop
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, step_keys
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
 from rdpjax.generator import make_context
-from rdpjax.pipeline import fit, make_plans
+from rdpjax.mechanisms import measurement
+from rdpjax.pipeline import fit
+from rdpjax.plans import make_plans
 from rdpjax.privacy.ledger import Ledger
+from rdpjax.session import Session
 
 Patch = pytest.MonkeyPatch
 pytestmark = pytest.mark.usefixtures("small_pool")
@@ -63,7 +65,7 @@ def measurements_noise_off(patch: Patch) -> None:
     def exact(sums: np.ndarray, event: Any, key: bytes) -> tuple[np.ndarray, float]:
         return np.asarray(sums, float), event.noise_multiplier * event.clip_norm
 
-    patch.setattr(pipeline, "noisy", exact)
+    patch.setattr(measurement, "noisy", exact)
 
 
 FEW = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
@@ -162,16 +164,14 @@ def test_epsilon_of_a_plan_by_stages_is_not_overridden(
 def test_watching_changes_nothing_that_is_trained(toy_config: Config) -> None:
     """Same keys, same records: the same marginals and parameters."""
     records = table_canaries(CARDIO, 900, np.random.default_rng(0))
-    form = WatchedForm(TableForm(CARDIO), records)
-    plans = make_plans(toy_config)
-    stages = {
-        name: WatchedStage(stage, plans.stages[name], 100, lambda: form.cells_of_candidates)
-        for name, stage in toy_config.stages.items()
-    }
-    watched = dataclasses.replace(toy_config, stages=stages)
-    settings = {"plans": plans, "roots": Roots.make(5)}
-    bare = fit(toy_config, TableForm(CARDIO), records, ledger=Ledger(), **settings)
-    seen = fit(watched, form, records, ledger=Ledger(), **settings)
+    codec, plans, roots = TableCodec(CARDIO), make_plans(toy_config), Roots.make(5)
+    bare, seen = (
+        fit(toy_config, codec, records, plans=plans, session=session)
+        for session in (
+            Session(Ledger(), roots),
+            WatchingSession(Ledger(), roots, codec, records, 100),
+        )
+    )
     for own, same in zip(bare.marginals.shares, seen.marginals.shares, strict=True):
         np.testing.assert_array_equal(own, same)
     pairs = zip(jax.tree.leaves(bare.artefacts), jax.tree.leaves(seen.artefacts), strict=True)
@@ -185,10 +185,10 @@ def test_the_score_is_the_inner_product_with_the_own_gradient(toy_config: Config
     coins = np.random.default_rng(1).random(20) < 0.5
     plan = Plan.at_rate(1.0, noise_multiplier=1e-6, clip_norm=1.0, steps=1)
     context = make_context(toy_config, CARDIO, Marginals.uniform(CARDIO, 60.0), {})
-    stage = WatchedStage(Still(), plan, 20, lambda: cells)
-    training = stage.training(context)
+    tokens = context.tokenizer.encode(cells)
+    training = watched(Still().training(context), plan, context, tokens, 20)
     present = np.concatenate([np.ones(40, bool), coins])
-    codes = jnp.asarray(context.codec.encode(cells))
+    codes = jnp.asarray(tokens)
     chunk = loop.make_chunk(plan, Execution(), training.objective, training.update)
     state = training.init(jax.random.key(0))
     _, told = chunk(state, codes[present], step_keys(Roots.make(1), "x", 0, 1), jnp.float32(60))

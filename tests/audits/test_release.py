@@ -122,10 +122,11 @@ def test_a_release_without_its_claim_is_refused(
 def test_features_depend_on_bounds_alone(small_run: Any) -> None:
     from rdpjax.audits.release import features
     from rdpjax.audits.subject import read_subject
+    from rdpjax.released import open_release
 
     subject = read_subject(small_run.path, small_run.data)
-    frame = subject.records
-    whole = features(subject, frame, None)
-    part = features(subject, frame.iloc[:7].reset_index(drop=True), None)
+    frame, generator = subject.records, open_release(small_run.path).generator
+    whole = features(frame, generator)
+    part = features(frame.iloc[:7].reset_index(drop=True), generator)
     np.testing.assert_array_equal(part, whole[:7])
     assert whole.min() >= 0 and whole.max() <= 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rdpjax import audit
+from rdpjax import plans as planning
 from rdpjax.audits.comparisons import as_table, broken
 from rdpjax.audits.replay import replay
 from rdpjax.audits.subject import read_subject
@@ -55,10 +56,9 @@ def test_a_broken_bound_is_named(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from rdpjax import pipeline
 
-    true = pipeline.histogram
-    monkeypatch.setattr(pipeline, "histogram", lambda schema, cells: 2 * true(schema, cells))
+    true = planning.histogram
+    monkeypatch.setattr(planning, "histogram", lambda schema, cells: 2 * true(schema, cells))
     flags = ["--data", str(small_data), "--records", "1000", "--quiet"]
     assert audit.main(["replay", str(settings), *flags]) == 1
     said = capsys.readouterr()

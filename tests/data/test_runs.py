@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rdpjax.data.codec import Codec, Marginals
 from rdpjax.data.runs import run_features
 from rdpjax.data.schema import Categorical, Schema
+from rdpjax.data.tokenizer import Marginals, Tokenizer
 
 
 def categorical(*runs: int, scale: tuple[float, ...] = ()) -> Categorical:
@@ -67,12 +67,12 @@ def test_in_a_codec_they_stand_first_and_other_columns_keep_their_cosines():
     runs = Schema("s", (categorical(1, 10), Categorical("y", (0, 1))), "y")
     shares = (np.array([0.5] + [0.05] * 10), np.array([0.4, 0.6]))
     marginals = Marginals(shares, (0.0, 0.0), 100.0)
-    cosines = Codec.make(plain, marginals).code_features(8)
-    features = Codec.make(runs, marginals).code_features(8)
+    cosines = Tokenizer.make(plain, marginals).code_features(8)
+    features = Tokenizer.make(runs, marginals).code_features(8)
     np.testing.assert_array_equal(features[1], cosines[1])
     assert features.shape == cosines.shape and features.dtype == np.float32
     np.testing.assert_allclose(
         features[0, :, :3], run_features(runs.columns[0], shares[0]), rtol=1e-6
     )
     assert not features[0, :, 3:].any()
-    assert Codec.make(runs, marginals).code_features(2).shape == (2, 11, 2)
+    assert Tokenizer.make(runs, marginals).code_features(2).shape == (2, 11, 2)

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from rdpjax.compute.devices import prepare_processor
 from rdpjax.config import load_config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import Marginals
-from rdpjax.device import prepare_processor
+from rdpjax.data.tokenizer import Marginals
 from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, step_keys
@@ -37,7 +37,7 @@ def main(stage: str, size: int) -> None:
     # Away from the start, where many gradients are zero.
     flat, unravel = ravel_pytree(params)
     params = unravel(flat + 0.1 * jax.random.normal(jax.random.key(1), flat.shape))
-    rng, widths = np.random.default_rng(0), context.codec.widths
+    rng, widths = np.random.default_rng(0), context.tokenizer.widths
     table = np.stack([rng.integers(0, widths) for _ in range(2 * size)]).astype(np.uint8)
     plan = Plan.at_rate(0.5, noise_multiplier=1.0, clip_norm=4.0, steps=1)
     execution = Execution(clipping="lattice", microbatch=size)

@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 
 from rdpjax import training
+from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
-from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.generator import Generator
-from rdpjax.pipeline import fit, make_plans, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import make_plans, target_of
 from rdpjax.privacy.ledger import Ledger
+from rdpjax.session import Session
 
 ROOTS = Roots.make(1)
 
@@ -31,7 +33,9 @@ def train(
     ) -> tuple[Generator, Ledger]:
         ledger = Ledger(target=target_of(config), noise_id=ROOTS.noise_id)
         options: dict[str, Any] = {"plans": make_plans(config), "ledger": ledger, **given}
-        return fit(config, TableForm(toy_schema), frame, roots=ROOTS, **options), options["ledger"]
+        ledger = options.pop("ledger")
+        session = Session(ledger, ROOTS)
+        return fit(config, TableCodec(toy_schema), frame, session=session, **options), ledger
 
     return train
 

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdpjax import pipeline, training
+from rdpjax import training
 from rdpjax.config import Config
-from rdpjax.data.codec import encode_cells, histogram
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import encode_cells, histogram
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
-from rdpjax.pipeline import make_plans
+from rdpjax.mechanisms import measurement
+from rdpjax.plans import make_plans
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
 
@@ -38,7 +39,7 @@ def counts(
         def given(sums: np.ndarray, event: Event, key: bytes) -> Any:
             return noisy.copy(), deviation
 
-        monkeypatch.setattr(pipeline, "noisy", given)
+        monkeypatch.setattr(measurement, "noisy", given)
 
     return counts
 

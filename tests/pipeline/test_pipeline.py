@@ -15,19 +15,21 @@ import pandas as pd
 import pytest
 
 from rdpjax import pipeline, training
+from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
-from rdpjax.data.codec import histogram
-from rdpjax.data.forms import TableForm
 from rdpjax.data.schema import Schema
+from rdpjax.data.tokenizer import histogram
 from rdpjax.dpsgd import feed
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.generator import Generator
-from rdpjax.pipeline import fit, make_plans, plan_events, target_of
+from rdpjax.pipeline import fit
+from rdpjax.plans import make_plans, plan_events, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import BudgetExceeded, Ledger
+from rdpjax.session import Session
 
 ROOTS = Roots.make(1)
 
@@ -47,7 +49,7 @@ def test_the_ledger_is_the_plan(
     toy_schema: Schema,
 ) -> None:
     _, ledger = train()
-    assert list(ledger.events) == plan_events(toy_config, TableForm(toy_schema))
+    assert list(ledger.events) == plan_events(toy_config, TableCodec(toy_schema))
     assert len(ledger.entries) == 5, "the marginals, and two chunks of each stage"
     epsilon = ledger.epsilon(toy_config.delta)
     assert toy_config.epsilon - 0.001 < epsilon <= toy_config.epsilon
@@ -55,7 +57,7 @@ def test_the_ledger_is_the_plan(
 
 def test_the_defaults_cost_what_they_say() -> None:
     config = load_config("cardio.toml")
-    events = plan_events(config, TableForm(CARDIO))
+    events = plan_events(config, TableCodec(CARDIO))
     assert [event.stage for event in events] == ["marginals", *config.stages]
     assert config.epsilon - 0.001 < rdp_epsilon(events, config.delta)[0] <= config.epsilon
     for event in events[1:]:
@@ -70,7 +72,7 @@ def test_plans_are_made_without_data(
 ) -> None:
     """No argument could carry a record, and other records give the same accesses."""
     for function in (make_plans, plan_events, target_of):
-        assert set(inspect.signature(function).parameters) <= {"config", "form"}
+        assert set(inspect.signature(function).parameters) <= {"config", "codec"}
     lists = [
         events_to_list(train(frame)[1].entries)
         for frame in (
@@ -113,7 +115,7 @@ def test_stages_with_epsilons_of_their_own(
 ) -> None:
     """Their composition is the target, and the run comes to it, to the last bit."""
     config = dataclasses.replace(toy_config, epsilon=None, shares={}, epsilons=EPSILONS)
-    planned = plan_events(config, TableForm(toy_schema))
+    planned = plan_events(config, TableCodec(toy_schema))
     for event in planned:
         alone = rdp_epsilon([event], config.delta)[0]
         assert EPSILONS[event.stage] - 0.01 < alone <= EPSILONS[event.stage]
@@ -162,11 +164,10 @@ def test_a_label_that_the_labeler_cannot_learn_is_refused_before_any_record_is_r
     ):
         fit(
             config,
-            TableForm(three),
+            TableCodec(three),
             toy_frame,
             plans=make_plans(config),
-            roots=ROOTS,
-            ledger=ledger,
+            session=Session(ledger, ROOTS),
         )
     assert ledger.entries == ()
 
@@ -204,7 +205,7 @@ def test_every_access_is_on_disk_before_it_happens(
 
         return looked
 
-    monkeypatch.setattr("rdpjax.pipeline.histogram", counted)
+    monkeypatch.setattr("rdpjax.plans.histogram", counted)
     monkeypatch.setattr(training, "make_chunk", make_chunk)
     ledger = Ledger.create(path, target=target_of(toy_config), noise_id=ROOTS.noise_id)
     train(ledger=ledger)
@@ -259,7 +260,7 @@ def test_a_ledger_that_cannot_be_written_stops_the_stage(
     def never(*args: Any) -> Any:
         raise AssertionError("read without an entry")
 
-    monkeypatch.setattr("rdpjax.pipeline.histogram", never)
+    monkeypatch.setattr("rdpjax.plans.histogram", never)
     (tmp_path / "ledger.jsonl").unlink()
     (tmp_path / "ledger.jsonl").mkdir()
     with pytest.raises(UserError, match="cannot write the ledger"):
@@ -338,11 +339,10 @@ def test_other_keys_give_another_generator(
         roots = dataclasses.replace(ROOTS, **{name: Roots.make(2).noise})
         other = fit(
             toy_config,
-            TableForm(toy_schema),
+            TableCodec(toy_schema),
             toy_frame,
             plans=make_plans(toy_config),
-            roots=roots,
-            ledger=Ledger(),
+            session=Session(Ledger(), roots),
         )
         assert not same(base, other), name
 

@@ -15,7 +15,7 @@ import pytest
 
 from rdpjax import checkpoint, run_folder, train
 from rdpjax.config import Config
-from rdpjax.data.datasets import Reading
+from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.privacy.ledger import Ledger
@@ -121,10 +121,10 @@ def test_resume_refuses_what_changed(
     other.write_text("".join(lines[:-1]))
     stage = dataclasses.replace(toy_config.stages["vae"], steps=6)
     steps = dataclasses.replace(toy_config, stages={**toy_config.stages, "vae": stage})
+    units = dataclasses.replace(toy_config, data=CardioSettings(age_unit="days"))
     for options, message in (
         ({"data": other}, "the data changed"),
-        ({"reading": Reading(age_unit="days")}, "age_unit was auto"),
-        ({"reading": Reading(height_unit="cm")}, "height_unit was auto"),
+        ({"config": units}, "configuration differs"),
         ({"config": dataclasses.replace(toy_config, epsilon=6.0)}, "configuration differs"),
         ({"config": dataclasses.replace(toy_config, holdout=0.3)}, "configuration differs"),
         ({"config": steps}, "configuration differs"),

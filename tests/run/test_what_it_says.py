@@ -11,10 +11,11 @@ import pytest
 
 from rdpjax import account, checkpoint, sample, train
 from rdpjax.config import Config
-from rdpjax.data import datasets
+from rdpjax.datasets import cardio as cardio_dataset
+from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.errors import UserError, command
 from rdpjax.evaluation import plots
-from rdpjax.pipeline import plan_events
+from rdpjax.plans import plan_events
 from rdpjax.privacy import report
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import read_ledger
@@ -91,7 +92,7 @@ def test_epsilons_of_stages_are_stated_as_what_they_cost_together(
     config = dataclasses.replace(toy_config, epsilon=None, shares={}, epsilons=own)
     summary, path = go("run", config=config), tmp_path / "run/release/generator/config.toml"
     composed = rdp_epsilon(plan_events(config), config.delta)[0]
-    assert summary["epsilon"] == tomllib.loads(path.read_text())["epsilon"] == composed
+    assert summary["epsilon"] == tomllib.loads(path.read_text())["privacy"]["epsilon"] == composed
     assert read_generator(tmp_path / "run/release").config == config
     go("run", config=config, resume=True)
     # As an older run wrote it.
@@ -110,7 +111,7 @@ def test_simulated_data_cannot_be_missed(
     monkeypatch.chdir(tmp_path)
     from rdpjax.data import simulate
 
-    monkeypatch.setattr(datasets, "simulate_cardio", lambda: simulate.simulate_cardio(3000))
+    monkeypatch.setattr(cardio_dataset, "simulate_cardio", lambda: simulate.simulate_cardio(3000))
     summary = run(toy_config, Options(out=tmp_path / "run", seed=1))
     assert "SIMULATED DATA" in capsys.readouterr().err
     told = json.loads((tmp_path / "run/release/privacy.json").read_text())
@@ -123,7 +124,11 @@ def test_rows_are_written_in_the_input_format_with_derived_columns(
     lines = small_data.read_text().replace(";", ",").replace("ap_hi,ap_lo", "sbp,dbp")
     other = tmp_path / "other.csv"
     other.write_text(lines)
-    go("run", config=dataclasses.replace(toy_config, derived=("pp",)), data=other)
+    go(
+        "run",
+        config=dataclasses.replace(toy_config, data=CardioSettings(derived=("pp",))),
+        data=other,
+    )
     header, first = (tmp_path / "run/release/synthetic.csv").read_text().splitlines()[:2]
     assert header == lines.splitlines()[0] + ",pp"
     assert len(first.split(",")) == 14 and first.startswith("s0000001,")
@@ -163,7 +168,7 @@ def test_an_interrupted_run_says_how_it_goes_on(
     assert capsys.readouterr().err == f"rdpjax: {advice}\n"
     go("run", resume=True)
     assert RunFolder(tmp_path / "run").complete
-    monkeypatch.setattr(datasets, "read_table", interrupted)
+    monkeypatch.setattr(cardio_dataset, "read_table", interrupted)
     assert command(lambda argv: bool(go("other")))() == 130
     assert capsys.readouterr().err == "rdpjax: interrupted\n"
 

@@ -11,7 +11,7 @@ from rdpjax import generator, train
 from rdpjax.config import Config
 from rdpjax.data.stays.patients import Patients
 from rdpjax.evaluation import patient_plots
-from rdpjax.pipeline import Plans, make_plans
+from rdpjax.plans import Plans, make_plans
 
 SETTINGS = """
 dataset = "sepsis"

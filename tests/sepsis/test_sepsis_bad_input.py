@@ -127,7 +127,7 @@ def test_two_files_of_one_patient(few: Path, refused: Callable[..., str]) -> Non
         ("--batch-size 64 --records 10", "batch_size is 64; it must lie between 1 and records"),
         ("", "too few records for the plan: fewer than 500 (noisy count)"),
         ("--label hour", "invalid choice 'hour' for argument '--label'"),
-        ("--derived bmi", "derived: unknown 'bmi'; sepsis has none"),
+        ("--derived bmi", "--derived: a setting of the data set cardio, and this run's is sepsis"),
     ],
 )
 def test_plans_that_cannot_be(
@@ -142,7 +142,7 @@ def test_the_labeler_is_refused_before_a_file_is_read(
     path = tmp_path / "labeler.toml"
     path.write_text('dataset = "sepsis"\nstages = ["vae", "labeler"]\n')
     said = refused(tmp_path / "none", "--config", str(path))
-    assert "labeler needs a label column of two levels" in said
+    assert "needs a label column of two levels" in said
     assert "use label_source = 'generator'" in said
 
 

@@ -22,6 +22,7 @@ from rdpjax.data.stays.patient_files import read_patients
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import COLUMNS
 from rdpjax.data.stays.simulate_sepsis import simulate_sepsis
+from rdpjax.datasets import sepsis_evaluation
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.report import replay
 
@@ -214,7 +215,7 @@ def test_other_hours_and_labels(
     assert train.main([*flags, "--out", str(tmp_path / "run")]) == 0
     check_release(tmp_path / "run" / "release", 90, hours)
     config = Config.from_toml((tmp_path / "run/internal/config.toml").read_text())
-    assert (config.max_hours, config.label, config.rows) == (hours, label, 90)
+    assert (config.data.max_hours, config.data.label, config.rows) == (hours, label, 90)
     ledger = read_ledger(tmp_path / "run/internal/ledger.jsonl")
     assert ledger[-1].sampling_rate == pytest.approx(0.1)
     assert all(
@@ -276,8 +277,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Patients, Patients, Pa
         calls.append((synthetic, real, train))
         return {}
 
-    kind = dataclasses.replace(evaluate._KINDS["sepsis"], score=noted, show=lambda scores: "")
-    monkeypatch.setitem(evaluate._KINDS, "sepsis", kind)
+    kind = sepsis_evaluation.SEPSIS_EVALUATION
+    kind = dataclasses.replace(kind, score=noted, show=lambda scores: "")
+    monkeypatch.setattr(sepsis_evaluation, "SEPSIS_EVALUATION", kind)
     return calls
 
 

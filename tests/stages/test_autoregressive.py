@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax.data.codec import Codec, histogram, marginals_from
 from rdpjax.data.schema import Categorical, Schema
+from rdpjax.data.tokenizer import Tokenizer, histogram, marginals_from
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, step_keys
 from rdpjax.dpsgd.loop import make_chunk
@@ -54,10 +54,10 @@ def table() -> np.ndarray:
 def drawn(stage: Any, given: str | None) -> np.ndarray:
     """20,000 records of a stage trained with a little noise."""
     schema, codes = dataclasses.replace(SCHEMA, given=given), table()
-    codec = Codec.make(schema, marginals_from(schema, histogram(schema, codes) + 1.0, 1.0))
-    prior = log_prior(codec.code_shares(), codec.widths)
-    share = float(codec.marginals.shares[0][schema.is_positive].sum())
-    context = Context(codec, {}, {}, prior, codec.code_features(8), share)
+    tokenizer = Tokenizer.make(schema, marginals_from(schema, histogram(schema, codes) + 1.0, 1.0))
+    prior = log_prior(tokenizer.code_shares(), tokenizer.widths)
+    share = float(tokenizer.marginals.shares[0][schema.is_positive].sum())
+    context = Context(tokenizer, {}, {}, prior, tokenizer.code_features(8), share)
     training = stage.training(context)
     plan = Plan.at_rate(
         stage.sampling_rate, noise_multiplier=0.5, clip_norm=stage.clip_norm, steps=stage.steps
@@ -104,10 +104,10 @@ def test_an_autoencoder_given_the_stay_learns_from_it():
 
 
 def test_draws_of_a_row_are_records_of_their_own():
-    codec = Codec.make(SCHEMA, marginals_from(SCHEMA, histogram(SCHEMA, table()), 0.0))
-    prior = log_prior(codec.code_shares(), codec.widths)
+    tokenizer = Tokenizer.make(SCHEMA, marginals_from(SCHEMA, histogram(SCHEMA, table()), 0.0))
+    prior = log_prior(tokenizer.code_shares(), tokenizer.widths)
     stage = AutoregressiveStage(hidden=4)
-    context = Context(codec, {}, {}, prior, codec.code_features(8), 0.3)
+    context = Context(tokenizer, {}, {}, prior, tokenizer.code_features(8), 0.3)
     training = stage.training(context)
     artefact = training.release(training.init(jax.random.key(0)))
     codes = np.asarray(stage.emit(context)(artefact, jax.random.key(1), 300, 4))

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax.data.codec import Codec, Marginals
 from rdpjax.data.schema import Categorical, Numeric, Schema
+from rdpjax.data.tokenizer import Marginals, Tokenizer
 from rdpjax.models.vae import log_prior
 from rdpjax.stages.gan import GanStage
 from rdpjax.stages.stage import Context, Training
@@ -30,10 +30,10 @@ def context(given: str | None = None) -> Context:
     schema = dataclasses.replace(SCHEMA, given=given)
     shares = list(Marginals.uniform(schema, 40.0).shares)
     shares[1] = np.array([0.7, 0.3])
-    codec = Codec.make(schema, Marginals(tuple(shares), (0.0,) * 3, 40.0))
-    prior = log_prior(codec.code_shares(), codec.widths)
-    features = codec.code_features(3)
-    bare = Context(codec, {"vae": VAE}, {}, prior, features, 0.3)
+    tokenizer = Tokenizer.make(schema, Marginals(tuple(shares), (0.0,) * 3, 40.0))
+    prior = log_prior(tokenizer.code_shares(), tokenizer.widths)
+    features = tokenizer.code_features(3)
+    bare = Context(tokenizer, {"vae": VAE}, {}, prior, features, 0.3)
     decoder = jax.jit(VAE.model(bare).init)(jax.random.key(3))
     # Away from its start, so that the label and the latent go together.
     moved = jax.tree.map(lambda leaf: leaf * 3, decoder["decoder"])

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax.data.codec import Codec, Marginals
 from rdpjax.data.schema import Categorical, Numeric, Schema
+from rdpjax.data.tokenizer import Marginals, Tokenizer
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, derive, step_keys
 from rdpjax.dpsgd.loop import make_chunk
@@ -52,9 +52,9 @@ each_stage = pytest.mark.parametrize("name", STAGES)
 
 @cache
 def context() -> Context:
-    codec = Codec.make(SCHEMA, Marginals.uniform(SCHEMA, 40.0))
-    prior = log_prior(codec.code_shares(), codec.widths)
-    bare = Context(codec, STAGES, {}, prior, codec.code_features(3), 0.5)
+    tokenizer = Tokenizer.make(SCHEMA, Marginals.uniform(SCHEMA, 40.0))
+    prior = log_prior(tokenizer.code_shares(), tokenizer.widths)
+    bare = Context(tokenizer, STAGES, {}, prior, tokenizer.code_features(3), 0.5)
     training = STAGES["vae"].training(bare)
     decoder = jax.jit(lambda key: training.release(training.init(key)))(jax.random.key(3))
     return dataclasses.replace(bare, artefacts={"vae": decoder})
@@ -161,7 +161,7 @@ def test_emitted_records_exist_and_are_the_same_for_the_same_key(name: str):
     emit = jax.jit(STAGES[name].emit(context()), static_argnums=(2, 3))
     codes = np.asarray(emit(artefact, jax.random.key(5), 200, 3))
     assert codes.shape == (3, 200, 4) and np.issubdtype(codes.dtype, np.integer)
-    for column, width in enumerate(context().codec.widths):
+    for column, width in enumerate(context().tokenizer.widths):
         assert set(codes[0, :, column]) == set(range(width)), "all codes that there are, no other"
     assert (codes[0] != codes[1]).any() and (codes[0, :100] != codes[0, 100:]).any()
     np.testing.assert_array_equal(codes, emit(artefact, jax.random.key(5), 200, 3))
@@ -169,9 +169,9 @@ def test_emitted_records_exist_and_are_the_same_for_the_same_key(name: str):
 
 def test_a_label_of_many_levels_is_not_for_the_labeler():
     many = dataclasses.replace(SCHEMA, label="c", positive=(2, 3))
-    codec = Codec.make(many, Marginals.uniform(many, 40.0))
+    tokenizer = Tokenizer.make(many, Marginals.uniform(many, 40.0))
     with pytest.raises(UserError, match="'c' has 3; leave the stage labeler out and use"):
-        STAGES["labeler"].training(dataclasses.replace(context(), codec=codec))
+        STAGES["labeler"].training(dataclasses.replace(context(), tokenizer=tokenizer))
 
 
 def test_both_halves_of_the_autoencoder_are_clipped_and_only_the_decoder_is_released():

@@ -34,6 +34,8 @@ _SIZES = (
     len(HOURLY),
     len(PAIRS),
 )
+PROFILE_NUMBERS = sum(_SIZES)
+"""Length of `profiles_vector`."""
 
 BOUND = 4.0
 """L2 norm to which a patient's vector is clipped."""
@@ -67,7 +69,7 @@ def profiles_vector(patients: Patients, hours: int, values: Values) -> np.ndarra
       clipped at `BOUND` (1 - 1e-9), and counts as zero where it is not finite. It depends on that
       patient and `values` alone and is summed without rounding (`on_grid`). No patients give zeros.
     """
-    total = np.zeros(sum(_SIZES))
+    total = np.zeros(PROFILE_NUMBERS)
     for block in patients.blocks():
         total += clipped(_vectors(Window.of(block, hours), values)).sum(axis=0)
     return total

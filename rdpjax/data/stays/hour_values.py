@@ -12,10 +12,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from rdpjax.data.codec import project
 from rdpjax.data.grid import on_grid
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST, VARIABLES, readable
+from rdpjax.data.tokenizer import project
 
 AGE_CELLS = 101
 ADMISSION_EDGES = np.concatenate(
@@ -27,6 +27,8 @@ ADMISSION_EDGES = np.concatenate(
 """Borders of cells of hours from hospital admission to intensive care."""
 
 _SIZES = (*(v.cells for v in VARIABLES), LONGEST, AGE_CELLS, len(ADMISSION_EDGES) - 1)
+VALUE_NUMBERS = sum(_SIZES)
+"""Length of `values_vector`."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def values_vector(patients: Patients, hours: int) -> np.ndarray:
       `values_sensitivity()`, whatever the stay and its values. What it adds depends on that patient
       alone and is summed without rounding (`on_grid`). No patients give zeros.
     """
-    total = np.zeros(sum(_SIZES))
+    total = np.zeros(VALUE_NUMBERS)
     for block in patients.blocks():
         total += _block_vector(block, hours)
     return total

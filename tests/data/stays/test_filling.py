@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rdpjax.data.forms import Access, PatientForm
+from rdpjax.codecs.two_level import PatientEncoding, TwoLevelCodec
 from rdpjax.data.stays.filling import KNOTS, Filling
 from rdpjax.data.stays.hour_profiles import Profiles
 from rdpjax.data.stays.hour_values import Values, values_vector
@@ -22,52 +22,48 @@ from rdpjax.data.stays.patient_table import (
 )
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import BOUNDS, LONGEST, VARIABLES
+from tests.exact import exact_encoding
 
 STEPS = np.array([v.step for v in VARIABLES])
 DENSE = np.array([v.panel == "monitor" for v in VARIABLES])
-
-
-def exact(patients: Patients) -> Access:
-    """Accesses to these patients without noise."""
-    return lambda name, vector: (vector(patients), 0.0)
 
 
 @dataclass(frozen=True)
 class Filled:
     """Codes, what fills them in, and the patients that came of it."""
 
-    form: PatientForm
+    codec: TwoLevelCodec
     filling: Filling
     codes: np.ndarray
     patients: Patients
 
     @property
     def again(self) -> np.ndarray:
-        return self.form.cells(self.patients, self.filling)
+        return PatientEncoding(self.filling).cells(self.patients)
 
     @property
     def length(self) -> np.ndarray:
         """Modelled hours of each patient."""
-        return np.minimum(self.patients.stays, self.form.hours)
+        return np.minimum(self.patients.stays, self.codec.hours)
 
 
 @pytest.fixture(scope="module")
 def real(cohort: Patients, hours: int) -> Filled:
     """Codes of patients that exist."""
-    form, some = PatientForm(hours), cohort.take(np.arange(200 if hours == LONGEST else 600))
-    filling = form.measure(exact(some))
-    codes = form.cells(some, filling)
-    filling = filling.fitted(codes, np.random.default_rng(1))
-    return Filled(form, filling, codes, filling.patients(codes, np.random.default_rng(0)))
+    codec, some = TwoLevelCodec(hours), cohort.take(np.arange(200 if hours == LONGEST else 600))
+    encoding = exact_encoding(codec, some)
+    codes = encoding.cells(some)
+    filling = encoding.filling.fitted(codes, np.random.default_rng(1))
+    return Filled(codec, filling, codes, filling.patients(codes, np.random.default_rng(0)))
 
 
 @pytest.fixture(scope="module")
 def made_up(real: Filled) -> Filled:
     """Any codes whatever, consistent or not: what a network may draw."""
-    widths = [column.cells for column in real.form.schema.columns]
+    widths = [column.cells for column in real.codec.schema.columns]
     codes = np.random.default_rng(2).integers(0, widths, (400, len(widths))).astype(np.uint8)
     filling = real.filling.fitted(codes, np.random.default_rng(1))
-    return Filled(real.form, filling, codes, filling.patients(codes, np.random.default_rng(0)))
+    return Filled(real.codec, filling, codes, filling.patients(codes, np.random.default_rng(0)))
 
 
 @pytest.fixture(params=["real", "made_up"])
@@ -77,10 +73,10 @@ def filled(request: pytest.FixtureRequest, real: Filled, made_up: Filled) -> Fil
 
 def onset_fits(f: Filled) -> np.ndarray:
     """Whether the bin of hours from onset to the end holds one that stay and status allow."""
-    status = np.array([STATUSES.index(s) for s, _ in stay_levels(f.form.hours)])[f.codes[:, 0]]
+    status = np.array([STATUSES.index(s) for s, _ in stay_levels(f.codec.hours)])[f.codes[:, 0]]
     stays, place = f.patients.stays, np.maximum(f.codes[:, 1].astype(int) - 1, 0)
-    least = np.where(status == 2, np.maximum(stays - f.form.hours + 1, 1), 1)
-    most = np.where(status == 1, stays - f.form.hours, stays)
+    least = np.where(status == 2, np.maximum(stays - f.codec.hours + 1, 1), 1)
+    most = np.where(status == 1, stays - f.codec.hours, stays)
     first, end = np.array(TAILS)[place], np.array([*TAILS[1:], LONGEST + 1])[place]
     fits = np.maximum(least, first) <= np.minimum(most, end - 1)
     return np.where(f.codes[:, 1] > 0, (status > 0) & fits, status == 0)
@@ -137,7 +133,7 @@ def test_counts_of_real_codes_fit(real: Filled) -> None:
 
 def test_most_levels_come_back(real: Filled) -> None:
     """Not all: readings are drawn, so their mean scatters; with few it does most."""
-    if real.form.hours == 1:
+    if real.codec.hours == 1:
         pytest.skip("in one hour a single reading is the mean: cells are as wide as levels")
     levels, again = real.codes[:, 8::2].astype(int), real.again[:, 8::2].astype(int)
     seen = levels > 0
@@ -152,7 +148,7 @@ def test_most_levels_come_back(real: Filled) -> None:
 
 
 def test_lengths_and_onset_are_possible(filled: Filled) -> None:
-    patients, hours = filled.patients, filled.form.hours
+    patients, hours = filled.patients, filled.codec.hours
     assert patients.stays.min() >= 1 and patients.stays.max() <= LONGEST
     assert (patients.onset < patients.stays).all()
     status = np.array([s for s, _ in stay_levels(hours)])[filled.codes[:, 0]]
@@ -175,7 +171,7 @@ def test_all_lengths_occur() -> None:
 def test_nothing_is_measured_after_the_modelled_hours_or_beyond_the_count(filled: Filled) -> None:
     patients = filled.patients
     seen = ~np.isnan(patients.values)
-    assert not seen[patients.row >= filled.form.hours].any()
+    assert not seen[patients.row >= filled.codec.hours].any()
     counts = np.add.reduceat(seen.astype(int), patients.starts[:-1], axis=0)
     assert (counts <= filled.length[:, None]).all()
     np.testing.assert_array_equal(counts > 0, filled.codes[:, 7::2] > 0)
@@ -234,7 +230,7 @@ def test_each_variable_has_its_own_histogram() -> None:
     place = [1 + 5 * j % (v.cells - 2) for j, v in enumerate(VARIABLES)]
     shares = tuple(np.eye(v.cells)[k] for v, k in zip(VARIABLES, place, strict=True))
     values = Values(shares, FLAT.lengths, FLAT.ages, FLAT.admissions)
-    widths = [c.cells for c in PatientForm(24).schema.columns]
+    widths = [c.cells for c in TwoLevelCodec(24).schema.columns]
     codes = np.random.default_rng(0).integers(1, widths, (300, 75)).astype(np.uint8)
     filling = Filling(24, values, EVEN).fitted(codes, np.random.default_rng(1))
     found = filling.patients(codes, np.random.default_rng(2)).values
@@ -248,10 +244,9 @@ def test_each_variable_has_its_own_histogram() -> None:
 
 def test_generated_readings_follow_the_noisy_histograms(cohort: Patients) -> None:
     """Variable by variable: the distribution and the mean, at the histograms' weights."""
-    form = PatientForm(24)
-    filling = form.measure(exact(cohort))
-    codes = np.repeat(form.cells(cohort, filling), 4, axis=0)
-    filling = filling.fitted(codes, np.random.default_rng(1))
+    encoding = exact_encoding(TwoLevelCodec(24), cohort)
+    codes = np.repeat(encoding.cells(cohort), 4, axis=0)
+    filling = encoding.filling.fitted(codes, np.random.default_rng(1))
     patients = filling.patients(codes, np.random.default_rng(0))
     generated = Values.of(values_vector(patients, 24))
     for share, found, v in zip(
@@ -265,7 +260,7 @@ def test_generated_readings_follow_the_noisy_histograms(cohort: Patients) -> Non
 
 def test_a_higher_level_gives_higher_readings(real: Filled) -> None:
     """In every variable, and in no other."""
-    if real.form.hours == 1:
+    if real.codec.hours == 1:
         pytest.skip("as for 24 hours")
     codes = np.tile(real.codes[:100], (2, 1))
     codes[:, 7::2] = np.maximum(codes[:, 7::2], 1)
@@ -282,8 +277,7 @@ def test_a_higher_level_gives_higher_readings(real: Filled) -> None:
 
 def test_what_is_encoded_and_filled_in_persists_as_it_did(cohort: Patients) -> None:
     """Heart rate's correlation with the next hour, in what was generated and what it came from."""
-    form = PatientForm(48)
-    filling = form.measure(exact(cohort))
+    filling = exact_encoding(TwoLevelCodec(48), cohort).filling
     codes = encode_patients(cohort, 48, filling.values)
     filling = filling.fitted(codes, np.random.default_rng(1))
     generated = filling.patients(codes, np.random.default_rng(0))

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rdpjax.data.codec import Codec, Marginals, histogram, sensitivity
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.data.stays.hour_values import ADMISSION_EDGES, Values
 from rdpjax.data.stays.patient_table import (
@@ -23,6 +22,7 @@ from rdpjax.data.stays.patient_table import (
 )
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST, VARIABLES
+from rdpjax.data.tokenizer import Marginals, Tokenizer, histogram, sensitivity
 from rdpjax.errors import UserError
 
 Odd = Callable[[str, int, int], Patients]
@@ -124,9 +124,9 @@ def test_the_weight_of_the_stay_counts(odd: Odd) -> None:
 
 def test_networks_see_the_codes_unchanged(crowd: Patients, hours: int) -> None:
     schema = patient_schema(hours)
-    codec = Codec.make(schema, Marginals.uniform(schema, 1000.0))
+    tokenizer = Tokenizer.make(schema, Marginals.uniform(schema, 1000.0))
     codes = encode_patients(crowd, hours, FLAT)
-    np.testing.assert_array_equal(codec.encode(codes), codes)
+    np.testing.assert_array_equal(tokenizer.encode(codes), codes)
 
 
 @pytest.mark.parametrize(

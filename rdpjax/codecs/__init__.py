@@ -1,0 +1,1 @@
+"""Codecs: how each kind of record becomes a table of public cells, and back."""

@@ -1,0 +1,1 @@
+"""Where a run computes: the devices of a machine, and several processes."""

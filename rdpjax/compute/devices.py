@@ -1,0 +1,105 @@
+"""Where a run computes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from rdpjax.dpsgd.execution import AXIS
+from rdpjax.errors import UserError
+
+Device = Literal["auto", "cpu", "gpu", "tpu"]
+MOST_CORES = 8
+
+PLAIN_LOOPS = "xla_cpu_disable_tiled_emitter,xla_cpu_disable_loop_unrolling"
+"""Options of XLA's CPU backend; a version that does not know them passes over them."""
+
+
+def use_device(device: Device) -> str:
+    """Compute on `device` from now on; returns its kind.
+
+    Raises:
+      UserError: there is no such device here.
+    """
+    if device == "auto":
+        return str(jax.local_devices()[0].device_kind)
+    try:
+        found = jax.local_devices(backend=device)[0]
+    except RuntimeError:
+        raise UserError(
+            f"--device {device}: no such device here; use --device cpu, or install the "
+            f"{'cuda' if device == 'gpu' else device} extra on a machine that has one"
+        ) from None
+    jax.config.update("jax_default_device", found)
+    return str(found.device_kind)
+
+
+def keep_programs() -> None:
+    """Keep compiled programs for later runs, where only this user can read them.
+
+    Their shapes hold the number of records. `$JAX_COMPILATION_CACHE_DIR` has precedence.
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir", None):
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rdpjax"
+    with contextlib.suppress(OSError):  # else every run compiles
+        home.mkdir(parents=True, mode=0o700, exist_ok=True)
+        home.chmod(0o700)
+        jax.config.update("jax_compilation_cache_dir", str(home))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def prepare_processor() -> None:
+    """Make this processor good at small programs, before jax computes anything.
+
+    Its cores become devices of their own: a step of small products does not fill several by
+    itself, but its microbatches do. And XLA is kept from compiling loops over numbers as loops over
+    tiles of sixteen on the stack: a sum of two arrays takes five times as long that way.
+    `XLA_FLAGS` and `JAX_NUM_CPU_DEVICES` have precedence.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_backend_extra_options" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={PLAIN_LOOPS}".strip()
+    if "device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    with contextlib.suppress(RuntimeError):  # jax is at work already
+        jax.config.update("jax_num_cpu_devices", min(MOST_CORES, cores()))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
+def device_mesh(count: int | None, device: Device = "auto") -> Mesh | None:
+    """The first `count` devices of every process, in one line; None for a single device.
+
+    Args:
+      count: devices of this process, and of each other; by default all of a processor, where one
+        process is at work, else one.
+      device: their kind; `use_device` has found it here.
+
+    Raises:
+      UserError: there are fewer here.
+    """
+    backend = None if device == "auto" else device
+    here = jax.local_devices(backend=backend)
+    processes = jax.process_count()
+    if count is None:
+        count = len(here) if here[0].platform == "cpu" and processes == 1 else 1
+    if not 1 <= count <= len(here):
+        raise UserError(
+            f"--devices {count}: must be 1 to {len(here)}, as many as are here; "
+            "JAX_NUM_CPU_DEVICES=N in the environment makes N of a processor"
+        )
+    if count == processes == 1:
+        return None
+    every = np.array(jax.devices(backend)).reshape(processes, -1)  # `joined` has compared numbers
+    return Mesh(every[:, :count].ravel(), (AXIS,))

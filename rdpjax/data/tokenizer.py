@@ -1,0 +1,327 @@
+"""Records to arrays and back.
+
+A value becomes a *cell* (public: a place on the schema's grid) and a cell becomes a *code*: one of
+at most `max_codes` groups of neighbouring cells that hold about equal shares of the *noisy*
+histogram. Values on which many people pile up (120 mmHg) are groups of their own, so they come
+back as they were. Inside a group a cell is drawn from the noisy histogram.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rdpjax.data.runs import run_features
+from rdpjax.data.schema import Categorical, Numeric, Schema
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """One-way shares of every column, as measured under the budget (or declared public).
+
+    Attributes:
+      shares: one array per schema column, over its cells; non-negative, sums to 1.
+      halves: per column, the share of values that are not whole; 0 where that is not modelled.
+      records: the noisy (or public) number of records.
+      deviation: standard deviation of the noise on each count; 0 where nothing was measured.
+    """
+
+    shares: tuple[np.ndarray, ...]
+    halves: tuple[float, ...]
+    records: float
+    deviation: float = 0.0
+
+    @staticmethod
+    def uniform(schema: Schema, records: float) -> Marginals:
+        """Every cell alike: what is known before anything is measured."""
+        shares = tuple(np.full(c.cells, 1 / c.cells) for c in schema.columns)
+        return Marginals(shares, (0.0,) * len(shares), records)
+
+
+def encode_cells(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
+    """Cells of canonical values.
+
+    Args:
+      schema: public columns and bounds.
+      frame: the schema's columns, in its units; levels must be the schema's.
+
+    Returns:
+      Array (rows, columns) of the smallest unsigned type that the schema's cells fit in. A numeric
+      that is not whole where halves are modelled is its cell plus `column.cells`.
+
+    Guarantees:
+      A row's cells depend on that row and the schema alone. Values outside the bounds, +-inf
+      included, go to the first or last cell, NaN to the first: every row gets a valid cell.
+      Values finer than a "grid" column's resolution are rounded to the nearest on it.
+    """
+    largest = max(c.cells * (2 if c.bins > c.cells else 1) for c in schema.columns)
+    out = np.empty((len(frame), len(schema.columns)), np.min_scalar_type(largest))
+    for j, column in enumerate(schema.columns):
+        values = frame[column.name].to_numpy()
+        if isinstance(column, Categorical):
+            out[:, j] = pd.Categorical(values, categories=list(column.levels)).codes.clip(0)
+            continue
+        clipped = np.clip(
+            np.nan_to_num(values.astype(float), nan=column.low), column.low, column.high
+        )
+        if column.within == "grid":
+            steps = np.rint((clipped - column.low) / column.resolution).astype(np.int64)
+            out[:, j] = np.minimum(steps, column.last_step) // column.per_cell
+            continue
+        place = (clipped - column.low) / column.cell
+        cells = np.clip(np.floor(place + 1e-6), 0, column.cells - 1).astype(np.int32)
+        if column.within == "halves":
+            cells = np.where(place - cells > 1e-6, cells + column.cells, cells)
+        out[:, j] = cells
+    return out
+
+
+def histogram(schema: Schema, cells: np.ndarray) -> np.ndarray:
+    """All one-way histograms and the record count, as one vector.
+
+    Args:
+      schema: public columns.
+      cells: as `encode_cells` gives them, (rows, columns).
+
+    Returns:
+      float64 vector of length `sum(column.bins) + 1`; its last entry is the number of rows.
+
+    Guarantees:
+      A row adds each column's weight (1 unless the schema says otherwise, a multiple of
+      `rdpjax.data.grid.GRID`) to one bin of the column and 1 to the count: L2 norm at most
+      `sensitivity(schema)`, whatever its values, summed without rounding. No rows give zeros.
+    """
+    parts = []
+    for j, column in enumerate(schema.columns):
+        bins = np.minimum(cells[:, j], column.bins - 1)
+        parts.append(column.weight * np.bincount(bins, minlength=column.bins))
+    return np.concatenate([*parts, [len(cells)]]).astype(float)
+
+
+def sensitivity(schema: Schema) -> float:
+    """The most that one record can move `histogram`, in L2 norm, rounded up."""
+    exact = np.sqrt(1 + sum(column.weight**2 for column in schema.columns))
+    return float(np.nextafter(exact, np.inf))
+
+
+def project(counts: np.ndarray, total: float) -> np.ndarray:
+    """The nearest shares to noisy counts: Euclidean projection on the simplex of sum `total`.
+
+    Returns:
+      Shares, non-negative, summing to 1. Post-processing.
+
+    Examples:
+      >>> project(np.array([3.0, 1.0, -2.0]), 4.0).tolist()
+      [0.75, 0.25, 0.0]
+    """
+    total = max(total, 1.0)  # a column that is all halves leaves no whole values to share out
+    ordered = np.sort(counts)[::-1]
+    excess = (np.cumsum(ordered) - total) / np.arange(1, len(counts) + 1)
+    last = np.nonzero(ordered > excess)[0][-1]
+    return np.maximum(counts - excess[last], 0) / total
+
+
+def marginals_from(schema: Schema, noisy: np.ndarray, deviation: float) -> Marginals:
+    """Shares from a noisy `histogram`; post-processing.
+
+    Args:
+      schema: public columns.
+      noisy: the noisy vector.
+      deviation: the noise's standard deviation on each entry.
+    """
+    records = max(float(noisy[-1]), float(schema.minimum_records))
+    shares, halves, start = [], [], 0
+    for column in schema.columns:
+        counts = noisy[start : start + column.bins] / column.weight
+        start += column.bins
+        if isinstance(column, Numeric) and column.within == "halves":
+            halves.append(float(np.clip(counts[-1] / records, 0, 1)))
+            counts = counts[:-1]
+        else:
+            halves.append(0.0)
+        shares.append(project(counts, records * (1 - halves[-1])))
+    return Marginals(tuple(shares), tuple(halves), records, deviation)
+
+
+def group_cells(shares: np.ndarray, max_codes: int) -> np.ndarray:
+    """Neighbouring cells in at most `max_codes` groups of about equal share, atoms kept alone.
+
+    Returns:
+      int array: the group of every cell, non-decreasing from 0 without gaps.
+
+    Examples:
+      >>> group_cells(np.array([0.1, 0.1, 0.6, 0.1, 0.1]), 3).tolist()
+      [0, 0, 1, 2, 2]
+    """
+    if len(shares) <= max_codes:
+        return np.arange(len(shares))
+
+    def grouped(target: float) -> np.ndarray:
+        groups, group, mass = np.empty(len(shares), int), 0, 0.0
+        for cell, share in enumerate(shares):
+            # A new group starts when this one is full, or when an atom is ahead of or behind it.
+            if cell and (mass + share / 2 > target or share >= target):
+                group, mass = group + 1, 0.0
+            groups[cell] = group
+            mass = np.inf if share >= target else mass + share
+        return groups
+
+    low, high = 0.0, 2.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if grouped(middle)[-1] >= max_codes else (low, middle)
+    return grouped(high)
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Codes of one schema under one set of marginals.
+
+    Attributes:
+      schema: public columns.
+      marginals: noisy shares; the codec has no other knowledge of records.
+      groups: per column, the code of each cell.
+    """
+
+    schema: Schema
+    marginals: Marginals
+    groups: tuple[np.ndarray, ...]
+
+    @staticmethod
+    def make(schema: Schema, marginals: Marginals, max_codes: int = 32) -> Tokenizer:
+        groups = tuple(
+            np.arange(c.cells) if isinstance(c, Categorical) else group_cells(s, max_codes)
+            for c, s in zip(schema.columns, marginals.shares, strict=True)
+        )
+        return Tokenizer(schema, marginals, groups)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many codes each column has."""
+        return tuple(int(g[-1]) + 1 for g in self.groups)
+
+    @property
+    def width(self) -> int:
+        """The widest column's number of codes: the networks' feature axis."""
+        return max(self.widths)
+
+    @property
+    def given(self) -> int | None:
+        """Position of the column that networks are conditioned on, if there is one."""
+        given = self.schema.given
+        return None if given is None else self.schema.position(given)
+
+    def code_shares(self) -> np.ndarray:
+        """Noisy share of every code, (columns, width); 0 beyond a column's own width."""
+        table = np.zeros((len(self.groups), self.width))
+        for j, (group, share) in enumerate(zip(self.groups, self.marginals.shares, strict=True)):
+            np.add.at(table[j], group, share)
+        return table
+
+    def code_features(self, order: int) -> np.ndarray:
+        """What networks see of a code: cosines of its noisy mid-rank, smoother ones larger.
+
+        Feature k of a code is sqrt(2) cos(pi k u) / k with u the middle of the code's interval of
+        the noisy distribution function. A network on them learns smooth dependence from few
+        parameters; the jagged part of a column (heaping) is in its marginal already. Levels in
+        runs have those of `rdpjax.data.runs` instead.
+
+        Args:
+          order: how many features of a code: k = 1 to `order`, or the first of its run features.
+
+        Returns:
+          float32 (columns, width, order); 0 beyond a column's own width, and where a column has
+          fewer features.
+        """
+        shares = self.code_shares()
+        ranks = np.cumsum(shares, axis=1) - shares / 2
+        k = np.arange(1, order + 1)
+        waves = np.sqrt(2) * np.cos(np.pi * k * ranks[..., None]) / k
+        exists = np.arange(self.width) < np.asarray(self.widths)[:, None]
+        features = np.where(exists[..., None], waves, 0.0).astype(np.float32)
+        for j, column in enumerate(self.schema.columns):
+            if isinstance(column, Categorical) and column.runs:
+                table = run_features(column, shares[j, : column.cells])[:, :order]
+                features[j] = 0
+                features[j, : column.cells, : table.shape[1]] = table
+        return features
+
+    def encode(self, cells: np.ndarray) -> np.ndarray:
+        """Codes of cells, uint8, both (rows, columns)."""
+        out = np.empty(cells.shape, np.uint8)
+        for j, (column, group) in enumerate(zip(self.schema.columns, self.groups, strict=True)):
+            out[:, j] = group[cells[:, j] % column.cells]
+        return out
+
+    def decode(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Canonical values of codes.
+
+        Args:
+          codes: (rows, columns).
+          uniforms: float64 in [0, 1), (rows, columns, 2): which cell, and where in it.
+
+        Returns:
+          float64 (rows, columns); categoricals as the index of their level.
+
+        Guarantees:
+          `encode(encode_cells(decode(codes))) == codes`; values lie in bounds and on the
+          resolution grid.
+        """
+        out = np.empty(codes.shape, float)
+        for j, column in enumerate(self.schema.columns):
+            if isinstance(column, Categorical):
+                out[:, j] = codes[:, j]
+                continue
+            cells = self._draw_cells(j, codes[:, j], uniforms[:, j, 0])
+            out[:, j] = _place(column, cells, uniforms[:, j, 1], self.marginals.halves[j])
+        return out
+
+    def frame(self, values: np.ndarray) -> pd.DataFrame:
+        """A canonical frame of decoded values: levels instead of their indices.
+
+        A column whose bounds and steps are whole is int64, any other number float64.
+        """
+        columns = {}
+        for j, column in enumerate(self.schema.columns):
+            if isinstance(column, Categorical):
+                columns[column.name] = np.asarray(column.levels)[values[:, j].astype(int)]
+            else:
+                kind = np.int64 if column.is_whole else np.float64
+                columns[column.name] = values[:, j].astype(kind)
+        return pd.DataFrame(columns)
+
+    def _draw_cells(self, j: int, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Cells drawn from the noisy histogram within each code's group."""
+        group, share = self.groups[j], self.marginals.shares[j] + 1e-12
+        edges = np.concatenate([[0.0], np.cumsum(share)])
+        first = np.searchsorted(group, np.arange(group[-1] + 2))
+        low, high = edges[first[codes]], edges[first[codes + 1]]
+        cells = np.searchsorted(edges, low + uniforms * (high - low), side="right") - 1
+        return np.clip(cells, first[codes], first[codes + 1] - 1)
+
+
+def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: float) -> np.ndarray:
+    """Values inside their cells, on the resolution grid."""
+    if column.within == "grid":
+        first: np.ndarray = cells.astype(np.int64) * column.per_cell
+        count = np.minimum(column.per_cell, column.last_step + 1 - first)
+        steps = first + np.minimum(np.floor(uniforms * count), count - 1)
+        # Rounded to the decimals that the schema is written with: 20.3, not 20.300000000000001.
+        values: np.ndarray = np.round(
+            column.low + steps * column.resolution, min(column.decimals, 12)
+        )
+        return np.clip(values, column.low, column.high) + 0.0  # no -0.0
+    start = column.low + cells * column.cell
+    if column.within == "start":
+        return start
+    if column.within == "halves":
+        half = (uniforms < halves) & (cells < column.cells - 1)
+        return start + np.where(half, column.cell / 2, 0.0)
+    first = np.ceil(np.round(start / column.resolution, 6)) * column.resolution
+    end = np.minimum(start + column.cell, column.high)
+    last = np.floor(np.round(end / column.resolution, 6) - 1e-6) * column.resolution
+    steps = np.maximum(np.round((last - first) / column.resolution), 0) + 1
+    drawn = first + np.floor(uniforms * steps) * column.resolution
+    return np.clip(drawn, column.low, column.high)

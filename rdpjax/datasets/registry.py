@@ -1,0 +1,47 @@
+"""The one list of data sets that commands know by name."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from rdpjax.data.schema import Schema
+from rdpjax.datasets.cardio import CARDIO
+from rdpjax.datasets.dataset import Dataset
+from rdpjax.datasets.sepsis import SEPSIS
+from rdpjax.datasets.table import table_dataset
+from rdpjax.errors import UserError, nearest
+
+TABLE = "table"
+"""The configuration's `dataset` for a user's own schema."""
+
+GROUP = "rdpjax.datasets"
+"""Entry points of other packages: `name = "package.module:DATASET"`."""
+
+
+@cache
+def datasets() -> dict[str, Dataset]:
+    """Every data set by its name: those shipped, and those of installed packages."""
+    others = {point.name: point.load() for point in entry_points(group=GROUP)}
+    return {"cardio": CARDIO, "sepsis": SEPSIS} | others
+
+
+def find_dataset(name: str) -> Dataset:
+    """The data set called `name`; UserError with the nearest name if there is none."""
+    known = datasets()
+    if name not in known:
+        raise UserError(
+            f"dataset: unknown {name!r}{nearest(name, list(known))}; known are {', '.join(known)}"
+        )
+    return known[name]
+
+
+def dataset_of(name: str, schema: Schema) -> Dataset:
+    """The data set called `name`; where it is `TABLE`, that of a user's own schema.
+
+    Examples:
+      >>> from rdpjax.data.cardio import CARDIO as columns
+      >>> dataset_of(TABLE, columns).noun
+      'rows'
+    """
+    return table_dataset(schema) if name == TABLE else find_dataset(name)

@@ -1,0 +1,41 @@
+"""Scores and pictures of a table with a schema of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rdpjax.data.schema import Schema
+from rdpjax.datasets.dataset import Evaluation, Say
+from rdpjax.datasets.table import read_rows
+from rdpjax.evaluation.plots import plot_correlations, plot_densities
+from rdpjax.evaluation.printout import as_table
+from rdpjax.evaluation.score import score
+from rdpjax.evaluation.training_rows import training_rows
+from rdpjax.io.delimited import read_table
+
+
+def table_evaluation(schema: Schema) -> Evaluation:
+    """How tables of `schema` are read, compared and drawn."""
+
+    def read(path: Path, folder_ids: bool) -> pd.DataFrame:
+        return read_rows(schema, read_table(path))
+
+    def rest(path: Path, held_out: pd.DataFrame, folder_ids: bool) -> pd.DataFrame:
+        return training_rows(read(path, folder_ids), held_out)
+
+    def compare(
+        synthetic: pd.DataFrame, real: pd.DataFrame, train: pd.DataFrame | None, say: Say
+    ) -> dict[str, Any]:
+        return score(synthetic, real, schema, real_train=train, progress=say)
+
+    def draw(
+        real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, folder: Path, settings: Any,
+        title: str,
+    ) -> None:  # fmt: skip
+        plot_densities(real, synthetic, schema, folder / "densities.png", title)
+        plot_correlations(real, synthetic, schema, folder / "correlations.png", title)
+
+    return Evaluation(read=read, rest=rest, score=compare, show=as_table, draw=draw, shown=50_000)

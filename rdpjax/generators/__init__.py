@@ -1,0 +1,1 @@
+"""Generators by name: recipes of stages, one file each."""

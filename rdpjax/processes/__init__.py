@@ -1,1 +1,0 @@
-"""Several processes in one run: they join, agree, share, and end together."""

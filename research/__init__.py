@@ -1,0 +1,1 @@
+"""Finished studies: each answered one question once, and its answer is recorded."""
