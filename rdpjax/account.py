@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from rdpjax.accounting.compare import compare, opinions_as_text
+from rdpjax.accounting.curve import check_files, draw, points_as_text, trace, write_csv
+from rdpjax.accounting.statement import check_records, state
 from rdpjax.errors import UserError, command
 from rdpjax.flags import optional, run_verb, unset
 from rdpjax.privacy.budget import Budget, Demand, calibrate
-from rdpjax.privacy.compare import compare, opinions_as_text
-from rdpjax.privacy.curve import check_files, draw, points_as_text, trace, write_csv
 from rdpjax.privacy.events import Event, round_up_rate
 from rdpjax.privacy.sources import Source, read_source
-from rdpjax.privacy.statement import check_records, state
 
 _Paths = tyro.conf.Positional[tuple[Path, ...]]
 _Json = Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")]
@@ -212,8 +212,8 @@ class Verify:
     """Print JSON instead of a table."""
 
     def run(self) -> int:
-        from rdpjax.privacy.candidate import load
-        from rdpjax.privacy.verify import as_text, verify
+        from rdpjax.accounting.verify.candidate import load
+        from rdpjax.accounting.verify.verify import as_text, verify
 
         properties = verify(None if self.accountant is None else load(self.accountant), _say)
         passed = all(p.passed for p in properties)
@@ -250,7 +250,7 @@ def _source(path: Path, records: int | None) -> Source:
 
 
 def _plan(path: Path, config: Any) -> Source:
-    from rdpjax.plans import plan_events
+    from rdpjax.fitting.plans import plan_events
 
     return Source(str(path), tuple(plan_events(config)), delta=config.delta)
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from rdpjax.audits.gradient import GradientAudit
-from rdpjax.audits.one_run import OneRunAudit
+from rdpjax.audits.gradient.audit import GradientAudit
+from rdpjax.audits.one_run.audit import OneRunAudit
 from rdpjax.audits.release import ReleaseAudit
-from rdpjax.audits.replay import ReplayAudit
+from rdpjax.audits.replay.audit import ReplayAudit
 from rdpjax.errors import command
 from rdpjax.flags import run_verb
 

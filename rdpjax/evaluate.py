@@ -17,7 +17,7 @@ from rdpjax.datasets.registry import find_dataset
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, parsed, unset
 from rdpjax.io.atomic import write_file
-from rdpjax.released import Release, open_release
+from rdpjax.runs.release import Release, open_release
 
 _Path = Annotated[Path | None, unset("PATH")]
 

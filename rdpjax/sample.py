@@ -15,7 +15,7 @@ from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
 from rdpjax.io.atomic import disk_errors, is_stdout, new_folder
 from rdpjax.privacy.unprotected import NOT_PRIVATE
-from rdpjax.released import open_release, write_rows
+from rdpjax.runs.release import open_release, write_rows
 
 
 @dataclass(frozen=True)

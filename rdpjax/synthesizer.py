@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
-from rdpjax import __version__
 from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.fields import Categorical, named_levels, plain
@@ -23,22 +21,21 @@ from rdpjax.datasets.dataset import Settings
 from rdpjax.datasets.registry import TABLE
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
-from rdpjax.generator import Generator
+from rdpjax.fitting.fit import fit
+from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.plans import check_plan, make_plans, target_of
+from rdpjax.fitting.progress import Progress, fit_progress
+from rdpjax.fitting.session import Session
 from rdpjax.generators.vae import VAE
 from rdpjax.generators.vaegan import VAEGAN
-from rdpjax.pipeline import fit
-from rdpjax.plans import check_plan, make_plans, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.privacy.report import earlier_fits, privacy_report, read_report, with_earlier_fits
+from rdpjax.privacy.report import earlier_fits, read_report, with_earlier_fits
 from rdpjax.privacy.unprotected import output_for, output_of
-from rdpjax.progress import Progress, fit_progress
-from rdpjax.run_folder import read_generator, release_written, write_generator
-from rdpjax.session import Session
-
-PACKAGES = ("jax", "flax", "optax", "dp-accounting", "numpy")
+from rdpjax.runs.claim import claim
+from rdpjax.runs.folder import read_generator, release_written, write_generator
 
 
 class Synthesizer:
@@ -228,28 +225,6 @@ class Synthesizer:
         fits = [events_to_list(fit) for fit in earlier_fits(report)]
         synth.earlier_fits = tuple(Ledger.from_dict({"version": 1, "events": e}) for e in fits)
         return synth
-
-
-def claim(
-    schema: Schema,
-    config: Config,
-    ledger: Ledger,
-    *,
-    secret: bool,
-    declarations: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The content of `privacy.json` for a completed run."""
-    public = {"schema": "bounds, levels and units as in schema.toml", **declarations}
-    if config.records is not None:
-        public["records"] = config.records
-    return privacy_report(
-        ledger.events,
-        config.delta,
-        unit=schema.unit_of_privacy,
-        secret_noise=secret,
-        declarations=public,
-        versions={"rdpjax": __version__} | {name: version(name) for name in PACKAGES},
-    )
 
 
 def _check_kind(value: object, kind: Any, mend: str) -> None:

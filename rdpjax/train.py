@@ -23,8 +23,8 @@ from rdpjax.datasets.registry import datasets
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
 from rdpjax.generators.registry import stage_classes
-from rdpjax.run import run
-from rdpjax.start import Options
+from rdpjax.runs.run import run
+from rdpjax.runs.start import Options
 
 
 @dataclass(frozen=True)

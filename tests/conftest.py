@@ -102,7 +102,7 @@ def small_flags() -> list[str]:
 @pytest.fixture
 def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tilt is fitted on one block of generated records: the full pool takes seconds."""
-    from rdpjax import generator
+    from rdpjax.fitting import generator
 
     monkeypatch.setattr(generator, "POOL", generator.BLOCK)
 
@@ -116,9 +116,10 @@ def small_run(
     Its programs hold what was measured as constants: only with the same keys are they found
     compiled the next time. So the keys are always the same, and only called secret.
     """
-    from rdpjax import generator, train
+    from rdpjax import train
     from rdpjax.config import Config
     from rdpjax.dpsgd.keys import Roots
+    from rdpjax.fitting import generator
 
     roots = replace(Roots.make(1), secret=True)
     path = tmp_path_factory.mktemp("runs") / "small"
@@ -292,8 +293,9 @@ def toy_config(toy_settings: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
     To write a stage is all that it takes to bring it in: nothing but its name is made known here.
     """
     import rdpjax.config
-    from rdpjax import generator, training
     from rdpjax.evaluation import plots
+    from rdpjax.fitting import generator
+    from rdpjax.fitting import stage_run as training
 
     classes = {"vae": ToyStage, "labeler": ToyLabeler}
     monkeypatch.setattr(rdpjax.config, "stage_classes", lambda: classes)

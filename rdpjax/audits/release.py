@@ -29,8 +29,8 @@ from rdpjax.evaluation.attacks import (
     nearest_distance,
     outcome,
 )
+from rdpjax.fitting.generator import Generator
 from rdpjax.flags import optional
-from rdpjax.generator import Generator
 
 LEAST = 20
 """Held-out records of which one half is attacked and the other half is a reference, at least."""

@@ -16,8 +16,8 @@ from rdpjax.data.holdout import holdout_mask
 from rdpjax.datasets.dataset import Dataset, Source
 from rdpjax.datasets.registry import find_dataset
 from rdpjax.errors import UserError
-from rdpjax.released import Release, open_release
-from rdpjax.run_folder import RunFolder
+from rdpjax.runs.folder import RunFolder
+from rdpjax.runs.release import Release, open_release
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def clipped_sum(
 ) -> ClippedSum:
     """The sum over a batch of per-example gradients, each clipped to norm C.
 
-    Every example's gradient is formed and held. `rdpjax.dpsgd.ghost.clipped_sum` gives the same
-    without; this is its oracle, and does for any loss.
+    Every example's gradient is formed and held. `rdpjax.dpsgd.ghost.clipped.clipped_sum` gives the
+    same without; this is its oracle, and does for any loss.
 
     Args:
       loss: loss of one example.

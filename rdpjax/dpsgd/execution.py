@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from rdpjax.dpsgd import clipping, ghost, lattice
+from rdpjax.dpsgd import clipping, lattice
 from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params, zero_sum
+from rdpjax.dpsgd.ghost import clipped as ghost
 from rdpjax.errors import UserError
 
 Clipping: TypeAlias = Literal["vmap", "ghost", "lattice"]

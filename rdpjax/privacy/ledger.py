@@ -140,7 +140,7 @@ class Ledger:
           the epsilon of the entries covers whatever a process does under the accesses that it
           opened itself. Of a replay the ledger cannot see the noise: that it starts from the same
           state, with the same masks and noise as the process that was interrupted, is ensured by
-          checkpoints and keys (`rdpjax/training.py`), not here.
+          checkpoints and keys (`rdpjax/fitting/stage_run.py`), not here.
 
         Args:
           event: The chunk of steps that comes next.

@@ -1,0 +1,1 @@
+"""Divergences computed by other means than an accountant."""

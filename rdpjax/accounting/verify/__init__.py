@@ -1,0 +1,1 @@
+"""Laws that an accountant must keep, and accountants that are put to them."""

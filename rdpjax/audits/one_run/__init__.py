@@ -1,0 +1,1 @@
+"""Canaries in one training."""

@@ -1,0 +1,1 @@
+"""A plan replayed with known keys, number by number."""

@@ -1,0 +1,1 @@
+"""Clipped sums without per-example gradients: norms from activations and signals."""

@@ -1,0 +1,236 @@
+"""What is released beside the records: everything that makes more of them.
+
+Draw, label, accept: candidates come in numbered blocks of fixed size, each from a key of its own,
+so the same seed gives the same rows however many are asked for at a time. Nothing here has seen a
+record: parameters, marginals and multipliers are noisy or computed from noisy quantities.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from rdpjax.codecs.codec import Encoding
+from rdpjax.config import Config
+from rdpjax.data.schema import Numeric, Schema
+from rdpjax.data.tokenizer import Marginals, Tokenizer
+from rdpjax.dpsgd.keys import as_key, derive
+from rdpjax.fitting.raking import Tilt, fit_tilt
+from rdpjax.models.vae import log_prior
+from rdpjax.stages.stage import Context
+
+BLOCK = 8192
+POOL = 150_000
+FITTED = 16_384  # rows that the encoding is fitted on
+FEATURES = 8  # cosines of a code's rank that networks see
+DRAWS = 4  # the first draw, and at most three more of a row that breaks a rule
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Records from noise.
+
+    Attributes:
+      config: the run's settings.
+      schema: public columns.
+      marginals: noisy one-way shares.
+      artefacts: what each stage released.
+      encoding: how rows of the table become records.
+      offset: added to the labeler's logits, so that the label's share is the noisy one.
+      tilt: multipliers; None before they are fitted.
+    """
+
+    config: Config
+    schema: Schema
+    marginals: Marginals
+    artefacts: Mapping[str, Any]
+    encoding: Encoding
+    offset: float = 0.0
+    tilt: Tilt | None = None
+
+    @cached_property
+    def context(self) -> Context:
+        return make_context(self.config, self.schema, self.marginals, self.artefacts)
+
+    def fitted(self, root: bytes) -> Generator:
+        """With all that is fitted on a pool of generated records; post-processing."""
+        blocks = [self._candidates(root, "pool", i) for i in range(-(-POOL // BLOCK))]
+        codes = np.concatenate([codes for codes, _, _ in blocks])
+        ready = self
+        if self.config.recipe.labeler is not None:
+            logits = np.concatenate([self._label_logits(codes) for codes, _, _ in blocks])
+            offset = _offset(logits, self.context.label_share)
+            ready = replace(self, offset=offset)
+            uniforms = _uniforms(root, "pool-labels", 0, logits.shape)
+            codes[:, self._label] = ready._labels(logits, uniforms)
+        tilt = self._tilt(codes)
+        uniforms = np.concatenate([spare for _, _, spare in blocks])[:, 1]
+        sample = codes[tilt.accept(codes, uniforms)][:FITTED]
+        encoding = self.encoding.fitted(sample, _random(root, "pool-filling", 0))
+        return replace(ready, tilt=tilt, encoding=encoding)
+
+    def _tilt(self, codes: np.ndarray) -> Tilt:
+        """Towards the noisy shares; none where a column is given.
+
+        That column is drawn from its noisy share, and a network that learns the others column by
+        column keeps near theirs: what rejection mends there, it pays for in what depends on what.
+        """
+        tokenizer = self.context.tokenizer
+        shares = tokenizer.code_shares()
+        return fit_tilt(codes, shares) if tokenizer.given is None else Tilt.none(*shares.shape)
+
+    def rows(self, root: bytes, count: int) -> Iterator[Any]:
+        """Records, `count` in all, in the order of their blocks."""
+        for block in itertools.count():
+            values = self._block(root, block)
+            randoms = partial(_random_part, root, block)
+            for part in self.encoding.records(self.context.tokenizer, values, randoms):
+                if len(part):
+                    yield self.encoding.head(part, count)
+                    count -= min(count, len(part))
+                if count == 0:
+                    return
+
+    def tables(self, root: bytes, count: int) -> Iterator[pd.DataFrame]:
+        """Canonical frames that together hold `count` rows of the table."""
+        for values in self._accepted(root, count):
+            yield self.context.tokenizer.frame(values)
+
+    def _accepted(self, root: bytes, count: int) -> Iterator[np.ndarray]:
+        """Values (rows, columns) of the candidates that are kept, block by block."""
+        block = 0
+        while count > 0:
+            values = self._block(root, block)[:count]
+            count -= len(values)
+            block += 1
+            if len(values):
+                yield values
+
+    def _block(self, root: bytes, block: int) -> np.ndarray:
+        codes, values, uniforms = self._candidates(root, "rows", block)
+        if self.config.recipe.labeler is not None:
+            codes[:, self._label] = self._labels(self._label_logits(codes), uniforms[:, 0])
+            values[:, self._label] = codes[:, self._label]
+        return values if self.tilt is None else values[self.tilt.accept(codes, uniforms[:, 1])]
+
+    def _candidates(
+        self, root: bytes, purpose: str, block: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes (BLOCK, columns), their values, and two spare uniforms a row."""
+        draws = np.asarray(self._draw(as_key(derive(root, "sample", purpose, block))))
+        uniforms = _uniforms(root, f"{purpose}-values", block, (*draws.shape, 2))
+        tokenizer = self.context.tokenizer
+        codes = draws[0].copy()
+        values = tokenizer.decode(codes, uniforms[0])
+        for again in range(1, len(draws)):
+            broken = self._breaks_rule(values)
+            if not broken.any():
+                break
+            codes[broken] = draws[again][broken]
+            values[broken] = tokenizer.decode(codes[broken], uniforms[again][broken])
+        return codes, values, _uniforms(root, f"{purpose}-spare", block, (BLOCK, 2))
+
+    def _breaks_rule(self, values: np.ndarray) -> np.ndarray:
+        broken = np.zeros(len(values), bool)
+        for low, high in self.schema.less:
+            broken |= values[:, self.schema.position(low)] >= values[:, self.schema.position(high)]
+        return broken
+
+    @cached_property
+    def _draw(self) -> Any:
+        """Jitted: a key to uint8 codes (draws, BLOCK, columns); one draw where there is no rule."""
+        name, stage = self.config.recipe.sampler
+        emit = stage.emit(self.context)
+        artefact, draws = self.artefacts[name], DRAWS if self.schema.less else 1
+        return jax.jit(lambda key: emit(artefact, key, BLOCK, draws).astype(jnp.uint8))
+
+    @cached_property
+    def _label_logits(self) -> Any:
+        """Codes to the labeler's logits, as numpy."""
+        drawn = self.config.recipe.labeler
+        assert drawn is not None
+        name, stage = drawn
+        artefact, context = self.artefacts[name], self.context
+        jitted = jax.jit(lambda codes: stage.logits(context, artefact, codes))
+        return lambda codes: np.asarray(jitted(jnp.asarray(codes)), np.float64)
+
+    def _labels(self, logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Codes of the label, drawn from the labeler's logits; it has two."""
+        positive: np.ndarray = uniforms < _sigmoid(logits + self.offset)
+        return positive == self.schema.is_positive[1]
+
+    @property
+    def _label(self) -> int:
+        return self.schema.position(self.schema.label)
+
+
+def make_context(
+    config: Config, schema: Schema, marginals: Marginals, artefacts: Mapping[str, Any]
+) -> Context:
+    """What stages may know, from the noisy marginals and earlier artefacts."""
+    tokenizer = Tokenizer.make(schema, marginals, config.max_codes)
+    prior = log_prior(tokenizer.code_shares(), tokenizer.widths)
+    share = math.nan
+    if schema.has_classes:
+        share = float(marginals.shares[schema.position(schema.label)][schema.is_positive].sum())
+    features = tokenizer.code_features(FEATURES)
+    return Context(tokenizer, config.stages, artefacts, prior, features, share)
+
+
+def collapse_warnings(frame: pd.DataFrame, schema: Schema, marginals: Marginals) -> list[str]:
+    """Levels and spreads that were lost, judged from released quantities alone.
+
+    A level is lost below a quarter of its noisy share (where the share stands out of the noise), a
+    numeric below half of its noisy spread.
+    """
+    found = []
+    margin = 4 * marginals.deviation / marginals.records
+    for column, shares in zip(schema.columns, marginals.shares, strict=True):
+        values = frame[column.name].to_numpy()
+        if isinstance(column, Numeric):
+            centres = column.low + column.cell * (np.arange(column.cells) + 0.5)
+            spread = np.sqrt(
+                np.average((centres - np.average(centres, weights=shares)) ** 2, weights=shares)
+            )
+            if values.astype(float).std() < spread / 2:
+                found.append(f"{column.name}: spread is below half of its noisy one")
+            continue
+        for level, share in zip(column.levels, shares, strict=True):
+            if share > margin and (values == level).mean() < share / 4:
+                found.append(f"{column.name} = {level}: below a quarter of its noisy share")
+    return found
+
+
+def _uniforms(root: bytes, purpose: str, block: int, shape: tuple[int, ...]) -> np.ndarray:
+    return _random(root, purpose, block).random(shape)
+
+
+def _random(root: bytes, purpose: str, block: int) -> np.random.Generator:
+    high, low = (int(word) for word in derive(root, "sample", purpose, block))
+    return np.random.Generator(np.random.Philox(key=(high << 32) | low))
+
+
+def _random_part(root: bytes, block: int, part: int) -> np.random.Generator:
+    return _random(root, "filling", (block << 16) | part)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+
+
+def _offset(logits: np.ndarray, share: float) -> float:
+    """The offset at which the mean probability is `share`, by bisection."""
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _sigmoid(logits + middle).mean() < share else (low, middle)
+    return (low + high) / 2
