@@ -74,7 +74,8 @@ def plot_densities(
         legend=True,
     )
     grid = page.body.subplots(down, across, squeeze=False).flat
-    for axes, (name, (shares, edges)) in zip(grid, drawn.items(), strict=False):
+    # The axes come last: zip takes one more of its first before it ends.
+    for (name, (shares, edges)), axes in zip(drawn.items(), grid, strict=False):
         column = schema.column(name)
         if isinstance(column, Numeric):
             divisor, unit = shown_in(column)
