@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rdpjax.datasets.dataset import Dataset, Evaluation
 from rdpjax.datasets.registry import find_dataset
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, parsed, unset
-from rdpjax.io.atomic import write_file
+from rdpjax.io.atomic import write_json
 from rdpjax.runs.release import Release, open_release
 
 _Path = Annotated[Path | None, unset("PATH")]
@@ -89,9 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         scores["source"] = release.source
     print(kind.show(scores))
     if internal is not None and internal.is_dir():
-        _write(internal / "evaluation.json", scores)
+        write_json(internal / "evaluation.json", scores)
     if given.json is not None:
-        _write(given.json, scores)
+        write_json(given.json, scores)
     return 0
 
 
@@ -144,13 +143,6 @@ def _is_empty(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         return sum(1 for _, line in zip(range(2), file, strict=False) if line.strip()) < 2
-
-
-def _write(path: Path, scores: dict[str, Any]) -> None:
-    try:
-        write_file(path, json.dumps(scores, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rdpjax.errors import UserError
+from rdpjax.io.atomic import write_json
 
 PRIVATE = "not private: do not publish (the audit reads the records)"
 
@@ -84,7 +84,7 @@ def check_folders(*paths: Path | None) -> None:
             raise UserError(f"{path}: no such folder; make it, or name another file")
 
 
-def write_json(path: Path, findings: Sequence[Finding], facts: Mapping[str, Any]) -> None:
+def write_findings(path: Path, findings: Sequence[Finding], facts: Mapping[str, Any]) -> None:
     """The findings and the audit's settings as JSON; null stands for an infinite number.
 
     Raises:
@@ -100,7 +100,4 @@ def write_json(path: Path, findings: Sequence[Finding], facts: Mapping[str, Any]
         for found in findings
     ]
     values = {"note": PRIVATE, **{k: plain(v) for k, v in facts.items()}, "findings": listed}
-    try:
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None
+    write_json(path, values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from rdpjax.evaluation.attacks import (
 )
 from rdpjax.fitting.generator import Generator
 from rdpjax.flags import optional
+from rdpjax.io.atomic import write_json
 
 LEAST = 20
 """Held-out records of which one half is attacked and the other half is a reference, at least."""
@@ -258,7 +258,4 @@ def _write(path: Path, attacks: list[Attack], epsilon: float, delta: float) -> N
             for each in attacks
         ],
     }
-    try:
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None
+    write_json(path, values)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from rdpjax.errors import UserError
 
@@ -72,6 +73,18 @@ def write_file(path: Path, content: str | bytes, *, mode: int = PRIVATE) -> None
     """Write a small file whole; arguments and errors as for `new_file`."""
     with new_file(path, mode=mode) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as JSON, whole, for this user alone.
+
+    Raises:
+      UserError: the disk refuses; what was there stays.
+    """
+    try:
+        write_file(path, json.dumps(values, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 
-from rdpjax.audits.findings import PRIVATE, Finding, as_table, check_folders, write_json
+from rdpjax.audits.findings import PRIVATE, Finding, as_table, check_folders, write_findings
 from rdpjax.audits.flags import ExperimentFlags
 from rdpjax.audits.gradient.canaries import Coins, extended, observe
 from rdpjax.audits.gradient.verdicts import judge_run, judge_steps
@@ -77,7 +77,7 @@ class GradientAudit(ExperimentFlags):
         audited = audit_gradient(self)
         print(audited.to_text())
         if self.json:
-            write_json(self.json, audited.findings, audited.facts)
+            write_findings(self.json, audited.findings, audited.facts)
         if self.picture:
             draw(audited.findings, audited.title, self.picture)
         return int(any(found.exceeds for found in audited.findings))

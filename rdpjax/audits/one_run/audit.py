@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from rdpjax.audits.findings import PRIVATE, Finding, as_table, check_folders, write_json
+from rdpjax.audits.findings import PRIVATE, Finding, as_table, check_folders, write_findings
 from rdpjax.audits.flags import ExperimentFlags
 from rdpjax.audits.guessing import ceiling, epsilon_of_guesses, guess
 from rdpjax.audits.one_run.counts import scores_of_counts
@@ -86,7 +86,7 @@ class OneRunAudit(ExperimentFlags):
         )
         print(f"{title}\n\n{as_table(findings)}\n\n{_null_text(facts)}\n{PRIVATE}")
         if self.json:
-            write_json(self.json, findings, facts)
+            write_findings(self.json, findings, facts)
         if self.picture:
             draw(findings, title, self.picture)
         decisive = [found for found in findings if found.confidence == CONFIDENCES[-1]]

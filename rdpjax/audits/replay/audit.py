@@ -36,6 +36,7 @@ from rdpjax.dpsgd.sampling import capacity
 from rdpjax.errors import UserError
 from rdpjax.fitting import stage_run as training
 from rdpjax.fitting.plans import Plans, make_plans, plan_events, target_of
+from rdpjax.io.atomic import write_json
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.sealed import SealError
 from rdpjax.runs.folder import write_generator
@@ -70,7 +71,7 @@ class ReplayAudit(AuditFlags):
         found = list(replay(subject, self.records, self.say))
         print(as_table(found))
         if self.json is not None:
-            _write(
+            write_json(
                 self.json, {"subject": subject.name, "comparisons": [c.to_dict() for c in found]}
             )
         for each in broken(found):
@@ -245,10 +246,3 @@ def _released(recording: Recording, folder: Path) -> dict[str, bytes]:
     write_generator(folder, recording.generator)
     files = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     return files | {"events": json.dumps(events_to_list(recording.entries)).encode()}
-
-
-def _write(path: Path, values: object) -> None:
-    try:
-        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written ({error.strerror})") from None
