@@ -10,7 +10,7 @@ import pandas as pd
 from rdpjax.data.schema import Schema
 from rdpjax.datasets.dataset import Evaluation, Say
 from rdpjax.datasets.table import read_rows
-from rdpjax.evaluation.plots import plot_correlations, plot_densities
+from rdpjax.evaluation import plots
 from rdpjax.evaluation.printout import as_table
 from rdpjax.evaluation.score import score
 from rdpjax.evaluation.training_rows import training_rows
@@ -35,7 +35,7 @@ def table_evaluation(schema: Schema) -> Evaluation:
         real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, folder: Path, settings: Any,
         title: str,
     ) -> None:  # fmt: skip
-        plot_densities(real, synthetic, schema, folder / "densities.png", title)
-        plot_correlations(real, synthetic, schema, folder / "correlations.png", title)
+        plots.plot_densities(real, synthetic, schema, folder / "densities.png", title)
+        plots.plot_correlations(real, synthetic, schema, folder / "correlations.png", title)
 
     return Evaluation(read=read, rest=rest, score=compare, show=as_table, draw=draw, shown=50_000)
