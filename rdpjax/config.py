@@ -274,7 +274,8 @@ def config_of(
         if written:
             given.pop("epsilon", None)
     data = build(kind, own, f"{where} [data]" if own else where)
-    return build(Config, settings | given | {"stages": stages, "data": data}, where)
+    config: Config = build(Config, settings | given | {"stages": stages, "data": data}, where)
+    return config
 
 
 def load_config(path: Path | str, generator: str | None = None) -> Config:

@@ -275,4 +275,6 @@ def _numbers(values: pd.Series) -> np.ndarray:
     """Float64; NaN for whatever is no number, dates among it."""
     if values.dtype.kind in "mMc":
         return np.full(len(values), np.nan)
-    return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    numbers = pd.to_numeric(values, errors="coerce")
+    found: np.ndarray = numbers.to_numpy(np.float64, na_value=np.nan)
+    return found

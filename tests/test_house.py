@@ -100,6 +100,27 @@ def test_privacy_needs_no_accelerator() -> None:
     assert not {n for n in importers("jax") if n.startswith(("privacy/", "accounting/"))}
 
 
+def test_public_names_are_there_and_cost_nothing_until_used() -> None:
+    program = """
+import sys
+import rdpjax
+assert not {"jax", "numpy", "pandas"} & {*sys.modules}, "import rdpjax is to stay fast"
+for name in rdpjax.__all__:
+    value = getattr(rdpjax, name)
+    assert name == "__version__" or value.__name__.endswith(name), name
+assert not hasattr(rdpjax, "nothing")
+from rdpjax import *
+assert datasets is rdpjax.datasets
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_types_are_for_others_too() -> None:
+    assert (ROOT / "rdpjax" / "py.typed").is_file()
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["strict"]
+
+
 def test_dependencies_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["report"]]

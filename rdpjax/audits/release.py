@@ -21,6 +21,7 @@ from rdpjax.errors import UserError
 from rdpjax.evaluation.attacks import (
     Outcome,
     Points,
+    Scores,
     allowed_area,
     allowed_rate,
     ceiling,
@@ -152,10 +153,11 @@ def attack(
     synthetic = points(released)
 
     found = []
-    for name, score in {
+    scores: dict[str, Callable[[Points], Scores]] = {
         "nearest distance": lambda records: nearest_distance(records, synthetic),
         "density ratio": lambda records: density_ratio(records, synthetic, reference),
-    }.items():
+    }
+    for name, score in scores.items():
         say(f"  {name}")
         inside, outside = score(members), score(others)
         found.append(Attack(name, inside, outside, outcome(inside, outside)))
@@ -177,7 +179,9 @@ def features(records: Any, generator: Generator) -> Points:
     if isinstance(generator.encoding, TableEncoding):
         return _of_table(generator.schema, records)
     cells = generator.encoding.cells(records).astype(float)
-    return cells / np.array([max(1, column.cells - 1) for column in generator.schema.columns])
+    most = [max(1, column.cells - 1) for column in generator.schema.columns]
+    points: np.ndarray = cells / np.array(most)
+    return points
 
 
 def _of_table(schema: Schema, frame: Any) -> Points:

@@ -170,7 +170,7 @@ def _factors(unit: str) -> Iterator[tuple[str, float]]:
 
 
 def _sample(frame: pd.DataFrame, name: str) -> np.ndarray:
-    values = frame[name].to_numpy(np.float64)
+    values: np.ndarray = frame[name].to_numpy(np.float64)
     return values[:: -(-len(values) // SAMPLE)]
 
 

@@ -75,4 +75,5 @@ def _scores(places: np.ndarray, shares: np.ndarray) -> np.ndarray:
     scores = np.array([NormalDist().inv_cdf(rank) for rank in np.clip(middle, 1e-6, 1 - 1e-6)])
     scores = scores - mass @ scores
     spread = math.sqrt(mass @ scores**2)
-    return np.clip(scores / spread if spread > 0 else scores, -3, 3)[place]
+    clipped: np.ndarray = np.clip(scores / spread if spread > 0 else scores, -3, 3)
+    return clipped[place]

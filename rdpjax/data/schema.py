@@ -198,7 +198,8 @@ class Schema:
             if kind not in kinds:
                 raise UserError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
             columns.append(_build(kinds[kind], fields, where))
-        return _build(Schema, dict(values) | {"columns": tuple(columns)}, "schema")
+        schema: Schema = _build(Schema, dict(values) | {"columns": tuple(columns)}, "schema")
+        return schema
 
     @staticmethod
     def from_toml(toml: str) -> Schema:
@@ -233,5 +234,5 @@ def _check_width(columns: tuple[Column, ...], where: str) -> None:
 def _wide_enough(column: Numeric, bins: int) -> float:
     """A width of 1, 2 or 5 times a power of 10 resolutions that leaves at most `bins` cells."""
     least = (column.high - column.low) / (bins - 1) / column.resolution
-    power = 10 ** max(0, math.floor(math.log10(least)))
+    power: int = 10 ** max(0, math.floor(math.log10(least)))
     return column.resolution * next(m * power for m in (1, 2, 5, 10) if m * power >= least)

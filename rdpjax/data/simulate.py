@@ -75,11 +75,13 @@ def simulate_cardio(records: int = 70_000, seed: int = 0) -> str:
         "cardio": cardio.astype(int),
     }
     frame = pd.DataFrame({name: columns[name] for name in KAGGLE_LAYOUT.header})
-    return frame.to_csv(sep=";", index=False, float_format="%.1f", lineterminator="\n")
+    text: str = frame.to_csv(sep=";", index=False, float_format="%.1f", lineterminator="\n")
+    return text
 
 
 def _sigmoid(logit: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logit))
+    chance: np.ndarray = 1 / (1 + np.exp(-logit))
+    return chance
 
 
 def _ages(rng: np.random.Generator, records: int) -> np.ndarray:

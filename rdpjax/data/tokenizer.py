@@ -120,7 +120,8 @@ def project(counts: np.ndarray, total: float) -> np.ndarray:
     ordered = np.sort(counts)[::-1]
     excess = (np.cumsum(ordered) - total) / np.arange(1, len(counts) + 1)
     last = np.nonzero(ordered > excess)[0][-1]
-    return np.maximum(counts - excess[last], 0) / total
+    shares: np.ndarray = np.maximum(counts - excess[last], 0) / total
+    return shares
 
 
 def marginals_from(schema: Schema, noisy: np.ndarray, deviation: float) -> Marginals:
@@ -299,7 +300,8 @@ class Tokenizer:
         first = np.searchsorted(group, np.arange(group[-1] + 2))
         low, high = edges[first[codes]], edges[first[codes + 1]]
         cells = np.searchsorted(edges, low + uniforms * (high - low), side="right") - 1
-        return np.clip(cells, first[codes], first[codes + 1] - 1)
+        inside: np.ndarray = np.clip(cells, first[codes], first[codes + 1] - 1)
+        return inside
 
 
 def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: float) -> np.ndarray:
@@ -309,11 +311,10 @@ def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: flo
         count = np.minimum(column.per_cell, column.last_step + 1 - first)
         steps = first + np.minimum(np.floor(uniforms * count), count - 1)
         # Rounded to the decimals that the schema is written with: 20.3, not 20.300000000000001.
-        values: np.ndarray = np.round(
-            column.low + steps * column.resolution, min(column.decimals, 12)
-        )
-        return np.clip(values, column.low, column.high) + 0.0  # no -0.0
-    start = column.low + cells * column.cell
+        rounded = np.round(column.low + steps * column.resolution, min(column.decimals, 12))
+        values: np.ndarray = np.clip(rounded, column.low, column.high)
+        return values + 0.0  # no -0.0
+    start: np.ndarray = column.low + cells * column.cell
     if column.within == "start":
         return start
     if column.within == "halves":
@@ -324,4 +325,5 @@ def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: flo
     last = np.floor(np.round(end / column.resolution, 6) - 1e-6) * column.resolution
     steps = np.maximum(np.round((last - first) / column.resolution), 0) + 1
     drawn = first + np.floor(uniforms * steps) * column.resolution
-    return np.clip(drawn, column.low, column.high)
+    values = np.clip(drawn, column.low, column.high)
+    return values

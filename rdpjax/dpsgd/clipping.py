@@ -131,7 +131,7 @@ def clip(
         losses, gradients = each(params, blank(valid, examples), keys)
     gradients = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients)
     # The barrier keeps norm and sum from being rewritten apart: both are of these expressions.
-    gradients = jax.lax.optimization_barrier(gradients)  # type: ignore[no-untyped-call]
+    gradients = jax.lax.optimization_barrier(gradients)
     factors, sound = clip_factors(_norms(gradients), valid & all_finite(params), bound)
     gradients = jax.tree.map(lambda leaf: leaf * _along(factors, leaf), gradients)
     return blank(sound, gradients), factors, sound, losses

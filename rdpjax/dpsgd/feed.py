@@ -117,7 +117,7 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
     def settled(result: Any) -> Any:
         # Programs of several CPU devices that queue up may wait for each other for ever.
         if execution.mesh is not None:
-            jax.block_until_ready(result)  # type: ignore[no-untyped-call]
+            jax.block_until_ready(result)
         return result
 
     add_round = on_all(execution, add)

@@ -140,7 +140,7 @@ def across(execution: Execution, tree: PyTree[jax.Array]) -> PyTree[jax.Array]:
     if execution.mesh is None:
         return tree
     flat, unravel = ravel_pytree(tree)  # devices meet once, and not at every leaf
-    return unravel(jax.lax.psum(flat, AXIS))  # type: ignore[no-untyped-call]
+    return unravel(jax.lax.psum(flat, AXIS))
 
 
 def private_gradient(
@@ -251,7 +251,7 @@ def on_all(execution: Execution, function: Callable[..., Any], *, donate: bool =
     mesh = execution.mesh
     if mesh is None:
         return Compiled(function, donate=donate)
-    everywhere = PartitionSpec()  # type: ignore[no-untyped-call]
+    everywhere = PartitionSpec()
     shared = jax.shard_map(
         function,
         mesh=mesh,

@@ -136,7 +136,7 @@ def _gaps(key: jax.Array, count: int, threshold: int, most: int) -> UInt32[Array
     def compare(word: int, less: jax.Array, tied: jax.Array) -> tuple[jax.Array, jax.Array]:
         bits = jax.random.bits(jax.random.fold_in(key, word), (digits, count), jnp.uint32)
         # Without the barrier XLA computes the bits anew for each comparison.
-        bits = jax.lax.optimization_barrier(bits)  # type: ignore[no-untyped-call]
+        bits = jax.lax.optimization_barrier(bits)
         against = jnp.asarray(chances[:, word : word + 1])
         return less | (tied & (bits < against)), tied & (bits == against)
 

@@ -67,7 +67,9 @@ def total_variation(
     return float(np.mean(gaps))
 
 
-def _joint(bins: Mapping[str, np.ndarray], names: tuple[str, ...], shape: tuple[int, ...]):
+def _joint(
+    bins: Mapping[str, np.ndarray], names: tuple[str, ...], shape: tuple[int, ...]
+) -> np.ndarray:
     cells = np.ravel_multi_index([bins[name] for name in names], shape)
     return np.bincount(cells, minlength=int(np.prod(shape))) / len(cells)
 

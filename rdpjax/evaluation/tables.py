@@ -77,7 +77,7 @@ def level_codes(frame: pd.DataFrame, column: Categorical) -> np.ndarray:
       >>> level_codes(pd.DataFrame({"c": [3, 1, 1]}), Categorical("c", (1, 2, 3)))
       array([2, 0, 0])
     """
-    codes = pd.Index(column.levels).get_indexer(pd.Index(frame[column.name]))
+    codes: np.ndarray = pd.Index(column.levels).get_indexer(pd.Index(frame[column.name]))
     if (codes < 0).any():
         row = int(np.argmax(codes < 0))
         raise UserError(
@@ -123,7 +123,8 @@ def positives(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
     """
     label = schema.column(schema.label)
     assert isinstance(label, Categorical)  # Schema itself makes sure of it
-    return schema.is_positive[level_codes(frame, label)].astype(np.int64)
+    positive: np.ndarray = schema.is_positive[level_codes(frame, label)].astype(np.int64)
+    return positive
 
 
 def binned(frame: pd.DataFrame, schema: Schema, count: int = BINS) -> dict[str, np.ndarray]:

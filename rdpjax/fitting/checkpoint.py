@@ -134,7 +134,8 @@ def _layout(arrays: dict[str, np.ndarray]) -> dict[str, tuple[tuple[int, ...], n
 def _placed(array: np.ndarray, like: Any) -> jax.Array:
     """On the devices of `like`; where that is left to jax, so it is here."""
     fixed = isinstance(like, jax.Array) and like.committed
-    return jax.device_put(array, like.sharding if fixed else None)
+    placed: jax.Array = jax.device_put(array, like.sharding if fixed else None)
+    return placed
 
 
 def _write(part: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -147,7 +147,8 @@ def _placed(
             # Of another process's devices nothing can be said here: the chunk takes local arrays.
             if mesh is None or jax.process_count() > 1:
                 return jnp.asarray(codes)
-            return jax.device_put(codes, NamedSharding(mesh, PartitionSpec()))
+            copies: jax.Array = jax.device_put(codes, NamedSharding(mesh, PartitionSpec()))
+            return copies
 
         return Codes(cells.map(on_device), on_device=True)
 

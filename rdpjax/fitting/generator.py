@@ -166,7 +166,8 @@ class Generator:
     def _labels(self, logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Codes of the label, drawn from the labeler's logits; it has two."""
         positive: np.ndarray = uniforms < _sigmoid(logits + self.offset)
-        return positive == self.schema.is_positive[1]
+        codes: np.ndarray = positive == self.schema.is_positive[1]
+        return codes
 
     @property
     def _label(self) -> int:
@@ -224,7 +225,8 @@ def _random_part(root: bytes, block: int, part: int) -> np.random.Generator:
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+    chance: np.ndarray = 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+    return chance
 
 
 def _offset(logits: np.ndarray, share: float) -> float:

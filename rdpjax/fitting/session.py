@@ -10,7 +10,7 @@ import numpy as np
 from rdpjax.compute.multihost import Hosts
 from rdpjax.dpsgd.clipping import Params
 from rdpjax.dpsgd.keys import Roots, StepKeys, stream_key
-from rdpjax.dpsgd.loop import chunk_keys
+from rdpjax.dpsgd.loop import chunk_keys as chunk_keys  # an audit takes them from here too
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.mechanisms.measurement import Answer, Measurement
 from rdpjax.privacy.ledger import Ledger

@@ -65,7 +65,8 @@ def numbers(table: Table, name: str) -> np.ndarray:
       rdpjax.errors.UserError: t.csv: line 2, column 'y': '?' stands for a missing value; fill it in
     """
     values, codes = _convert(table, name, _number)
-    return np.asarray(values, dtype=np.float64)[codes]
+    found: np.ndarray = np.asarray(values, dtype=np.float64)[codes]
+    return found
 
 
 def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
@@ -107,7 +108,9 @@ def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
 
     values, codes = _convert(table, name, level)
     words_allowed = any(isinstance(value, str) for value in allowed)
-    return np.asarray(values, dtype=object if words_allowed else type(allowed[0]))[codes]
+    kind = object if words_allowed else type(allowed[0])
+    found: np.ndarray = np.asarray(values, dtype=kind)[codes]
+    return found
 
 
 def words(table: Table, name: str) -> Strings:

@@ -104,7 +104,8 @@ def format_cells(columns: Sequence[Cells], separator: str) -> bytes:
     )
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink, options)
-    return sink.getvalue().to_pybytes()
+    text: bytes = sink.getvalue().to_pybytes()
+    return text
 
 
 def _structural(cells: pa.Array, separator: str) -> bool:

@@ -47,7 +47,9 @@ def table_file(
         yield write
 
 
-def _writer(path: Path, separator: str) -> Callable[[BinaryIO], contextlib.AbstractContextManager]:
+def _writer(
+    path: Path, separator: str
+) -> Callable[[BinaryIO], contextlib.AbstractContextManager[Callable[[Block], None]]]:
     name = path.name.lower()
     if is_stdout(path) or path.is_dir() or (path.exists() and not path.is_file()):
         name = ".csv"  # a folder is refused by `new_file`

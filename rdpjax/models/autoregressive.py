@@ -169,7 +169,7 @@ class Autoregressive:
         linear, inward = self._linear(params, first.astype(dtype), rest.astype(dtype))
         units = tanh(inward + params["unit_bias"]).reshape(-1)
         bent = jnp.einsum("gh,gho->go", _masked(units, self._open), params["outward"])
-        tilts = (linear + bent + params["bias"]).astype(jnp.float32)
+        tilts: jax.Array = (linear + bent + params["bias"]).astype(jnp.float32)
         return tilts.reshape(-1, self._each)[: self._rest]
 
     def _linear(
@@ -196,12 +196,16 @@ class Autoregressive:
     ) -> tuple[Float[Array, "features tilts"], Float[Array, "features units"]]:
         """`_linear` as matrices."""
         basis = jnp.eye(self._head + self._groups * self._size * self._each)
-        each = jax.vmap(lambda x: self._linear(params, x[: self._head], x[self._head :]))
-        tilts, units = each(basis)
+
+        def linear(features: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return self._linear(params, features[: self._head], features[self._head :])
+
+        tilts, units = jax.vmap(linear)(basis)
         return tilts.reshape(len(basis), -1), units.reshape(len(basis), -1)
 
     def _first_logits(self, params: Params, prior: Prior, first: jax.Array) -> jax.Array:
-        return prior[self.order[0]] + (first @ params["start"]).astype(jnp.float32)
+        heard: jax.Array = (first @ params["start"]).astype(jnp.float32)
+        return prior[self.order[0]] + heard
 
     def _tables(
         self, prior: Prior, features: Features

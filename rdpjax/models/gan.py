@@ -61,7 +61,7 @@ class Generator:
     ) -> Latent:
         """Latents from noise, the map that each starts from (a one-hot), and what is known."""
         # All maps, then a choice: a gather of matrices would scatter in the gradient.
-        affine = jnp.einsum("yij,bj->byi", params["root"], noise[:, : self.latent])
+        affine: jax.Array = jnp.einsum("yij,bj->byi", params["root"], noise[:, : self.latent])
         affine = ((affine + params["mean"][None]) * which[..., None]).sum(axis=1)
         seen = jnp.concatenate([noise, known], axis=-1)
         bent: jax.Array = self._residual.apply({"params": params["residual"]}, seen)  # type: ignore

@@ -190,7 +190,8 @@ class GanStage:
         return self._decode(context, z, classes), classes
 
     def _vae(self, context: Context) -> Vae:
-        return context.stages["vae"].model(context)
+        vae: Vae = context.stages["vae"].model(context)
+        return vae
 
     def _decode(
         self, context: Context, z: jax.Array, classes: jax.Array | None = None

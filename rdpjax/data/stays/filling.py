@@ -190,7 +190,8 @@ class Filling:
         # In hundredths of an hour, from the first in the cell to the last.
         a = np.ceil(ADMISSION_EDGES[cell] * 100 - 1e-6)
         b = np.ceil(ADMISSION_EDGES[cell + 1] * 100 - 1e-6)
-        return (a + np.floor(rng.random(len(codes)) * (b - a))) / 100
+        hours: np.ndarray = (a + np.floor(rng.random(len(codes)) * (b - a))) / 100
+        return hours
 
     # -- readings -------------------------------------------------------------------------------
 
@@ -252,7 +253,8 @@ class Filling:
         spare = rng.integers(0, len(LEVELS), code.shape)
         place = np.where(code > 0, code - 1, spare)
         low, high = _EDGES[place], _EDGES[place + 1]
-        return low + rng.random(code.shape) * (high - low)
+        levels: np.ndarray = low + rng.random(code.shape) * (high - low)
+        return levels
 
     def _residuals(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Autoregressive residuals, float32 `[patients, hours, 34]`."""
@@ -263,7 +265,8 @@ class Filling:
         fresh = np.sqrt(1 - lag**2)
         for t in range(1, self.hours):
             noise[:, t] = lag * noise[:, t - 1] + fresh * noise[:, t]
-        return noise * np.sqrt(self.profiles.within).astype(np.float32)
+        residuals: np.ndarray = noise * np.sqrt(self.profiles.within).astype(np.float32)
+        return residuals
 
     @cached_property
     def _root(self) -> np.ndarray:
@@ -299,7 +302,6 @@ def _quantiles(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.linspace(-2.6, 2.6, KNOTS)
     order = np.argsort(scores)
     ranks = np.cumsum(weights[order])
-    quantiles: np.ndarray = np.interp(
-        np.linspace(0, 1, KNOTS), ranks / ranks[-1], scores[order].astype(float)
-    )
-    return quantiles + np.arange(KNOTS) * 1e-9  # increasing, for np.interp
+    quantiles = np.interp(np.linspace(0, 1, KNOTS), ranks / ranks[-1], scores[order].astype(float))
+    rising: np.ndarray = quantiles + np.arange(KNOTS) * 1e-9  # for np.interp
+    return rising

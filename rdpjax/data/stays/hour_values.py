@@ -104,7 +104,8 @@ def value_weights(counts: np.ndarray, hours: int) -> np.ndarray:
     """
     caps = np.array([max(1.0, v.daily * min(hours, 48) / 24) for v in VARIABLES[: counts.shape[1]]])
     together = np.minimum(counts / caps, 1.0) * (1 - 1e-9)  # room for rounding
-    return together / np.maximum(counts, 1)
+    weights: np.ndarray = together / np.maximum(counts, 1)
+    return weights
 
 
 def values_vector(patients: Patients, hours: int) -> np.ndarray:

@@ -13,8 +13,8 @@ import numpy as np
 
 from rdpjax.data.stays.patient_cache import cache_file, read_cached, write_cached
 from rdpjax.data.stays.patients import Patients
-from rdpjax.data.stays.psv import Stay
 from rdpjax.data.stays.psv_block import parse_block
+from rdpjax.data.stays.psv_stay import Stay
 from rdpjax.errors import UserError
 from rdpjax.io.archive import Member, Source, open_source
 from rdpjax.io.atomic import PRIVATE

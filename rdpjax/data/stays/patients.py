@@ -44,17 +44,20 @@ class Patients:
     @property
     def stays(self) -> np.ndarray:
         """Length of each stay in hours, int64 `[patients]`."""
-        return np.diff(self.starts)
+        lengths: np.ndarray = np.diff(self.starts)
+        return lengths
 
     @property
     def row(self) -> np.ndarray:
         """Number of each row within its stay, from 0, int64 `[rows]`."""
-        return np.arange(len(self.values)) - np.repeat(self.starts[:-1], self.stays)
+        row: np.ndarray = np.arange(len(self.values)) - np.repeat(self.starts[:-1], self.stays)
+        return row
 
     @property
     def hours(self) -> np.ndarray:
         """Hour in intensive care of each row (`ICULOS`), int64 `[rows]`."""
-        return self.row + np.repeat(self.first, self.stays)
+        hours: np.ndarray = self.row + np.repeat(self.first, self.stays)
+        return hours
 
     @property
     def labels(self) -> np.ndarray:

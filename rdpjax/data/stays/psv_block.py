@@ -132,7 +132,8 @@ def _numbers(body: bytes, header: Header) -> np.ndarray:
 def _fit(statics: np.ndarray) -> np.ndarray:
     """Whether each row of static values may stand in a file."""
     columns = zip(STATICS, statics.T, strict=True)
-    return np.all([static_fits(name, column) for name, column in columns], axis=0)
+    fit: np.ndarray = np.all([static_fits(name, column) for name, column in columns], axis=0)
+    return fit
 
 
 def _carefully(content: bytes, name: str) -> Stay | UserError:

@@ -54,11 +54,12 @@ def static_fits(name: str, values: np.ndarray) -> np.ndarray:
       >>> static_fits("Gender", np.array([0, 0.5, np.nan])).tolist()
       [True, False, True]
     """
+    fits = np.ones(len(values), bool)
     if name in FLAGS:
-        return np.isnan(values) | (values == 0) | (values == 1)
-    if name == "Age":
-        return np.isnan(values) | ((values >= 0) & (values <= OLDEST))
-    return np.ones(len(values), bool)
+        fits = np.isnan(values) | (values == 0) | (values == 1)
+    elif name == "Age":
+        fits = np.isnan(values) | ((values >= 0) & (values <= OLDEST))
+    return fits
 
 
 def stay_of(rows: np.ndarray, lines: np.ndarray, name: str, notes: tuple[str, ...] = ()) -> Stay:

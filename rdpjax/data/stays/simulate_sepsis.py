@@ -153,7 +153,8 @@ def _values(
     change = _BETWEEN * between[patient] + _WITHIN * within + _CHANGE * severities[:, None]
     values = _LEVEL + change
     values[:, _IS_SKEWED] = (_LEVEL * np.exp(change * _IS_SKEWED))[:, _IS_SKEWED]
-    return np.clip(np.rint(values / _STEP) * _STEP, *BOUNDS.T) + 0.0  # never -0
+    rounded: np.ndarray = np.clip(np.rint(values / _STEP) * _STEP, *BOUNDS.T)
+    return rounded + 0.0  # never -0
 
 
 def _measured(
@@ -165,7 +166,7 @@ def _measured(
     watched = rng.random((patients, len(daily))) < share
     habit = np.exp(0.3 * rng.standard_normal(patients)[patient] + 0.2 * severities)
     rate = daily / 24 * np.where(_DRAWN, habit[:, None], 1)
-    taken = (rng.random(rate.shape) < rate) & watched[patient]
+    taken: np.ndarray = (rng.random(rate.shape) < rate) & watched[patient]
     # A monitor is mostly not connected yet when the first hour is written down.
     taken[row == 0] &= rng.random((patients, 1)) < 0.1
     return taken[:, _PANEL] & (rng.random((len(row), len(VARIABLES))) < 0.9)

@@ -106,7 +106,7 @@ def _kept(gradient: Gradient) -> Gradient:
     """A gradient that is formed, behind a barrier, as its factors are where they come about."""
     if not isinstance(gradient, Formed):
         return gradient
-    kept: Formed = jax.lax.optimization_barrier(gradient)  # type: ignore[no-untyped-call]
+    kept: Formed = jax.lax.optimization_barrier(gradient)
     return kept
 
 
@@ -199,8 +199,7 @@ def _uses(
     )
     (signals,) = back(jnp.ones_like(losses))
     # Norms and sums are both of these expressions: a barrier keeps them from being rewritten apart.
-    kept = jax.lax.optimization_barrier((signals, seen, unfolded))  # type: ignore[no-untyped-call]
-    signals, seen, unfolded = kept
+    signals, seen, unfolded = jax.lax.optimization_barrier((signals, seen, unfolded))
     grams = {s: w.gram(unfolded[s].astype(jnp.float32)) for s, w in windows.items()}
     uses = []
     for i in taps:
