@@ -1,1 +1,1 @@
-"""Clipped sums without per-example gradients: norms from activations and signals."""
+"""Ghost clipping: clipped sums without per-example gradients, from activations and signals."""

@@ -1,11 +1,12 @@
 """Ghost clipping: the clipped sum without per-example gradients, for any loss written in JAX.
 
-One forward and one backward pass give, wherever a parameter meets an example, what went in and the
-signal that comes back. Lengths of the per-example gradients follow from these, then one weighted
-contraction gives the sum. There is no second backward pass, and norm and sum come from the same
-numbers. Parameters are found in the loss's own equations (`equations.py`): dense and
-convolutional layers by any of their spellings, biases, scales, embeddings, layers used twice, and
-gradients inside the loss (a gradient penalty) need no announcement.
+One forward and one backward pass give, at every equation in which a parameter meets an example, the
+activations that go in and the signals (cotangents of the output) that come back. The norms of the
+per-example gradients follow from these, then one weighted contraction gives the sum. There is no
+second backward pass, and norm and sum come from the same numbers. Parameters are found in the jaxpr
+of the loss (`equations.py`): dense and convolutional layers in any spelling, biases, scales,
+embeddings, layers used twice, and gradients inside the loss (a gradient penalty) need no
+annotation.
 
 Bu et al. 2023, Differentially Private Optimization on Large Model at Small Cost, arXiv 2210.00038.
 """
@@ -36,9 +37,9 @@ from rdpjax.dpsgd.ghost.windows import windows_of
 
 
 class Use(NamedTuple):
-    """A function of the parameters (`view`), and the per-example gradient by it.
+    """Per-example gradient with respect to `view`, a function of the parameters alone.
 
-    First for one place where it meets the examples, then for all of these together.
+    At first for one equation in which the view meets the examples, then for all of them together.
     """
 
     view: Slot
@@ -54,19 +55,19 @@ def clipped_sum(
     keys: Shaped[Array, " batch"],
     clip_norm: float,
 ) -> ClippedSum:
-    """The sum over a batch of per-example gradients, each clipped to norm C.
+    """Sum the per-example gradients of a batch, each clipped to L2 norm C, by ghost clipping.
 
     Arguments, result and guarantees as `rdpjax.dpsgd.clipping.clipped_sum`, its oracle.
 
     Guarantees:
-      Factors come from upper bounds of the norms (see `gradients.py`), and the sum is of
-      the very numbers that the norms were taken of (activations and signals; of windows, the
-      numbers that they are copies of; or the gradient by a leaf where that is formed), both in
-      float32 at highest precision, whatever precision the network itself computes in. Nothing but
-      moving numbers about comes after. A row that does not count (padding, NaN, inf, overflow) is
-      removed by a select before any product. A compiler may compute one expression twice, for the
-      norm and for the sum, and round the last bits in two ways; `rdpjax.dpsgd.lattice` measures
-      what it sums whatever a compiler does.
+      Clip factors come from upper bounds of the norms (see `gradients.py`), and the sum is formed
+      from the same numbers as the norms (activations and signals; for windows, the signal that they
+      are slices of; or the gradient with respect to a leaf where that is materialised), both in
+      float32 at highest precision, whatever precision the network itself computes in. Only moves of
+      numbers (reshape, transpose) come after. A row that does not count (padding, NaN, inf,
+      overflow) is removed by a select before any product. A compiler may compute one expression
+      twice, for the norm and for the sum, and round the last bits differently;
+      `rdpjax.dpsgd.lattice` measures the very integers that it sums, whatever a compiler does.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -103,7 +104,7 @@ def clipped_sum(
 
 
 def _kept(gradient: Gradient) -> Gradient:
-    """A gradient that is formed, behind a barrier, as its factors are where they come about."""
+    """Put an optimization_barrier around a materialised gradient; factored ones have one."""
     if not isinstance(gradient, Formed):
         return gradient
     kept: Formed = jax.lax.optimization_barrier(gradient)
@@ -111,13 +112,13 @@ def _kept(gradient: Gradient) -> Gradient:
 
 
 def formed_for_want_of_a_rule(loss: Loss, params: Params, example: Any, key: Any) -> list[str]:
-    """Parameters whose per-example gradients ghost clipping has to form, and in what equation.
+    """List parameters whose per-example gradients must be materialised, with the primitive.
 
-    Right all the same, but as slow as `vmap` there. Empty for networks of dense, convolutional,
+    Correct all the same, but as slow as `vmap` there. Empty for networks of dense, convolutional,
     normalising and embedding layers.
     """
     kept: list[Equations] = []
-    # Inside a trace nothing is computed, constants of the loss included.
+    # Under `eval_shape` nothing is computed, constants of the loss included.
     jax.eval_shape(lambda p, e, k: kept.append(equations_of(loss, p, e, k)), params, example, key)
     (found,) = kept
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)]
@@ -132,10 +133,10 @@ def formed_for_want_of_a_rule(loss: Loss, params: Params, example: Any, key: Any
 
 @jax.custom_jvp
 def finite(activations: jax.Array) -> jax.Array:
-    """Activations with `HUGE` for what is not finite, whose square then is not.
+    """Replace non-finite activations by `HUGE`: their squared norm overflows, the row is dropped.
 
-    So their row is dropped by its norm, and yet they may meet factors of zero in the weighted sum:
-    no pass over all activations is needed to remove a few rows. Derivatives pass unchanged.
+    Factors of zero times `HUGE` are zero, so the weighted sum needs no pass over all activations to
+    remove a few rows. Derivatives pass unchanged.
     """
     if not jnp.issubdtype(activations.dtype, jnp.inexact):
         return activations
@@ -150,10 +151,10 @@ def _finite_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
 def _uses(
     found: Equations, leaves: list[Any], batch: Any
 ) -> tuple[Float[Array, " batch"], list[Use]]:
-    """Losses, and every use of a parameter: one forward pass and one backward pass.
+    """Compute losses, and all uses of parameters, by one forward and one backward pass.
 
     Every equation in which parameters meet the examples gets a zero added to its outputs; the
-    derivatives by these zeros are the signals.
+    derivatives with respect to these zeros are the signals.
     """
     taps = [i for i, equation in enumerate(found.mixed) if found.met(equation)]
     tapped = {slot for i in taps for slot in found.mixed[i].inputs}
@@ -198,7 +199,7 @@ def _uses(
         lambda zeros: jax.vmap(forward)(zeros, rest), zeros, has_aux=True
     )
     (signals,) = back(jnp.ones_like(losses))
-    # Norms and sums are both of these expressions: a barrier keeps them from being rewritten apart.
+    # Norms and sums both read these values: the barrier keeps XLA from rewriting them apart.
     signals, seen, unfolded = jax.lax.optimization_barrier((signals, seen, unfolded))
     grams = {s: w.gram(unfolded[s].astype(jnp.float32)) for s, w in windows.items()}
     uses = []
@@ -215,11 +216,12 @@ def _uses(
 
 
 def _parts(found: Equations, leaves: list[Any], uses: list[Use]) -> list[Use]:
-    """The per-example gradient, in parts of which each belongs to one leaf and none shares it.
+    """Split the per-example gradient into parts, each with respect to one leaf, no leaf twice.
 
-    All uses of a leaf are combined before any norm is taken. Where it is seen in one view that only
-    moves its numbers, the gradient by the view is as good as that by the leaf. Else the gradient
-    by the leaf is formed, so that norm and sum are taken of the same rounded numbers.
+    All uses of a leaf are combined before any norm is taken. Where a leaf is used through a single
+    view that only moves its numbers, the gradient with respect to the view has the same norm as the
+    one with respect to the leaf. Otherwise the gradient with respect to the leaf is materialised,
+    so that norm and sum are taken of the same rounded numbers.
     """
     by_view = {use.view: [same for same in uses if same.view == use.view] for use in uses}
     seen = Counter(leaf for view in by_view for leaf in found.origins[view])
@@ -240,7 +242,7 @@ def _parts(found: Equations, leaves: list[Any], uses: list[Use]) -> list[Use]:
 
 
 def _combined(same: list[Use]) -> Use:
-    """All uses of one view, in the best form that they share."""
+    """Combine all uses of one view, in the cheapest form that they share."""
     view, gradient, place = same[0]
     products = [u.gradient for u in same if isinstance(u.gradient, Products) and u.place == place]
     if len(products) == len(same) and (together := joined(products)).better_unformed:
@@ -252,6 +254,6 @@ def _combined(same: list[Use]) -> Use:
 
 
 def _formed(same: list[Use]) -> Formed:
-    """All uses of one view, in the view's shape."""
+    """Materialise and add all uses of one view, in the view's shape."""
     formed = [jax.vmap(use.place)(use.gradient.formed().gradient) for use in same]
     return Formed(sum(formed[1:], formed[0]))

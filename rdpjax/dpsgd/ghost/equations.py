@@ -1,8 +1,8 @@
-"""A per-example loss as a flat list of equations, split by what they depend on.
+"""Flattened jaxpr of a per-example loss, split by dependence on parameters and example.
 
-JAX shows every function as a list of primitive equations (its jaxpr). What ghost clipping needs to
-know of a loss stands in that list: where a parameter meets the example, and how the parameter got
-there. No layer has to announce itself, so any network written in JAX will do.
+JAX traces every function to a list of primitive equations (its jaxpr). Ghost clipping takes from
+that list where a parameter meets the example, and through which operations the parameter got there.
+No layer needs annotation, so any network written in JAX will do.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr, Literal, Primitive, Var
 
 CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2"}
-"""Primitives that only call an inner list of equations: they are replaced by it."""
+"""Primitives that only call an inner jaxpr, which is inlined."""
 
 MOVES = {"reshape", "transpose", "squeeze", "rev", "copy", "broadcast_in_dim"}
-"""Primitives that move the numbers of a parameter about; where no number is repeated, the gradient
-by the result is as long as the gradient by the parameter."""
+"""Primitives that only move a parameter's numbers; where none is repeated, the gradient with
+respect to the result has the same norm as the one with respect to the parameter."""
 
 Slot: TypeAlias = int
 Values: TypeAlias = dict[Slot, Any]
@@ -51,7 +51,7 @@ class Equations:
 
     Attributes:
       views: equations on parameters alone, in order.
-      mixed: the other equations, in order: what the example (or the key) takes part in.
+      mixed: the other equations, in order: those that depend on the example (or the key).
       constants: values that depend on neither.
       leaves: slots of the parameters' leaves.
       rest: slots of the leaves of (example, key).
@@ -70,7 +70,7 @@ class Equations:
     moved: frozenset[Slot]
 
     def met(self, equation: Equation) -> list[int]:
-        """Positions of the inputs of a mixed equation that hold parameters to differentiate by."""
+        """Return the positions of a mixed equation's inputs that hold differentiable parameters."""
         return [
             i
             for i, (slot, aval) in enumerate(zip(equation.inputs, equation.before, strict=True))
@@ -78,7 +78,7 @@ class Equations:
         ]
 
     def view_values(self, leaves: list[Any], wanted: Iterable[Slot]) -> list[Any]:
-        """Values of slots that depend on parameters alone."""
+        """Compute the values of slots that depend on parameters alone."""
         values = self.constants | dict(zip(self.leaves, leaves, strict=True))
         for equation in self.views:
             outputs = equation.apply(values[slot] for slot in equation.inputs)
@@ -88,14 +88,14 @@ class Equations:
     def moved_back(
         self, leaves: list[Any], views: list[Slot], gradients: list[jax.Array]
     ) -> list[jax.Array]:
-        """Gradients by leaves from float32 gradients by `moved` slots; numbers stay as they are."""
+        """Map float32 gradients by `moved` slots to gradients by leaves; numbers are only moved."""
 
         def moves(leaves: list[Any]) -> list[Any]:
             values = dict(zip(self.leaves, leaves, strict=True))
             for equation in self.views:
                 if equation.outputs[0] in self.moved:
                     inputs = [values[equation.inputs[0]]]
-                    rounds = _rounds(equation)  # which float32 gradients must not be
+                    rounds = _rounds(equation)  # skipped: gradients stay float32
                     values[equation.outputs[0]] = inputs[0] if rounds else equation.apply(inputs)[0]
             return [values[slot] for slot in views]
 
@@ -118,7 +118,7 @@ def equations_of(loss: Callable[..., jax.Array], params: Any, example: Any, key:
 
 
 class _Flattened:
-    """Writes nested jaxprs into one list of equations."""
+    """Builder of one list of equations from nested jaxprs."""
 
     def __init__(self) -> None:
         self.equations: list[Equation] = []

@@ -1,16 +1,16 @@
-"""Forms of per-example gradients: what is kept of them, how long they are, how they are summed.
+"""Forms of per-example gradients: squared norms and weighted sums, mostly from factors.
 
-A dense layer's gradient is an outer product of what went in (activations) and what comes back
-(signals), a convolution's or a recurrence's a sum of such products over positions. Length and
-weighted sum follow from the factors; the gradient itself is formed only where that is cheaper.
-Goodfellow 2015, arXiv 1510.01799; Li et al. 2022, arXiv 2110.05679; Bu et al. 2023, arXiv
+A dense layer's gradient is an outer product of the input (activations) and the output's cotangent
+(signals), a convolution's or a recurrence's a sum of such products over positions. Norm and
+weighted sum follow from the factors; the gradient itself is materialised only where that is
+cheaper. Goodfellow 2015, arXiv 1510.01799; Li et al. 2022, arXiv 2110.05679; Bu et al. 2023, arXiv
 2210.00038.
 
 Every `squares()` is an upper bound of the squared L2 norms that is tight to a relative 1e-5 for
 norms in 1e-15 to 1e15: what rounding or underflow could take away is added, so that a clip factor
-from it is never too large. Overflow and NaN anywhere in a form show as a non-finite square.
-`weighted(factors)` is the sum over the batch; rows with a factor of zero count nothing, whatever
-their signals or formed gradients hold, but activations must be finite.
+from it is never too large. Overflow and NaN anywhere in a form give a non-finite square.
+`weighted(factors)` is the sum over the batch; rows with a factor of zero add nothing, whatever
+their signals or materialised gradients hold, but activations must be finite.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from jaxtyping import Array, Float, Int
 Rows: TypeAlias = Float[Array, " batch"]
 
 TINY = float(np.finfo(np.float32).tiny)
-"""A float32 square below this may be lost."""
+"""Smallest normal float32: a square below it may be lost."""
 
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
-"""Relative error allowed to a Gram form, in units of its largest possible value."""
+"""Rounding allowance of a squared norm by Gram matrices, relative to its largest possible value."""
 
 HUGE = 1e30
-"""Stands in activations for what is not finite: finite itself, but its square is not."""
+"""Replaces non-finite activations: finite itself, but its square overflows float32."""
 
 GRAM = 16
-"""Multiplications in Gram matrices that take as long as one number formed; measured on CPUs."""
+"""Multiplications in Gram matrices that take as long as one gradient entry; measured on CPUs."""
 
 MOST_POSITIONS = 16
-"""Positions up to which what is allowed for rounding stays below a relative 1e-5 of the norm."""
+"""Positions up to which the rounding allowance stays below a relative 1e-5 of the norm."""
 
 
 class Formed(NamedTuple):
-    """Gradients in full, `(batch, ...)`: of small leaves, and of what has no better form."""
+    """Materialised gradients, `(batch, ...)`: of small leaves, and where no better form exists."""
 
     gradient: Float[Array, "batch ..."]
 
@@ -65,7 +65,7 @@ class Products(NamedTuple):
     Attributes:
       activations: `(batch, groups, positions, inputs)`.
       signals: `(batch, groups, positions, outputs)`.
-      gram: products of the activations between positions, where they cost less from elsewhere.
+      gram: Gram matrices of the activations, given where they cost less from elsewhere.
     """
 
     activations: Float[Array, "batch groups positions inputs"]
@@ -73,7 +73,7 @@ class Products(NamedTuple):
     gram: Float[Array, "batch groups positions positions"] | None = None
 
     def squares(self) -> Rows:
-        """By Gram matrices over positions; with one position, a product of two squares."""
+        """Bound squared norms by Gram matrices over positions; with one, a product of squares."""
         if self.activations.shape[2] == 1:
             return (_squares(self.activations, 1) * _squares(self.signals, 1)).sum(axis=(1, 2))
         factors = self.activations, self.signals
@@ -85,7 +85,7 @@ class Products(NamedTuple):
         )
         # Products of different positions may cancel, and what is left may be all rounding.
         largest = jnp.square((jnp.sqrt(inner) * jnp.sqrt(outer)).sum(axis=2)).sum(axis=1)
-        # Products of numbers below 1e-19 are lost, whatever large ones they would have met.
+        # Products of numbers below 1e-19 underflow, however large the other Gram matrix's entry.
         inputs, outputs = (jnp.square(jnp.sqrt(x).sum(axis=2)).sum(axis=1) for x in (inner, outer))
         lost = TINY * (self.activations.shape[3] * outputs + self.signals.shape[3] * inputs)
         return jnp.maximum(value, 0) + ROUNDING * largest + lost
@@ -95,16 +95,16 @@ class Products(NamedTuple):
         return jnp.einsum("bntp,bntd->npd", self.activations, signals)
 
     def formed(self) -> Formed:
-        """`(batch, groups, inputs, outputs)`."""
-        # Beside a tiny signal even `HUGE` would make a gradient that can be squared.
+        """Materialise the gradients, `(batch, groups, inputs, outputs)`."""
+        # A tiny signal times `HUGE` has a finite square: NaN makes sure that the row is dropped.
         broken = jnp.where(jnp.abs(self.activations) < HUGE, self.activations, jnp.nan)
         return Formed(jnp.einsum("bntp,bntd->bnpd", broken, self.signals))
 
     @property
     def better_unformed(self) -> bool:
-        """Whether Gram matrices are quicker than forming the gradients and reading them twice.
+        """Whether Gram matrices cost less than materialising the gradients and reading them twice.
 
-        With many positions what is allowed for rounding would be more than a relative 1e-5.
+        With many positions the rounding allowance would be more than a relative 1e-5.
         """
         positions, inputs = self.activations.shape[2:]
         outputs = self.signals.shape[3]
@@ -116,12 +116,12 @@ class Products(NamedTuple):
 @register_dataclass
 @dataclass(frozen=True)
 class Lookups:
-    """Signals that each belong to one row of a table: the gradient of an embedding.
+    """Gradient of an embedding: signals that each belong to one row of a table.
 
     Attributes:
       rows: `(batch, positions)`; a row at or above `table` has no gradient.
       signals: `(batch, positions, outputs)`.
-      table: rows of the table.
+      table: number of rows of the table.
     """
 
     rows: Int[Array, "batch positions"]
@@ -133,7 +133,7 @@ class Lookups:
         same = (self.rows[:, :, None] == self.rows[:, None, :]).astype(jnp.float32)
         # Every position gets its row's whole gradient, and a row of k positions comes k times.
         whole = _squares(jnp.einsum("bts,bsd->btd", same, signals), 1) / same.sum(axis=2)
-        # The weighted sum adds position by position, and may round what cancels in the whole.
+        # The weighted sum adds position by position, and may round terms that cancel in the whole.
         rounding = ROUNDING * jnp.sqrt(_squares(signals, 1)).sum(axis=1)
         return whole.sum(axis=1) + jnp.square(rounding)
 
@@ -145,7 +145,7 @@ class Lookups:
         return zero.at[self.rows.reshape(-1)].add(flat, mode="drop")
 
     def formed(self) -> Formed:
-        """`(batch, table, outputs)`."""
+        """Materialise the gradients, `(batch, table, outputs)`."""
 
         def alone(rows: jax.Array, signals: jax.Array) -> jax.Array:
             return Lookups(rows[None], signals[None], self.table).weighted(jnp.ones(1))
@@ -159,10 +159,10 @@ class Lookups:
 
 @dataclass(frozen=True)
 class Place:
-    """How an array of a form becomes one of the parameter's shape.
+    """Map from a form's array to the parameter's shape.
 
     Attributes:
-      shape: of the parameter.
+      shape: shape of the parameter.
       order: the parameter's axes in the order in which the form has them.
     """
 
@@ -182,7 +182,7 @@ Gradient: TypeAlias = Formed | Products | Lookups
 
 
 def joined(parts: Sequence[Products]) -> Products:
-    """Several uses of one weight as one: their positions side by side."""
+    """Join several uses of one weight: concatenate their positions."""
     if len(parts) == 1:
         return parts[0]
     return Products(
@@ -196,12 +196,12 @@ def _gram(values: Float[Array, "batch groups positions numbers"]) -> jax.Array:
 
 
 def _blank(factors: Rows, values: jax.Array) -> jax.Array:
-    """Zeros in the rows with a factor of zero; a select, since NaN times zero is NaN."""
+    """Zero the rows with a factor of zero, by a select, since NaN times zero is NaN."""
     return jnp.where(factors.reshape(-1, *[1] * (values.ndim - 1)) > 0, values, 0)
 
 
 def _squares(values: jax.Array, axes: int) -> jax.Array:
-    """Sums of squares over the last axes, no less than the true ones even where squares vanish."""
+    """Sum squares over the last axes: no less than the true sums, even where squares underflow."""
     kept, size = values.shape[: values.ndim - axes], math.prod(values.shape[values.ndim - axes :])
     rows = values.reshape(math.prod(kept), size)
     return jnp.square(rows).sum(axis=1).reshape(kept) + size * TINY

@@ -1,9 +1,9 @@
-"""Rules: from one equation in which a parameter meets an example to its per-example gradient.
+"""Ghost clipping rules: per-example gradients of an equation with respect to a parameter.
 
-A rule gets the equation's inputs and the signal at its output, for a batch, and gives the gradient
-in the cheapest form that it knows, with a function that brings an array of that form to the shape
-of the parameter. An equation without a rule is transposed by JAX itself, example by example:
-always right, and as small as the parameter where the equation is elementwise (biases, scales).
+A rule takes the equation's inputs and the signal at its output, for a batch, and returns the
+gradient in the cheapest form it has, with a function that maps an array of that form to the
+parameter's shape. An equation without a rule is transposed by JAX itself, example by example:
+always correct, and as small as the parameter where the equation is elementwise (biases, scales).
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class Input(NamedTuple):
 
     Attributes:
       value: its value.
-      batched: whether that has a batch axis in front.
-      gram: of windows, `(batch, 1, positions, positions)`; see `rdpjax.dpsgd.ghost.windows`.
+      batched: whether the value has a leading batch axis.
+      gram: Gram matrix of windows, `(batch, 1, positions, positions)`; see
+        `rdpjax.dpsgd.ghost.windows`.
     """
 
     value: jax.Array
@@ -37,7 +38,7 @@ class Input(NamedTuple):
 Inputs: TypeAlias = Sequence[Input]
 
 FACTORED = {"dot_general", "conv_general_dilated"}
-"""Equations whose gradients are kept as activations and signals."""
+"""Primitives whose gradients are kept as activations and signals."""
 
 ELEMENTWISE = {"add", "sub", "mul", "div", "max", "min", "select_n", "add_any"}
 
@@ -45,13 +46,13 @@ ELEMENTWISE = {"add", "sub", "mul", "div", "max", "min", "select_n", "add_any"}
 def gradient_of(
     equation: Equation, position: int, inputs: Inputs, signals: list[Any]
 ) -> tuple[Gradient, Place]:
-    """Per-example gradients by input `position` of `equation`.
+    """Return per-example gradients with respect to input `position` of `equation`.
 
     Args:
       equation: the equation, for one example.
       position: which input holds parameters.
       inputs: all inputs; the one at `position` has no batch axis.
-      signals: derivatives of each example's loss by the outputs, batch first.
+      signals: derivatives of each example's loss with respect to the outputs, batch first.
     """
     rule = RULES.get(equation.primitive.name)
     found = rule(equation, position, inputs, signals[0]) if rule else None
@@ -59,7 +60,7 @@ def gradient_of(
 
 
 def has_rule(equation: Equation, position: int) -> bool:
-    """Whether no gradient as large as a weight matrix is formed for want of a rule."""
+    """Test whether no gradient as large as a weight matrix is materialised for want of a rule."""
     name = equation.primitive.name
     if name == "dot_general":
         return True
@@ -119,7 +120,7 @@ def _dot_general(
         g = signal.reshape(-1, groups, positions, outer)
     else:
         g = jnp.swapaxes(signal.reshape(-1, groups, outer, positions), 2, 3)
-    by_position = x_in == (1,) and not x_batch  # as windows are
+    by_position = x_in == (1,) and not x_batch  # the layout of windows
     products = Products(_wide(x), _wide(g), inputs[other].gram if by_position else None)
     return products, Place(weight, (*w_batch, *w_in, *w_out))
 
@@ -179,7 +180,7 @@ def _dynamic_slice(
         return None
     table = equation.before[0].shape
     row = _batched(inputs[1], signal.shape[0])
-    rows = jnp.clip(row, 0, table[0] - 1)[:, None]  # a slice is moved to where it fits
+    rows = jnp.clip(row, 0, table[0] - 1)[:, None]  # dynamic_slice clamps its start
     return Lookups(rows, _wide(signal).reshape(len(rows), 1, -1), table[0]), Place.as_it_is(table)
 
 
@@ -197,7 +198,7 @@ def _plain(equation: Equation) -> bool:
 
 
 def _picks_rows(equation: Equation) -> bool:
-    """Whether a gather takes whole rows, by one index each: `table[indices]`."""
+    """Test whether a gather takes whole rows, by one index each: `table[indices]`."""
     numbers, shape = equation.params["dimension_numbers"], equation.before[0].shape
     return bool(
         numbers.collapsed_slice_dims == (0,)
@@ -208,7 +209,7 @@ def _picks_rows(equation: Equation) -> bool:
 
 
 def _picks_a_row(equation: Equation) -> bool:
-    """Whether a slice of dynamic start is one whole row: `table[index]`."""
+    """Test whether a dynamic slice is one whole row: `table[index]`."""
     return tuple(equation.params["slice_sizes"]) == (1, *equation.before[0].shape[1:])
 
 

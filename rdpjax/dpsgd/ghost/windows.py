@@ -1,7 +1,7 @@
-"""Windows: a convolution's input as slices of one signal, side by side.
+"""Windows: a convolution's input as overlapping slices of one signal, side by side.
 
-Where windows overlap, every number of the signal stands in several of them. Products between
-positions of the windows are sums of products between positions of the signal, of which there are
+Where windows overlap, they repeat the signal's numbers. The Gram matrix over positions of the
+windows is a sum of blocks of the Gram matrix over positions of the signal, of which there are
 fewer: with a kernel of three, about a third.
 """
 
@@ -20,9 +20,9 @@ class Windows(NamedTuple):
     """A value `(positions, channels * windows)`: slices of `signal`, `(length, channels)`.
 
     Attributes:
-      signal: what the slices are taken of.
-      starts: where each begins, along the first axis.
-      positions: how long they are.
+      signal: slot of the sliced value.
+      starts: first position of each slice, along the first axis.
+      positions: length of each slice.
     """
 
     signal: Slot
@@ -32,11 +32,11 @@ class Windows(NamedTuple):
     def gram(
         self, signal: Float[Array, "batch length channels"]
     ) -> Float[Array, "batch 1 positions positions"]:
-        """Products between all positions of the windows, of a batch of signals.
+        """Return the Gram matrices over positions of the windows, for a batch of signals.
 
         Guarantees:
-          Of the numbers that stand in the windows and of no others. What is not finite in a window
-          makes its diagonal not finite.
+          They depend on the numbers inside the windows and on no others. A non-finite number in a
+          window makes the diagonal non-finite.
         """
         products = jnp.einsum("btp,bsp->bts", signal, signal)[:, None]
         ends = [start + self.positions for start in self.starts]
@@ -47,7 +47,7 @@ class Windows(NamedTuple):
 
 
 def windows_of(equations: Sequence[Equation]) -> dict[Slot, Windows]:
-    """Outputs of equations, each for one example, that are windows and cost less from the signal.
+    """Find outputs of single-example equations that are windows with a cheaper Gram matrix.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -80,7 +80,7 @@ def _side_by_side(parts: Sequence[Equation | None]) -> Windows | None:
 
 
 def _is_window(equation: Equation) -> bool:
-    """Whether it takes successive positions of a signal, with all channels."""
+    """Test whether an equation takes consecutive positions of a signal, with all channels."""
     if equation.primitive.name != "slice" or equation.before[0].ndim != 2:
         return False
     whole = equation.before[0].shape[1] == equation.after[0].shape[1]
