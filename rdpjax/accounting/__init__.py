@@ -1,1 +1,1 @@
-"""What the account command needs beyond a fit: tables, independent mathematics, the laboratory."""
+"""Accounting beyond a fit: statements, curves, comparison and verification of accountants."""

@@ -1,4 +1,4 @@
-"""The same plan through several accountants, each marked for what its figure is worth."""
+"""Comparison of accountants on one plan, each epsilon marked as a bound or an estimate."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _PRV_ERROR = 0.01
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one accountant says of a plan.
+    """Epsilon of a plan by one accountant.
 
     Attributes:
-      accountant: Its name.
-      epsilon: What it says; None if it was skipped.
-      worth: An upper bound, an estimate of the exact value, or neither.
-      note: How it was reached, or why it was skipped.
+      accountant: Name of the accountant.
+      epsilon: Its epsilon; None if it was skipped.
+      worth: Whether epsilon is an upper bound, an estimate of the exact value, or neither.
+      note: How epsilon was computed, or why it was skipped.
     """
 
     accountant: str
@@ -40,11 +40,11 @@ class Opinion:
 
 
 def need_noise(events: Sequence[Event]) -> None:
-    """Refuse plans that no accountant has a useful figure for.
+    """Refuse plans for which no accountant has a useful epsilon.
 
     Raises:
-      UserError: There is no event, or one with no noise, or so little that it hides no one and
-        distributions of the loss would not fit in memory.
+      UserError: There is no event, or one with no noise, or so little that it gives no useful
+        guarantee and privacy loss distributions would not fit in memory.
     """
     if not events:
         raise UserError("the plan has no access to the records; there is nothing to account")
@@ -62,7 +62,7 @@ def need_noise(events: Sequence[Event]) -> None:
 
 
 def compare(events: Sequence[Event], delta: float) -> tuple[Opinion, ...]:
-    """The plan through every accountant at hand.
+    """Compute epsilon of a plan by every accountant at hand.
 
     Args:
       events: The plan; every event with noise.
@@ -105,7 +105,7 @@ def compare(events: Sequence[Event], delta: float) -> tuple[Opinion, ...]:
 
 
 def opinions_as_text(opinions: Sequence[Opinion]) -> str:
-    """The opinions as a table.
+    """Format the opinions as a table.
 
     Examples:
       >>> print(opinions_as_text([Opinion("PRV", None, "skipped", "not installed")]))
@@ -121,7 +121,7 @@ def opinions_as_text(opinions: Sequence[Opinion]) -> str:
 
 
 def gaussian_limit(events: Sequence[Event], delta: float) -> float:
-    """Epsilon of the Gaussian that the plan tends to as steps grow and rates shrink: no bound.
+    """Compute epsilon of the plan's Gaussian limit (many steps, small rates): no bound.
 
     Each step at rate q adds q^2 (exp(1 / sigma^2) - 1) to mu squared; a step that reads every
     record, 1 / sigma^2, exactly.
@@ -155,7 +155,7 @@ def _pld(events: Sequence[Event], delta: float) -> Opinion:
 
 
 def _why_no_pld(events: Sequence[Event]) -> str:
-    """The cause for which `pld_epsilon` has no value for a plan."""
+    """Return why `pld_epsilon` has no value for a plan."""
     mechanisms = {event.mechanism for event in events}
     if "poisson_discrete_gaussian" in mechanisms:
         return "not available for discrete noise on sampled records"
@@ -179,9 +179,9 @@ def _opacus(events: Sequence[Event], delta: float) -> Opinion:
         for e in events
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that more orders would do: they are its own
+        warnings.simplefilter("ignore", UserWarning)  # "add orders": they are its own defaults
         epsilon, order = analysis.get_privacy_spent(orders=alphas, rdp=curve, delta=delta)
-    # Opacus has no floor where the conversion goes below 0.
+    # Opacus does not clamp a conversion below 0.
     note = f"order {order:g} of its own, none above 63; opacus {_version('opacus')}"
     return Opinion(name, max(0.0, float(epsilon)), "bound", note)
 
@@ -210,7 +210,7 @@ def _prv(events: Sequence[Event], delta: float) -> Opinion:
 
 
 def _optional(module: str) -> Any:
-    """A module that need not be installed, or None."""
+    """Import a module that need not be installed, or return None."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:

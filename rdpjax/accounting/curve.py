@@ -27,10 +27,10 @@ _POINTS = 9
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Epsilon at one value.
+    """Epsilon at one value of the varied parameter.
 
     Attributes:
-      value: Of what is varied.
+      value: Value of the varied parameter.
       epsilon: By RDP.
       order: The Rényi order that gave it; None for 0.
       epsilon_pld: By privacy loss distributions; None where these are not available.
@@ -51,16 +51,16 @@ def trace(
     stage: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Point, ...]:
-    """Epsilon of the whole plan while one of its numbers takes several values.
+    """Compute epsilon of the whole plan at several values of one of its parameters.
 
     Args:
       events: The plan; every event with noise.
       delta: In (0, 1).
-      against: What is varied.
-      values: Which values it takes; unless given, nine from an eighth of the plan's value to
-        eight times it, or deltas from 1e-10 to 1e-2.
-      stage: Whose steps, noise multiplier or sampling rate; needed where there are several stages.
-      say: Hears a line for each value.
+      against: Parameter to vary.
+      values: Its values; by default nine from an eighth of the plan's value to eight times it, or
+        deltas from 1e-10 to 1e-2.
+      stage: Stage whose steps, noise multiplier or sampling rate vary; required for several stages.
+      say: Callback, called with a line for each value.
 
     Returns:
       A point for each value, in order.
@@ -79,7 +79,7 @@ def trace(
     need_noise(events)
     index = None if against == "delta" else _position(events, against, stage)
     at_values = _checked(values, against) or _around(events, against, index)
-    # All of them before the first is accounted: a bad value is not found after minutes.
+    # Build all plans before the first is accounted: a bad value must not fail after minutes.
     plans = [events] * len(at_values)
     if index is not None:
         changes = [_with(events[index], against, value) for value in at_values]
@@ -121,7 +121,7 @@ def _with(event: Event, against: str, value: float) -> Event:
 
 
 def _checked(values: Sequence[float], against: str) -> list[float]:
-    """Values that the axis can take.
+    """Check that the varied parameter can take these values, and return them as floats.
 
     Raises:
       UserError: One is out of range.
@@ -153,7 +153,7 @@ def _around(events: Sequence[Event], against: str, index: int | None) -> list[fl
 
 
 def points_as_text(points: Sequence[Point], against: str) -> str:
-    """The points as a table.
+    """Format the points as a table.
 
     Examples:
       >>> print(points_as_text([Point(10.0, 4.5, 5.4, None)], "sigma"))
@@ -168,7 +168,7 @@ def points_as_text(points: Sequence[Point], against: str) -> str:
 
 
 def write_csv(points: Sequence[Point], against: str, path: Path) -> None:
-    """The points with a header; an empty cell where there is no value.
+    """Write the points as CSV with a header; a cell is empty where there is no value.
 
     Raises:
       UserError: The file cannot be written; what was there stays.
@@ -213,7 +213,7 @@ def _check_place(flag: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def _whole(flag: str, path: Path) -> Generator[BinaryIO]:
-    """A file to write, so that a failure leaves nothing half-written at `path`.
+    """Open a file to write, so that a failure leaves nothing half-written at `path`.
 
     Raises:
       UserError: It cannot be written.
@@ -226,7 +226,7 @@ def _whole(flag: str, path: Path) -> Generator[BinaryIO]:
 
 
 def draw(points: Sequence[Point], against: str, title: str, path: Path) -> None:
-    """The points as a picture, of the kind that the file's name ends in.
+    """Plot the points to a picture file, of the kind that the file's name ends in.
 
     Raises:
       UserError: What `check_files` refuses, or the file cannot be written; what was there stays.

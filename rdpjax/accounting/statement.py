@@ -1,4 +1,4 @@
-"""What the accesses of one or more runs cost, as a table that a person can read."""
+"""Privacy statement: epsilon of the events of one or more runs, as a readable table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rdpjax.privacy.events import RELATION, Event
 from rdpjax.privacy.report import LOOSE, by_stage, may_be_loose
 from rdpjax.privacy.sources import Source
 
-_MOST_RECORDS = 2**53  # beyond it a float counts none
+_MOST_RECORDS = 2**53  # beyond it float64 skips integers
 
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """One event, where it comes from, and what it would cost alone (by RDP)."""
+    """One event, its source, and its epsilon alone (by RDP)."""
 
     source: str
     event: Event
@@ -28,18 +28,18 @@ class Access:
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """The cost of all accesses of all sources together, as if they read the same records.
+    """Composed epsilon of all events of all sources, as if they read the same records.
 
     Attributes:
       delta: The delta of every epsilon in it.
-      accesses: Each access.
+      accesses: Each event.
       epsilon: All of them composed, by RDP: the claim.
       order: The Rényi order that gave it; None for 0 and infinity.
       epsilon_pld: The same by privacy loss distributions; None where these are not available.
       epsilon_naive_sum: The stages' epsilons added up: for comparison only.
       units: What one record is, by source.
-      records: How many there are, if that is public: then delta is below 1 / records.
-      earlier: What each earlier run of a folder, or fit of an object, cost alone, by its name.
+      records: Number of records, if that is public: then delta is below 1 / records.
+      earlier: Epsilon of each earlier run of a folder, or fit of an object, alone, by its name.
       epsilon_of_all: Everything composed by RDP, the earlier ones included.
     """
 
@@ -55,7 +55,7 @@ class Statement:
     epsilon_of_all: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; null stands for an epsilon that is infinite or not available."""
+        """Return plain JSON values; null for an epsilon that is infinite or not available."""
 
         def finite(epsilon: float | None) -> float | None:
             return epsilon if epsilon is not None and math.isfinite(epsilon) else None
@@ -80,7 +80,7 @@ class Statement:
         }
 
     def to_text(self) -> str:
-        """A table of the accesses, then what they cost together."""
+        """Format a table of the events, then their composed epsilon."""
         several = len({access.source for access in self.accesses}) > 1
         head = ("stage", "mechanism", "q", "sigma", "C", "steps", "epsilon")
         table: list[tuple[str, ...]] = [("run", *head) if several else head]
@@ -121,10 +121,10 @@ class Statement:
 
 
 def state(sources: Sequence[Source], delta: float, records: int | None = None) -> Statement:
-    """Compose the accesses of all sources.
+    """Compose the events of all sources.
 
     Args:
-      sources: Where the accesses come from.
+      sources: Sources of the events.
       delta: In (0, 1).
       records: How many records there are, if that is public.
 
@@ -171,7 +171,7 @@ def state(sources: Sequence[Source], delta: float, records: int | None = None) -
 
 
 def check_records(records: int | None) -> None:
-    """Refuse a public number of records that no table has.
+    """Refuse a public number of records below 1 or beyond 2**53.
 
     Raises:
       UserError: It is below 1 or beyond 2**53.
@@ -183,7 +183,7 @@ def check_records(records: int | None) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that an epsilon depends on."""
+    """Return versions of the packages that an epsilon depends on."""
     names = ("rdpjax", "dp-accounting", "numpy", "scipy")
     return {name: importlib.metadata.version(name) for name in names}
 
@@ -197,7 +197,7 @@ def _show(epsilon: float) -> str:
 
 
 def aligned(table: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
-    """Lines of a table: the columns named in `left` flush left, the others flush right.
+    """Align a table's lines: the columns named in `left` flush left, the others flush right.
 
     Examples:
       >>> aligned([("a", "1"), ("bb", "10")], left=[0])

@@ -1,1 +1,1 @@
-"""Divergences computed by other means than an accountant."""
+"""Reference divergences and deltas, computed without an accountant."""

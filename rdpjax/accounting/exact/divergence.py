@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_DIGITS = 50  # carried along; 40 are promised
+_DIGITS = 50  # working digits; 40 are guaranteed
 _REACH = 14.5  # standard deviations: what lies beyond is below 1e-45 of any of the integrals
 
 
@@ -36,11 +36,11 @@ class Both(NamedTuple):
 
 
 def renyi_by_quadrature(rate: float, sigma: float, orders: Sequence[float]) -> dict[float, Both]:
-    """Both Rényi divergences of one step, by summing the integrals of the module's first lines.
+    """Compute both Rényi divergences of one step, by summing the module docstring's integrals.
 
-    The integrands are analytic and die out like a Gaussian, so that the trapezoidal rule gains
-    digits exponentially as its step shrinks (Trefethen and Weideman 2014, SIAM Review 56(3)). Two
-    grids, one between the points of the other, must agree.
+    The integrands are analytic and decay like a Gaussian, so that the trapezoidal rule gains digits
+    exponentially as its step shrinks (Trefethen and Weideman 2014, SIAM Review 56(3)). Two grids,
+    one between the points of the other, must agree.
 
     Guarantees:
       40 significant digits of the expectations, from which the float64 results are rounded.
@@ -51,10 +51,10 @@ def renyi_by_quadrature(rate: float, sigma: float, orders: Sequence[float]) -> d
       orders: Rényi orders, all above 1.
 
     Returns:
-      By order.
+      The divergences, by order.
 
     Raises:
-      ArithmeticError: The two grids differ: nothing is to be concluded from such a value.
+      ArithmeticError: The two grids disagree, so that the value cannot be trusted.
 
     Examples:
       >>> both = renyi_by_quadrature(0.01, 1.0, [8])[8]
@@ -65,7 +65,7 @@ def renyi_by_quadrature(rate: float, sigma: float, orders: Sequence[float]) -> d
 
     with mp.workdps(_DIGITS):
         q, s, most = mp.mpf(rate), mp.mpf(sigma), float(max(orders))
-        # Of fractional and negative powers of r the strip of analyticity ends at pi sigma^2.
+        # The strip of analyticity of fractional and negative powers of r ends at pi sigma^2.
         step = math.pi**2 * sigma**2 / (100 + 1.5 * sigma**2)
         count = math.ceil((most + _REACH * sigma) / step)
         grids = []
@@ -75,12 +75,12 @@ def renyi_by_quadrature(rate: float, sigma: float, orders: Sequence[float]) -> d
             weights = [mp.exp(-x * x / (2 * s * s)) * step / (s * mp.sqrt(2 * mp.pi))
                        for x in points]  # fmt: skip
             exponents = [(2 * x - 1) / (2 * s * s) for x in points]
-            # At q = 1 the logarithm undoes the exponential, whose digits may be lost by then.
+            # At q = 1 the loss is the exponent itself: exp, then log would lose its digits.
             losses = exponents if q == 1 else [mp.log1p(q * mp.expm1(e)) for e in exponents]
             grids.append(list(zip(weights, losses, strict=True)))
 
         def expectation(power: float) -> Any:
-            """E_P[r^power]; its mass lies between the means 0 and `power`."""
+            """Compute E_P[r^power]; its mass lies between the means 0 and `power`."""
             low, high = min(0.0, power) - _REACH * sigma, max(0.0, power) + _REACH * sigma
             part = slice(max(0, count + math.floor(low / step)), count + math.ceil(high / step) + 1)
             once, twice = (
@@ -98,12 +98,12 @@ def renyi_by_quadrature(rate: float, sigma: float, orders: Sequence[float]) -> d
 
 
 def renyi_on_lattice(rate: float, sigma: float, shift: int, order: int) -> Both:
-    """Both Rényi divergences of a step with discrete Gaussian noise, by exact summation.
+    """Compute both Rényi divergences of a discrete Gaussian step, by exact summation.
 
     Args:
       rate: Sampling rate q, in (0, 1].
-      sigma: Parameter of the discrete Gaussian, in steps of the lattice.
-      shift: What the record adds, in steps of the lattice.
+      sigma: Parameter of the discrete Gaussian, in lattice units.
+      shift: What the record adds, in lattice units.
       order: Rényi order, above 1.
 
     Returns:
@@ -145,7 +145,7 @@ def _log_binomials(order: int) -> NDArray[np.float64]:
 
 
 def log_mixture(rate: float, sigma: float, order: int) -> NDArray[np.float64]:
-    """Logarithms of binom(a, k) (1 - q)^(a - k) q^k exp((k^2 - k) / (2 sigma^2)), k = 0 to a.
+    """Return log[binom(a, k) (1 - q)^(a - k) q^k exp((k^2 - k) / (2 sigma^2))] for k = 0 to a.
 
     Their exponentials sum to E_P[r^a]; they are the weights of N(k, sigma^2) in the law P r^a.
 
@@ -170,7 +170,7 @@ def log_mixture(rate: float, sigma: float, order: int) -> NDArray[np.float64]:
 
 
 def renyi_at_integers(rate: float, sigma: float, orders: Sequence[int]) -> NDArray[np.float64]:
-    """D_a(M || P) at integer orders, by the binomial theorem, in float64.
+    """Compute D_a(M || P) at integer orders, by the binomial theorem, in float64.
 
     Args:
       rate: Sampling rate q, in (0, 1].
@@ -193,7 +193,7 @@ def renyi_at_integers(rate: float, sigma: float, orders: Sequence[int]) -> NDArr
 
 
 def classic_epsilon(curve: Sequence[float], orders: Sequence[float], delta: float) -> float:
-    """The conversion that came with Rényi differential privacy: valid, and looser than today's.
+    """Convert RDP to epsilon by Mironov's original bound: valid, looser than today's.
 
     Args:
       curve: Rényi divergences, infinite where unknown.

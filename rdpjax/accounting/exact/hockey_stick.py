@@ -17,14 +17,16 @@ Floats = NDArray[np.float64]
 
 
 class Deltas(NamedTuple):
-    """Delta of a record that is removed (with it against without), and of one added."""
+    """Delta for a record removed (with it against without), and for one added."""
 
     remove: float
     add: float
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
-    """Delta of Gaussian noise at sensitivity over noise mu: sqrt(steps) / sigma at q = 1.
+    """Compute delta of the Gaussian mechanism at mu = sensitivity / noise.
+
+    The mu of several steps at q = 1 is sqrt(steps) / sigma.
 
     Examples:
       >>> f"{gaussian_delta(1.0, 4.37718):.3e}"
@@ -42,7 +44,7 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
 
 
 def one_step_deltas(rate: float, sigma: float, epsilon: float) -> Deltas:
-    """Both deltas of one sampled Gaussian step: the loss rises in x, so one threshold tells all.
+    """Compute both deltas of one subsampled Gaussian step, by the output at which L is epsilon.
 
     Args:
       rate: Sampling rate q, in (0, 1].
@@ -60,10 +62,10 @@ def one_step_deltas(rate: float, sigma: float, epsilon: float) -> Deltas:
 def two_step_deltas(
     first: tuple[float, float], second: tuple[float, float], epsilon: float
 ) -> Deltas:
-    """Both deltas of two steps, each (q, sigma): one integral of the closed form of one step.
+    """Compute both deltas of two steps, each (q, sigma), by an integral of one step's delta.
 
     Losses of independent draws add, so delta(epsilon) = E[delta_2(epsilon - L_1)]. The integrand
-    is smooth and dies out like a Gaussian: 4000 points give float64 all it can hold.
+    is smooth and decays like a Gaussian: 4000 points reach float64 precision.
 
     Examples:
       >>> two, both = two_step_deltas((1.0, 2.0), (1.0, 2.0), 1.0), gaussian_delta(0.5**0.5, 1.0)
@@ -84,7 +86,7 @@ def two_step_deltas(
 
 
 def exact_epsilon(steps: Sequence[tuple[float, float, int]], delta: float) -> float | None:
-    """The epsilon of a plan at delta, where it can be had exactly.
+    """Compute epsilon of a plan at delta, where it can be had exactly.
 
     Args:
       steps: (q, sigma, steps) each.
@@ -114,7 +116,7 @@ def exact_epsilon(steps: Sequence[tuple[float, float, int]], delta: float) -> fl
 
 
 def least_epsilon(delta_at: Callable[[float], float], delta: float) -> float:
-    """The epsilon at which `delta_at`, which falls, comes down to `delta`; to 1e-9."""
+    """Find the epsilon at which the falling `delta_at` comes down to `delta`; to 1e-9."""
     if delta_at(0.0) <= delta:
         return 0.0
     low, high = 0.0, 1.0
@@ -127,13 +129,13 @@ def least_epsilon(delta_at: Callable[[float], float], delta: float) -> float:
 
 
 def _loss(rate: float, sigma: float, x: Floats) -> Floats:
-    """The loss, log r(x): what output x says for the record, against its absence."""
+    """Compute the privacy loss log r(x) of output x, for the record against its absence."""
     loss: Floats = np.log1p(rate * np.expm1((2 * x - 1) / (2 * sigma**2)))
     return loss
 
 
 def _remove(rate: float, sigma: float, epsilon: Floats) -> Floats:
-    """Hockey-stick of M from P, for any real epsilon: below log(1 - q) every x counts."""
+    """Compute the hockey-stick of M from P, any real epsilon: below log(1 - q) every x counts."""
     from scipy.special import log_ndtr, ndtr
 
     some = np.expm1(epsilon) > -rate  # as it is added below, so that the sum is above 0
@@ -146,7 +148,7 @@ def _remove(rate: float, sigma: float, epsilon: Floats) -> Floats:
 
 
 def _add(rate: float, sigma: float, epsilon: Floats) -> Floats:
-    """Hockey-stick of P from M, for any real epsilon: 0 from -log(1 - q) on."""
+    """Compute the hockey-stick of P from M, for any real epsilon: 0 from -log(1 - q) on."""
     from scipy.special import log_ndtr, ndtr
 
     some = np.expm1(-epsilon) > -rate

@@ -1,8 +1,8 @@
-"""Delta of a plan of any length by Monte Carlo, with a confidence band that holds.
+"""Delta of a plan of any length by importance sampling, with a rigorous confidence band.
 
-The probability of a large privacy loss is far too small to meet by chance. So outputs are drawn
-from P r^a, normalised, in place of M (notation of `divergence.py`): at an integer order a this is a
-mixture of Gaussians with means 0 to a, and each draw is weighed by what it would have been worth.
+Large privacy losses are far too rare for plain Monte Carlo. So outputs are drawn from P r^a,
+normalised, in place of M (notation of `divergence.py`): at an integer order a this is a mixture of
+Gaussians with means 0 to a, and each draw is weighted by the likelihood ratio.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ def delta_band(
     seed: int = 0,
     miss: float = 1e-6,
 ) -> Band:
-    """Delta of a plan at epsilon, of a record removed, with a band that misses it seldom.
+    """Estimate delta of a plan at epsilon, for a record removed, with a confidence band.
 
     delta = E_P[(R - exp(epsilon))_+] with R the product of all r, so that in draws weighed by R^a
     it is the mean of M_a (1 - exp(epsilon) / R)_+ R^(1 - a), M_a = E_P[R^a]. These numbers lie
     between 0 and a known bound, which at the best order is the one that Rényi accountants quote.
 
     Guarantees:
-      The band holds delta with probability 1 - `miss` over the seeds, for any plan and number of
-      draws: it is no normal approximation. Delta of a record *added* may be larger still, so
-      `low` bounds the delta of the plan from below in any case.
+      The band covers delta with probability 1 - `miss` over the seeds, for any plan and number of
+      draws: it is no normal approximation. Delta for a record *added* may be larger still, so `low`
+      bounds the delta of the plan from below in any case.
 
     Args:
       steps: (q, sigma, steps) each.
       epsilon: 0 or more.
-      order: Any integer above 1 is right; the best order of a Rényi accountant is sharp.
-      draws: Runs of the plan that are simulated.
-      seed: Of the draws.
+      order: Any integer above 1 is valid; the best order of a Rényi accountant is sharp.
+      draws: Number of simulated runs of the plan.
+      seed: Seed of the draws.
       miss: Probability that the band misses delta.
 
     Returns:
@@ -74,7 +74,7 @@ def delta_band(
     worth[some] = -np.expm1(epsilon - losses[some]) * np.exp(
         log_moment + (1 - order) * losses[some]
     )
-    # The largest that one draw can be worth, at R = exp(epsilon) a / (a - 1).
+    # The largest value of one draw, at R = exp(epsilon) a / (a - 1).
     peak = (1 - order) * (epsilon - math.log1p(-1 / order)) - math.log(order)
     most = math.exp(log_moment + peak)
     mean, odds = float(worth.mean()), math.log(4 / miss)
@@ -85,7 +85,7 @@ def delta_band(
 
 
 def best_order(steps: Sequence[Step], delta: float) -> int:
-    """The integer order at which the plan's Rényi divergence proves most at delta.
+    """Return the integer order at which the plan's RDP gives the smallest epsilon at delta.
 
     Examples:
       >>> best_order([(0.01, 1.0, 1000)], 1e-5)
@@ -97,7 +97,7 @@ def best_order(steps: Sequence[Step], delta: float) -> int:
 
 
 def integer_curve(steps: Sequence[Step]) -> NDArray[np.float64]:
-    """Rényi divergences of a plan at `ORDERS`."""
+    """Compute Rényi divergences of a plan at `ORDERS`."""
     total = np.zeros(len(ORDERS))
     for rate, sigma, count in steps:
         total = total + count * _one_step(rate, sigma)
@@ -115,7 +115,7 @@ def _one_step(rate: float, sigma: float) -> NDArray[np.float64]:
 def _losses(
     steps: tuple[Step, ...], order: int, draws: int, seed: int
 ) -> tuple[NDArray[np.float64], float]:
-    """Losses log R of simulated runs under the weighed law, and log M_a."""
+    """Simulate runs under the tilted distribution; return their losses log R, and log M_a."""
     random = np.random.default_rng(seed)
     losses, log_moment = np.zeros(draws), 0.0
     for rate, sigma, count in steps:

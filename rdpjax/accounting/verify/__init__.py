@@ -1,1 +1,1 @@
-"""Laws that an accountant must keep, and accountants that are put to them."""
+"""Properties that an accountant must have, and accountants that are checked for them."""

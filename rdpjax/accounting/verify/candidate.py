@@ -1,4 +1,4 @@
-"""An accountant that is to be verified: one of ours, or somebody else's as `module:function`."""
+"""Accountant under test: one of rdpjax's, or a user's as `module:function`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from rdpjax.privacy.events import Event
 
 
 class Fault(Exception):
-    """What an accountant under test returned or raised is no answer."""
+    """Invalid answer of an accountant under test, or an exception that it raised."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An accountant of sampled Gaussian steps, and what it answers.
+    """Accountant of subsampled Gaussian steps, as functions.
 
     Attributes:
-      name: How reports call it.
+      name: Its name in reports.
       epsilon_function: `f(events, delta) -> epsilon`; events are (q, sigma, steps) each.
       rdp_function: `f(events, orders)` -> Rényi divergences, one an order; None if it has none.
-      slow: Whether it may take seconds for an answer; then fewer plans are tried.
+      slow: Whether an answer may take seconds; then fewer plans are tried.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Candidate:
     slow: bool = False
 
     def epsilon(self, steps: Sequence[Step], delta: float) -> float:
-        """Its epsilon.
+        """Compute the accountant's epsilon of a plan.
 
         Raises:
           Fault: It raised, or returned NaN, a negative number or no number; or infinity though
@@ -55,7 +55,7 @@ class Candidate:
         return value
 
     def rdp(self, steps: Sequence[Step], orders: Sequence[float]) -> NDArray[np.float64]:
-        """Its Rényi curve.
+        """Compute the accountant's Rényi curve of a plan.
 
         Returns:
           float64, [orders]; infinite where it has no value.
@@ -75,7 +75,7 @@ class Candidate:
         return values
 
     def unless_refused(self, steps: Sequence[Step], delta: float) -> float | None:
-        """What it returns for a plan that it need not account; None if it raises or exits."""
+        """Compute epsilon of a plan that may be refused; None if the accountant raises or exits."""
         try:
             return float(_called(lambda: float(self.epsilon_function(list(steps), delta)), ""))
         except Fault:
@@ -83,10 +83,10 @@ class Candidate:
 
 
 def _called(function: Callable[[], Any], asked: str) -> Any:
-    """The value of somebody's code, whatever that code does.
+    """Call a user's code and return its value; turn any exception or exit into a `Fault`.
 
-    What it prints goes to stderr: stdout belongs to the result. An exit is a fault like any other;
-    passed on, it would end the verification with a status of its choice.
+    What it prints goes to stderr: stdout belongs to the result. An exit passed on would end the
+    verification with a status of that code's choice.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -101,7 +101,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def our_rdp() -> Candidate:
-    """The accountant behind every claim of this project.
+    """Return the RDP accountant, which computes every claim of this project.
 
     Examples:
       >>> round(our_rdp().epsilon([(1.0, 10.0, 100)], 1e-5), 4)
@@ -115,7 +115,7 @@ def our_rdp() -> Candidate:
 
 
 def our_pld() -> Candidate:
-    """The accountant whose figure is printed beside the claim."""
+    """Return the PLD accountant, whose epsilon is printed beside the claim."""
     return Candidate("PLD", lambda steps, delta: pld_epsilon(_events(steps), delta), slow=True)
 
 
@@ -127,7 +127,7 @@ def _events(steps: Sequence[Step]) -> list[Event]:
 
 
 def load(name: str) -> Candidate:
-    """The accountant that `module:function` names; the working directory is searched too.
+    """Load the accountant that `module:function` names; the working directory is searched too.
 
     Raises:
       UserError: No such module or function, or the module cannot be imported.

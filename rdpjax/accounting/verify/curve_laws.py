@@ -1,4 +1,4 @@
-"""Laws that the Rényi curve of sampled Gaussian steps obeys, tried on an accountant's own."""
+"""Properties of the subsampled Gaussian's Rényi curve, checked on an accountant."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ GRID = tuple((rate, sigma) for rate in RATES for sigma in SIGMAS)
 
 @functools.cache
 def quadrature(rate: float, sigma: float) -> dict[float, Both]:
-    """Both divergences at all orders of the grid; a second for each point of it."""
+    """Compute both divergences at all orders of the grid; takes a second per (q, sigma)."""
     return renyi_by_quadrature(rate, sigma, (*INTEGERS, *FRACTIONS))
 
 
 def curve_checks(candidate: Candidate) -> list[Check]:
-    """What is tried on an accountant that tells its Rényi curve.
+    """Return the checks of an accountant that exposes its Rényi curve.
 
-    Equality and the two laws of shape are demanded at integer orders. At fractional orders many
+    Equality, monotonicity and convexity are required at integer orders. At fractional orders many
     accountants give upper bounds, or infinity where their series fails; there the exact value is
-    the floor. The ceiling, at orders above 2, is 1.2 times it; infinity is allowed, and so is what
-    the next integer order beats, since no epsilon can come of it. Below 2 dp-accounting may be
-    several times too high: safe, and of little use.
+    the lower limit. The upper limit, at orders above 2, is 1.2 times it; infinity is allowed, and
+    so is a value no better than that of the next integer order, since no epsilon comes of it. Below
+    2 dp-accounting may be several times too high: valid, but loose.
     """
 
     def exact(rate: float, sigma: float, order: float) -> float:
@@ -53,7 +53,7 @@ def curve_checks(candidate: Candidate) -> list[Check]:
         for rate, sigma, steps in _drawn():
             curve = candidate.rdp([(rate, sigma, steps)], INTEGERS) / steps
             true = renyi_at_integers(rate, sigma, [int(order) for order in INTEGERS])
-            # Both round at 1e-15 of 1, so that the least of them have few digits.
+            # Both have absolute rounding errors of 1e-15: the smallest values have few digits.
             off = np.max(abs(curve - true) / np.maximum(true, 1e-4))
             yield f"{_at(rate, sigma)}, {steps} steps", float(off)
 
@@ -157,7 +157,7 @@ def curve_checks(candidate: Candidate) -> list[Check]:
 
 
 def _drawn() -> list[Step]:
-    """Plans between and beyond the points of the grid, whose divergence is above rounding."""
+    """Draw plans between and beyond the grid's points, their divergence above rounding."""
     random = np.random.default_rng(0)
     rates, sigmas, steps = (
         np.exp(random.uniform(math.log(low), math.log(high), POINTS))
@@ -170,7 +170,7 @@ def _drawn() -> list[Step]:
 
 
 def least(rate: float, sigma: float) -> NDArray[np.float64]:
-    """Floors of the divergences at `FRACTIONS`, float64, [orders].
+    """Compute lower bounds of the divergences at `FRACTIONS`, float64, [orders].
 
     (a - 1) D_a is convex, and known at the integers: it lies above the lines through the two next
     integers on either side.

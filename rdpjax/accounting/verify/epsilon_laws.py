@@ -1,4 +1,4 @@
-"""Laws that every upper bound on epsilon obeys, tight or loose, tried on an accountant."""
+"""Properties of every upper bound on epsilon, tight or loose, checked on an accountant."""
 
 from __future__ import annotations
 
@@ -94,11 +94,12 @@ def _exact(steps: tuple[Step, ...], delta: float) -> float:
 
 
 def epsilon_checks(candidate: Candidate) -> list[Check]:
-    """What is tried on any accountant.
+    """Return the checks of any accountant.
 
-    The exact epsilon, or a sampled one where no closed form is, is the floor. The ceiling is 1.1
-    times the classic conversion of exact Rényi divergences (Mironov 2017): who is above it gives
-    away more than any published analysis does, and has more likely made a mistake.
+    The lower limit is the exact epsilon or, where there is no closed form, the lower confidence
+    bound on delta by Monte Carlo. The upper limit is 1.1 times the classic conversion of exact
+    Rényi divergences (Mironov 2017): a value above it is looser than any published analysis, and
+    more likely a mistake.
     """
 
     def at_least_exact(plans: Sequence[list[Step]]) -> Cases:
@@ -132,7 +133,7 @@ def epsilon_checks(candidate: Candidate) -> list[Check]:
                 yield what, abs(apart - whole) / max(whole, 1e-12)
 
     def nearly_split() -> Cases:
-        """Noise that differs by a billionth cannot be told apart, nor joined by equality."""
+        """Check noise multipliers that differ by a billionth: they cannot be merged as equal."""
         for rate, sigma, parts in PARTS[:2] if candidate.slow else PARTS:
             whole = candidate.epsilon([(rate, sigma, sum(parts))], DELTA)
             stages = [(rate, sigma * (1 + 1e-9 * i), part) for i, part in enumerate(parts)]
@@ -141,7 +142,7 @@ def epsilon_checks(candidate: Candidate) -> list[Check]:
             yield what, abs(apart - whole) / max(whole, 1e-12)
 
     def pythagoras() -> Cases:
-        """1 / sigma squared adds up at q = 1: the plan is one step of the sum."""
+        """Check that 1 / sigma squared adds up at q = 1: the plan is one step of the sum."""
         plans: list[list[Step]] = [
             *([(1.0, math.sqrt(count), count)] for count in (4, 7, 30, 101, 1000, 14063)),
             [(1.0, 2.0, 1), (1.0, 0.75**-0.5, 1)],
@@ -201,14 +202,14 @@ def epsilon_checks(candidate: Candidate) -> list[Check]:
         Check("epsilon does not depend on the order of stages", 2e-3, any_order),
         Check("epsilon is monotone in q, sigma, steps", 1e-4, monotone),
         Check("epsilon rises with every stage, and as delta falls", -1e-4, strict),
-        # What conversions make of a curve of zeros where the order has an end.
+        # At the largest order a conversion of a curve of zeros can be above 0.
         Check("q = 0 costs next to nothing, or is refused", 0.2, nothing_drawn),
         Check("sigma = 0 costs everything, or is refused", 0.0, no_noise),
     ]
 
 
 def _cheap(steps: Sequence[Step]) -> bool:
-    """Whether losses are bounded enough to be convolved within a second or so."""
+    """Test whether losses are bounded enough to be convolved within a second or so."""
     return all(sigma >= 0.7 for _, sigma, _ in steps)
 
 

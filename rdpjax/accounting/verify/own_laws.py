@@ -1,4 +1,4 @@
-"""Laws of our own accountants: every mechanism, calibration, refusal, and one against the other."""
+"""Properties of rdpjax's accountants: mechanisms, calibration, refusals, RDP against PLD."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _event(mechanism: Any, steps: int, *, sigma: float = 1.3, rate: float = 0.12
 
 
 def own_checks() -> list[Check]:
-    """What is tried on the accountants of this project beside what is tried on everybody's."""
+    """Return the checks of this project's accountants beyond those of any accountant."""
     folds = [
         Check(f"{mechanism}: n-fold is n times one-fold", 1e-12, partial(_folds, mechanism))
         for mechanism in MECHANISMS
@@ -51,7 +51,7 @@ def _directions() -> Cases:
 
 
 def _folds(mechanism: str) -> Cases:
-    """The curve is linear in the steps; epsilon has the same bits however they are entered."""
+    """Check that the curve is linear in the steps, and epsilon bit-identical in any splitting."""
     once = compose([_event(mechanism, 1)])
     known = np.isfinite(once)
     yield "orders known for one step", 0.0 if known.any() else math.nan
@@ -88,7 +88,7 @@ def _whole_orders() -> Cases:
 
 
 def _lattice() -> Cases:
-    """Equal for a record removed; for a record added the lattice may cost less, never more."""
+    """Check against the lattice sum: equal for removal; for addition it may be less, not more."""
     for sigma, shift, rate in ((3.0, 2, round_up_rate(0.1)), (1.0, 1, 0.5), (5.0, 3, 2**-7)):
         event = _event("poisson_discrete_gaussian", 1, sigma=sigma / shift, rate=rate)
         for order, found in zip(INTEGERS, compose([event], at=INTEGERS), strict=True):

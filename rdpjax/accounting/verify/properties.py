@@ -1,4 +1,4 @@
-"""A property of an accountant: what it says, how far it may be missed, and how far it was."""
+"""Properties of accountants: claim, allowed deviation and largest deviation found."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Cases = Iterable[tuple[str, float]]
 
 @dataclass(frozen=True)
 class Check:
-    """A property that is still to be tried.
+    """Property that is still to be checked.
 
     Attributes:
-      name: What is claimed, in a few words.
-      allowed: The largest deviation with which it still holds.
-      cases: Tries it: what was tried, and its deviation; NaN never passes.
+      name: The claim, in a few words.
+      allowed: Largest deviation with which it still holds.
+      cases: Yields each case tried with its deviation; NaN never passes.
     """
 
     name: str
@@ -32,16 +32,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Property:
-    """A property that was tried.
+    """Property that was checked.
 
     Attributes:
-      name: What is claimed.
-      accountant: Of whom.
-      passed: Whether every case is within what is allowed, and there was one.
-      deviation: The largest of all cases; at or below 0, the nearest to a violation. None where
-        the accountant gave no answer.
-      allowed: The largest deviation with which the property holds.
-      cases: How many were tried.
+      name: The claim.
+      accountant: Name of the accountant.
+      passed: Whether every case is within the allowed deviation, and there was one.
+      deviation: Largest deviation of all cases; at or below 0, the nearest to a violation. None
+        where the accountant gave no answer.
+      allowed: Largest deviation with which the property holds.
+      cases: Number of cases tried.
       worst: The case with the largest deviation, or what stopped the trial.
     """
 
@@ -54,13 +54,13 @@ class Property:
     worst: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; null stands for a deviation that is not finite."""
+        """Return plain JSON values; null for a deviation that is not finite."""
         finite = self.deviation is not None and math.isfinite(self.deviation)
         return {**vars(self), "deviation": self.deviation if finite else None}
 
 
 def judge(check: Check, accountant: str) -> Property:
-    """Try all cases of a property.
+    """Check all cases of a property.
 
     Examples:
       >>> found = judge(Check("halves", 0.5, lambda: [("1/2", 0.5), ("1/3", 1 / 3)]), "mine")

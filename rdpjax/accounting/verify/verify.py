@@ -1,4 +1,4 @@
-"""Accountants against independent mathematics: property by property, passed or failed."""
+"""Verification of accountants against independent mathematics, property by property."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from rdpjax.privacy.accountants import silenced
 def verify(
     given: Candidate | None = None, say: Callable[[str], None] = lambda line: None
 ) -> tuple[Property, ...]:
-    """Try every property, of one accountant, or of all of ours.
+    """Check every property of one accountant, or of all of rdpjax's.
 
     Guarantees:
-      A property passes only if every case of it was tried and lies within what is allowed; an
+      A property passes only if every case of it was tried and lies within the allowed deviation; an
       accountant that raises, or returns NaN, a negative number or infinity where noise was added,
       fails. Passing is evidence on the plans tried, no proof for all plans.
 
     Args:
-      given: An accountant; ours, by RDP and by PLD, unless given. Its Rényi curve is verified too,
-        if it has one.
-      say: Hears a line for each property tried.
+      given: An accountant; by default rdpjax's, RDP and PLD. Its Rényi curve is verified too, if it
+        has one.
+      say: Callback, called with a line for each property checked.
 
     Returns:
-      The properties, in the order tried.
+      The properties, in the order checked.
     """
     tasks: list[tuple[str, Check]] = []
     for candidate in (our_rdp(), our_pld()) if given is None else (given,):
@@ -42,7 +42,7 @@ def verify(
     found = []
     for number, (name, check) in enumerate(tasks, start=1):
         begun = time.monotonic()
-        # Orders that our accountant leaves out are expected on a grid that looks for them.
+        # Orders that rdpjax's accountant leaves out are expected on a grid that looks for them.
         with silenced(accountants.__name__):
             found.append(judge(check, name))
         took = time.monotonic() - begun
@@ -52,7 +52,7 @@ def verify(
 
 
 def as_text(properties: Sequence[Property]) -> str:
-    """A table of the properties, then how many hold.
+    """Format a table of the properties, then how many hold.
 
     Examples:
       >>> one = Property("epsilon is monotone", "mine", False, 0.25, 0.0, 12, "along q: 2, then 1")
