@@ -126,7 +126,7 @@ def state(sources: Sequence[Source], delta: float, records: int | None = None) -
     Args:
       sources: Sources of the events.
       delta: In (0, 1).
-      records: How many records there are, if that is public.
+      records: Number of records, if that is public.
 
     Raises:
       UserError: `delta` is outside (0, 1), or not below 1 / records.
