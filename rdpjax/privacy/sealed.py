@@ -44,7 +44,7 @@ class Sealed(Generic[T]):
       is sealed too. A seal is a guard against mistakes; it cannot stop code that means to break it,
       and any open entry opens it: that the entry describes the mechanism then run on the records is
       for plans and tests to ensure. `layout` reveals how many records there are: it is for
-      compilers and for allocating memory, and belongs into nothing that is released.
+      compilers and for allocating memory, and must not enter anything released.
 
     Args:
       records: The private records.
