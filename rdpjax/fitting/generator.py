@@ -147,7 +147,7 @@ class Generator:
 
     @cached_property
     def _draw(self) -> Any:
-        """Jit the sampler: a key to uint8 codes (draws, BLOCK, columns); one draw without a rule."""
+        """Jit sampling: a key to uint8 codes (draws, BLOCK, columns); one draw without a rule."""
         name, stage = self.config.recipe.sampler
         emit = stage.emit(self.context)
         artefact, draws = self.artefacts[name], DRAWS if self.schema.less else 1

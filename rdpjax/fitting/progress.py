@@ -47,7 +47,7 @@ class ConsoleProgress:
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
         self._steps = dict(steps)
         self._keep = keep
-        self._since: tuple[float, int] | None = None  # time and step, first chunk's end
+        self._since: tuple[float, int] | None = None  # (time, step) at the end of the first chunk
         self._read = 0
 
     def say(self, text: str) -> None:
