@@ -44,7 +44,7 @@ class Layout:
         return tuple(names.get(name, name) for name in self.header)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON or TOML, which has no None: no identifier, no key."""
+        """Return plain values for JSON or TOML, which has no None: its key is left out."""
         values: dict[str, Any] = {
             "separator": self.separator,
             "header": list(self.header),
