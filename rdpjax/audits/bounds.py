@@ -27,7 +27,7 @@ THRESHOLDS = 401
 
 
 def binomial_bounds(hits: int, trials: int, failure: float) -> tuple[float, float]:
-    """Compute Clopper and Pearson's one-sided bounds of a probability, each failing at `failure`.
+    """Compute one-sided Clopper-Pearson bounds of a probability, each of failure <= `failure`.
 
     Guarantees:
       If `hits` is Binomial(trials, p), the lower bound exceeds p with probability at most

@@ -146,13 +146,13 @@ class StageRun:
         """Compile what `train` will run, into the persistent cache; reads no record.
 
         Args:
-          context: with artefacts of the right shapes for the earlier stages.
+          context: with released params of the right shapes for the earlier stages.
           codes: only their shape matters.
           records: approximate number of records.
           compiles: False where `train` is already compiling this stage.
 
         Returns:
-          An artefact of the right shapes, for the stages after this one.
+          Released params of the right shapes, all zeros, for the stages after this one.
         """
         training = self.session.training(self.name, self.stage, self.plan, context)
         key = as_key(derive(self.session.roots.initialisation, self.name, "init"))

@@ -35,8 +35,8 @@ def scores_of_counts(
     Args:
       schema: public columns.
       marginals: as released.
-      base: cells of records that are known to be in, `[records, columns]`.
-      canaries: cells of records of which half are in, `[canaries, columns]`.
+      base: bins of records that are known to be in, `[records, columns]`.
+      canaries: bins of records of which half are in, `[canaries, columns]`.
 
     Guarantees:
       A function of the release and of what the attacker knows before it, never of the coins.
