@@ -177,7 +177,7 @@ class Generator:
 def make_context(
     config: Config, schema: Schema, marginals: Marginals, artefacts: Mapping[str, Any]
 ) -> Context:
-    """Build the context that stages may use: noisy marginals and released params of earlier stages."""
+    """Build the context of a stage: noisy marginals and released params of earlier stages."""
     tokenizer = Tokenizer.make(schema, marginals, config.max_codes)
     prior = log_prior(tokenizer.code_shares(), tokenizer.widths)
     share = math.nan
