@@ -40,7 +40,7 @@ _FOLDERS = ("datasets", "generators")
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, imported when first used: `account` needs no JAX."""
+    """Import a public name on first use (PEP 562), so that `account` needs no JAX."""
     import importlib
 
     if name in _FOLDERS:

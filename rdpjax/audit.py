@@ -1,4 +1,4 @@
-"""`python -m rdpjax.audit`: tries to break the claim, by experiment."""
+"""`python -m rdpjax.audit`: test the (epsilon, delta) claim by experiment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Audit = (
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0 where the claim stands, 1 where an audit broke it, 2 for a mistake."""
+    """Run the command: exit status 0; 1 where an audit refutes the claim; 2 for a UserError."""
     return run_verb(
         Audit,
         "python -m rdpjax.audit",

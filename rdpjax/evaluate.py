@@ -1,4 +1,4 @@
-"""`python -m rdpjax.evaluate`: real against synthetic records, as a table and as JSON."""
+"""`python -m rdpjax.evaluate`: score synthetic against real records, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Arguments:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, score, print; 0, or 2 where the user can mend something."""
+    """Parse the flags, score and print; exit status 0, or 2 for a UserError."""
     given = parsed(
         lambda: tyro.cli(
             Arguments,
@@ -95,19 +95,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _release(given: Arguments) -> Release:
-    """The release in the folder that was given."""
+    """Open the release in the folder that was given."""
     assert given.run is not None
     if given.synthetic is not None:
         raise UserError("give a run folder or --synthetic PATH, not both")
     if not given.run.is_dir():
         raise UserError(f"{given.run}: no such run folder; give the --out of a train command")
     release = open_release(given.run)
-    _ = release.source  # refused before anything is read
+    _ = release.source  # raises before any records are read
     return release
 
 
 def _real(given: Arguments, dataset: Dataset, internal: Path | None) -> Path:
-    """Where the real records lie."""
+    """Return the path of the real records."""
     if internal is None and (given.real is None or given.synthetic is None):
         raise UserError("give a run folder, or both --real PATH and --synthetic PATH")
     if given.real is not None:
@@ -136,7 +136,7 @@ def _synthetic(given: Arguments, release: Release | None, kind: Evaluation) -> A
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether there is no record: no line below a table's header, no file in a folder."""
+    """Return whether there is no record: no line below a table's header, no file in a folder."""
     if path.is_dir():
         return not any(path.iterdir())
     if not path.is_file():

@@ -40,7 +40,7 @@ class Flags:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command: exit status 0, or 2 for a UserError."""
     flags = parsed(
         lambda: tyro.cli(
             Flags,

@@ -1,9 +1,9 @@
-"""Lower bounds on epsilon from an experiment in which an attacker tells "in" from "out".
+"""Lower bounds on epsilon from experiments that distinguish canaries "in" from canaries "out".
 
-An attacker gives every canary a score. How often a threshold is wrong about canaries that were out
-(false positives) and in (false negatives) bounds from below what the mechanism can claim: of any
-mechanism by its epsilon, of a Gaussian one by its mu, the distance of the two means in standard
-deviations.
+An attacker gives every canary a score. The rates at which a threshold is wrong about canaries that
+were out (false positives) and in (false negatives) bound from below what the mechanism can claim:
+the epsilon of any mechanism, and the mu of a Gaussian one, the distance of the two means in
+standard deviations.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from rdpjax.privacy.accountants import check_delta
 Scores = NDArray[np.float64]
 
 LEAST = 8
-"""Scores of each kind that a bound needs: four to choose a threshold by, four to test it on."""
+"""Least number of scores of each kind: four to choose a threshold by, four to test it on."""
 
 THRESHOLDS = 401
-"""Quantiles of the scores that are tried as thresholds."""
+"""Number of score quantiles tried as thresholds."""
 
 
 def binomial_bounds(hits: int, trials: int, failure: float) -> tuple[float, float]:
-    """Clopper and Pearson's bounds of a probability; each alone fails with at most `failure`.
+    """Compute one-sided Clopper-Pearson bounds of a probability, each of failure <= `failure`.
 
     Guarantees:
       If `hits` is Binomial(trials, p), the lower bound exceeds p with probability at most
@@ -57,7 +57,7 @@ def binomial_bounds(hits: int, trials: int, failure: float) -> tuple[float, floa
 
 
 def epsilon_of_rates(false_positive: float, false_negative: float, delta: float) -> float:
-    """The least epsilon at `delta` of any mechanism that an attack tells apart at these rates.
+    """Return the least epsilon at `delta` of any mechanism with these error rates of an attack.
 
     Guarantees:
       An (epsilon, delta)-private mechanism has FNR >= 1 - delta - e**epsilon FPR for every attack,
@@ -82,7 +82,7 @@ def epsilon_of_rates(false_positive: float, false_negative: float, delta: float)
 
 
 def mu_of_rates(false_positive: float, false_negative: float) -> float:
-    """The mu of the Gaussian mechanism whose best test has these rates; negative if worse than one.
+    """Return the mu at which a Gaussian mechanism's best test has these rates; < 0 below chance.
 
     Examples:
       >>> round(mu_of_rates(0.5, 0.158655), 4)
@@ -97,7 +97,7 @@ def mu_of_rates(false_positive: float, false_negative: float) -> float:
 
 
 def delta_of_mu(mu: float, epsilon: float) -> float:
-    """Delta at `epsilon` of the Gaussian mechanism with sensitivity over deviation `mu`.
+    """Compute delta at `epsilon` of the Gaussian mechanism with mu = sensitivity / deviation.
 
     Examples:
       >>> f"{delta_of_mu(1.0, 4.37718):.2e}"
@@ -116,7 +116,7 @@ def delta_of_mu(mu: float, epsilon: float) -> float:
 
 
 def epsilon_of_mu(mu: float, delta: float) -> float:
-    """Epsilon at `delta` of a Gaussian mechanism: exact, and by composition of T steps.
+    """Compute epsilon at `delta` of a Gaussian mechanism: exact, also for T composed steps.
 
     Guarantees:
       T steps with mu_1, …, mu_T cost what one of mu = sqrt(mu_1**2 + … + mu_T**2) costs. 0 for mu
@@ -147,13 +147,13 @@ def epsilon_of_mu(mu: float, delta: float) -> float:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an attack certifies, all of it together with the confidence that was asked for.
+    """Bounds that an attack certifies, all valid at once with the requested confidence.
 
     Attributes:
       epsilon: Lower bound at `delta` for a mechanism of any kind; 0 at least.
       mu: Lower bound of the mu of a Gaussian mechanism; 0 at least.
       mu_most: Upper bound of the mu that this attack finds, at the same threshold.
-      epsilon_ceiling: What a perfect attack on as many canaries would have certified.
+      epsilon_ceiling: Lower bound from a perfect attack on as many canaries.
       mu_ceiling: The same of mu.
     """
 
@@ -165,7 +165,7 @@ class Bounds:
 
 
 def certify(inside: Scores, outside: Scores, delta: float, failure: float) -> Bounds:
-    """Lower bounds from the scores of canaries that were in and of canaries that were out.
+    """Compute lower bounds from the scores of canaries that were in and of canaries that were out.
 
     The threshold for epsilon is the best on the first half of either kind, the one for mu lies
     midway between the medians of the two first halves. Both are tested on the second halves, so
@@ -205,7 +205,7 @@ def certify(inside: Scores, outside: Scores, delta: float, failure: float) -> Bo
         )
     choose_in, test_in = _halves(inside)
     choose_out, test_out = _halves(outside)
-    # Quantiles that exist: between infinite scores there is no middle.
+    # Quantiles that occur in the data: interpolation between infinite scores would give NaN.
     medians = [np.quantile(part, 0.5, method="nearest") for part in (choose_in, choose_out)]
     by_mu = float(medians[0] / 2 + medians[1] / 2) if np.isfinite(medians).all() else 0.0
     both = np.concatenate([choose_in, choose_out])
@@ -231,8 +231,8 @@ def certify(inside: Scores, outside: Scores, delta: float, failure: float) -> Bo
 def _bounds_of_rates(
     inside: Scores, outside: Scores, thresholds: Scores, failure: float
 ) -> tuple[Scores, Scores]:
-    """Bounds of the false positive and the false negative rate, each `[2, thresholds]`."""
-    # NaN is sorted last, so that no threshold finds it below: wrong if out. If in, it is not above.
+    """Bound the false positive and the false negative rate, each `[2, thresholds]`."""
+    # NaN sorts last, so no threshold finds it below: wrong if out. If in, it is not above: wrong.
     below_out = np.searchsorted(np.sort(outside), thresholds)
     there = np.sort(inside[~np.isnan(inside)])
     above_in = len(there) - np.searchsorted(there, thresholds)
@@ -252,7 +252,7 @@ def _clopper_pearson(hits: NDArray[np.int64], trials: int, failure: float) -> Sc
 
 
 def _halves(scores: Scores) -> tuple[Scores, Scores]:
-    """The first half, without NaN (it has no place among thresholds), and the second."""
+    """Split scores in halves; NaN becomes 0.0 in the first, where thresholds are chosen."""
     scores = np.asarray(scores, np.float64).ravel()
     first, second = scores[: len(scores) // 2], scores[len(scores) // 2 :]
     return np.where(np.isnan(first), 0.0, first), second

@@ -1,7 +1,7 @@
 """A lower bound on epsilon from a single run with many canaries, each in or out by a fair coin.
 
 The attacker scores the canaries, guesses "in" for high and "out" for low scores, and abstains in
-between. Private mechanisms keep the number of right guesses down.
+between. Differential privacy bounds the number of correct guesses.
 
 Steinke, Nasr, Jagielski 2023, Privacy auditing with one (1) training run (arXiv 2305.08846).
 """
@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST = 60.0
-"""No bound is above: a logistic of it is 1 in float64."""
+"""Upper limit of the search for epsilon: its logistic is 1 in float64."""
 
 _EXTREME = 1e300
-"""What stands for an infinite score."""
+"""Finite substitute for an infinite score."""
 
 
 def p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """Probability of so many right guesses, or more, if the run is (epsilon, delta)-private.
+    """Bound the probability of `correct` or more right guesses, if the run is (epsilon, delta)-DP.
 
     Guarantees:
       An upper bound for every attack, if each canary was in or out by an independent fair coin and
@@ -62,7 +62,7 @@ def p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: fl
 def epsilon_of_guesses(
     canaries: int, guesses: int, correct: int, delta: float, failure: float
 ) -> float:
-    """The lower bound: the largest epsilon that so many right guesses refute.
+    """Return the lower bound: the largest epsilon that so many right guesses refute.
 
     Guarantees:
       Wrong, that is above the true epsilon at `delta`, with probability at most `failure`. 0 where
@@ -92,7 +92,7 @@ def epsilon_of_guesses(
 
 
 def ceiling(canaries: int, guesses: int, delta: float, failure: float) -> float:
-    """What an attack that is right every time certifies: no audit of this size can say more.
+    """Return the lower bound of an attack without a wrong guess, the highest for this size.
 
     Examples:
       >>> round(ceiling(1000, 1000, 1e-5, 0.01), 1) > round(ceiling(1000, 100, 1e-5, 0.01), 1)
@@ -104,9 +104,9 @@ def ceiling(canaries: int, guesses: int, delta: float, failure: float) -> float:
 def null_quantiles(
     canaries: int, guesses: int, delta: float, failure: float, at: tuple[float, ...]
 ) -> tuple[float, ...]:
-    """The null distribution: quantiles of the bound where the scores know nothing of the coins.
+    """Compute quantiles of the lower bound under the null: scores independent of the coins.
 
-    Exact: right guesses are then Binomial(guesses, 1/2).
+    Exact: the number of right guesses is then Binomial(guesses, 1/2).
 
     Examples:
       >>> null_quantiles(1000, 1000, 1e-5, 0.05, (0.5, 0.9))
@@ -122,11 +122,11 @@ def null_quantiles(
 
 @dataclass(frozen=True)
 class Guessed:
-    """How an attack fared in one run.
+    """Guesses of an attack in one run.
 
     Attributes:
-      guesses: For how many canaries it guessed.
-      correct: How many guesses were right.
+      guesses: Number of canaries guessed for.
+      correct: Number of right guesses.
     """
 
     guesses: int
@@ -136,8 +136,8 @@ class Guessed:
 def guess(scores: NDArray[np.float64], coins: NDArray[np.bool_], guesses: int) -> Guessed:
     """Guess "in" for scores above the middle and "out" below, for the `guesses` furthest from it.
 
-    The middle lies half way between the scores' first and last decile: if scores fall in two heaps
-    it is between them, whichever is larger.
+    The middle lies half way between the scores' first and last decile: for a bimodal distribution
+    it is between the modes, whichever is larger.
 
     Guarantees:
       Which canaries are guessed for, and how, depends on the scores and on nothing else; equal

@@ -1,1 +1,1 @@
-"""Sealed records to a released model: plans, the session, stages in order; knows no folder."""
+"""From sealed records to a released model: plans, session and stages, without a run folder."""

@@ -1,8 +1,8 @@
-"""Checkpoints of a training state: one Orbax folder a step, there whole or not at all.
+"""Checkpoints of a training state: one Orbax folder a step, written atomically.
 
-Orbax writes the arrays to a folder beside; it is made private, forced to the disk, given a digest
-of its files and renamed, and only then are older steps removed. So a full disk, a kill or a power
-cut leaves the step before as it was.
+Orbax writes the arrays to a folder beside; it gets a digest of its files, mode 0700, an fsync and
+its final name, and only then are older steps removed. So a full disk, a kill or a power cut leaves
+the step before intact.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from rdpjax.errors import UserError
 if TYPE_CHECKING:
     from orbax.checkpoint import v1 as ocp
 
-_PART = ".part"  # of a folder that is not whole: Orbax puts a suffix of its own behind
+_PART = ".part"  # suffix of an incomplete folder; Orbax appends its own suffix
 _DIGEST = "digest"
-_EXTRA = 2**20  # bytes that a checkpoint takes beside its arrays, and more
+_EXTRA = 2**20  # upper bound on the bytes that a checkpoint takes beside its arrays
 
 
 def save(folder: Path, step: int, state: Any) -> None:
-    """Write `state` as checkpoint `step` of `folder`, and drop older ones.
+    """Write `state` as checkpoint `step` of `folder`, and remove older ones.
 
-    Of several processes all have to call it, with the same folder, as Orbax has them meet; process
+    Orbax synchronises the processes, so each of several must call it, with the same folder; process
     0 alone writes.
 
     Args:
-      folder: made where it is missing. In it, whole numbers are checkpoints.
-      step: not there yet.
-      state: pytree of arrays, with a number in it, that each process has whole: on one device,
-        sharded over its own, or replicated over those of all.
+      folder: created if missing; entries named by whole numbers are checkpoints.
+      step: of a checkpoint that does not exist yet.
+      state: pytree of arrays, at least one of them not empty, that each process holds in full: on
+        one device, sharded over its own devices, or replicated over those of all processes.
 
     Raises:
-      OSError: the step is there already, or the disk refuses, a full one say. Nothing is left of
-        the new checkpoint, and all of the older ones.
+      OSError: the step exists already, or a write fails (disk full, ...). Nothing is left of the
+        new checkpoint, and all of the older ones.
 
     Guarantees:
       A folder named by a number is a whole checkpoint, at any moment. Folders have mode 0700 and
@@ -61,7 +61,7 @@ def save(folder: Path, step: int, state: Any) -> None:
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-    _remove_parts(path.parent)  # of a process that was killed
+    _remove_parts(path.parent)  # left by a process that was killed
     try:
         _make_room(part, sum(array.nbytes for array in arrays.values()) + _EXTRA)
         _write(part, arrays)
@@ -70,7 +70,7 @@ def save(folder: Path, step: int, state: Any) -> None:
         part.rename(path)
         _sync(path.parent)
         for old in steps(folder):
-            if old < step:  # out of the way at once, so that none is there in parts
+            if old < step:  # rename first: deletion is not atomic, a rename is
                 path.with_name(str(old)).rename(path.with_name(f"{old}{_PART}"))
     finally:
         _remove_parts(path.parent)
@@ -81,12 +81,12 @@ def load(folder: Path, step: int, like: Any) -> Any:
     """Read checkpoint `step` of `folder`; one process may do so alone.
 
     Args:
-      folder: as it was given to `save`.
+      folder: as passed to `save`.
       step: one of `steps(folder)`.
-      like: pytree of arrays with the structure, shapes, types and places to return.
+      like: pytree of arrays with the structure, shapes, dtypes and shardings to return.
 
     Raises:
-      UserError: it is damaged, not one of ours, or of another structure.
+      UserError: it is damaged, not an rdpjax checkpoint, or of another structure.
     """
     from orbax.checkpoint import v1 as ocp
 
@@ -109,20 +109,20 @@ def load(folder: Path, step: int, like: Any) -> Any:
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps of the checkpoints in `folder`, rising; empty where there is none."""
+    """Return the steps of the checkpoints in `folder`, rising; empty where there is none."""
     if not folder.is_dir():
         return []
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
 
 
 def _names(state: Any) -> list[str]:
-    """Where each leaf is, as `state[0]['a']['kernel']`."""
+    """Return the tree path of each leaf, as `state[0]['a']['kernel']`."""
     paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(state))
     return [f"state{jax.tree_util.keystr(path)}" for path in paths]
 
 
 def _named(state: Any) -> dict[str, np.ndarray]:
-    """The leaves on the host, by name; without those of size 0, which Orbax does not keep."""
+    """Copy the leaves to the host, by name; without those of size 0, which Orbax does not keep."""
     arrays = map(np.asarray, jax.tree.leaves(state))
     return {name: array for name, array in zip(_names(state), arrays, strict=True) if array.size}
 
@@ -132,14 +132,14 @@ def _layout(arrays: dict[str, np.ndarray]) -> dict[str, tuple[tuple[int, ...], n
 
 
 def _placed(array: np.ndarray, like: Any) -> jax.Array:
-    """On the devices of `like`; where that is left to jax, so it is here."""
+    """Put an array on the sharding of `like` if that is committed, else on jax's default device."""
     fixed = isinstance(like, jax.Array) and like.committed
     placed: jax.Array = jax.device_put(array, like.sharding if fixed else None)
     return placed
 
 
 def _write(part: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Have Orbax write: a ValueError of its with an errno in it is one of the disk's."""
+    """Write through Orbax; turn its ValueError with an errno into the OSError that caused it."""
     from orbax.checkpoint import v1 as ocp
 
     context = _lean(ocp.Context())
@@ -147,7 +147,7 @@ def _write(part: Path, arrays: dict[str, np.ndarray]) -> None:
         try:
             ocp.save(part, arrays)
         except ValueError as error:
-            time.sleep(0.2)  # its other threads fail too, a moment later
+            time.sleep(0.2)  # Orbax's other threads fail too, a moment later
             code = re.search(r"os_error_code='(\d+)'", str(error))
             if code is None:
                 raise
@@ -155,19 +155,19 @@ def _write(part: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _lean(context: ocp.Context) -> ocp.Context:
-    """Without what costs time and serves larger models: half of a save's time otherwise."""
+    """Switch off Orbax's compression, sharding file and metadata, half of the time of a save."""
     context.file.path_permission_mode = 0o700
     saving = context.array.saving
-    saving.use_compression = False  # trained numbers look like noise
-    saving.enable_write_sharding_file = False  # `like` says where arrays go
+    saving.use_compression = False  # trained parameters do not compress
+    saving.enable_write_sharding_file = False  # `like` gives the shardings
     saving.array_metadata_store = None
-    saving.enable_post_merge_validation = False  # of the metadata left out above; we have a digest
+    saving.enable_post_merge_validation = False  # needs that metadata; the digest does it
     return context
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Orbax's log off stderr, and the tracebacks that its threads print when one fails."""
+    """Silence Orbax's log, and the tracebacks that its threads print to stderr when one fails."""
     before = {log: log.level for log in map(logging.getLogger, ("absl", "asyncio"))}
     for log in before:
         log.setLevel(logging.CRITICAL + 1)
@@ -180,7 +180,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _make_room(part: Path, size: int) -> None:
-    """Find out that the disk is full in one place, and not in each of Orbax's threads."""
+    """Reserve `size` bytes first, so that a full disk fails here and not in each Orbax thread."""
     try:
         with part.open("wb") as file:
             file.write(bytes(size))
@@ -195,7 +195,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _digest(folder: Path) -> str:
-    """BLAKE2 of the names and bytes of all files but the digest's."""
+    """Return BLAKE2b over names and contents of all files except the digest's."""
     total = hashlib.blake2b()
     for path in _files(folder):
         name, data = str(path.relative_to(folder)).encode(), path.read_bytes()
@@ -204,7 +204,7 @@ def _digest(folder: Path) -> str:
 
 
 def _secure(folder: Path) -> None:
-    """Make all of `folder` private, and wait until the disk has it."""
+    """Set modes 0700 and 0600 on all of `folder`, and fsync every file and folder."""
     for path in (*folder.rglob("*"), folder):
         path.chmod(0o700 if path.is_dir() else 0o600)
         _sync(path)

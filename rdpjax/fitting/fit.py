@@ -1,4 +1,4 @@
-"""The stages in order, under one budget and one ledger."""
+"""Fit: measurements and training stages in order, under one budget and one ledger."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from rdpjax.privacy.sealed import Sealed
 from rdpjax.stages.stage import Artefact
 
 BLOCK = 2**18
-"""Records that are encoded at once where they go to a file."""
+"""Records encoded per block where the codes go to a file."""
 MAPPED = "codes.npy"
 
 
@@ -50,11 +50,11 @@ def fit(
     progress: Progress | None = None,
     mesh: Mesh | None = None,
 ) -> Generator:
-    """Measure, train every stage, fit offset and tilt.
+    """Measure, train every stage, fit the labeler's offset and the raking multipliers.
 
     Args:
       config: the run's settings.
-      codec: how the records become a table of public columns.
+      codec: encodes the records as a table of public columns.
       records: private canonical records, as the codec takes them.
       plans: `make_plans(config)`.
       session: runs the mechanisms; the same keys and data give the same result.
@@ -121,10 +121,10 @@ def fit(
 
 
 def _marginals(config: Config, schema: Schema, answers: Answers) -> Marginals:
-    """Shares of the cells from their noisy counts, or none; the number of records may be public."""
+    """Estimate marginals from the noisy bin counts, if measured; else take uniform ones."""
     public = public_records(config)
     if MARGINALS not in answers:
-        assert public is not None  # the configuration refuses anything else
+        assert public is not None  # `Config` checks this
         return Marginals.uniform(schema, public)
     counts, deviation = answers[MARGINALS]
     if public is not None:
@@ -135,16 +135,16 @@ def _marginals(config: Config, schema: Schema, answers: Answers) -> Marginals:
 def _placed(
     tokenizer: Tokenizer, cells: Sealed[np.ndarray], checkpoints: Path | None, mesh: Mesh | None
 ) -> Codes:
-    """Codes where training reads them: on the device, if it has room for so many.
+    """Place the codes on the device if they fit in its memory, else on the host.
 
-    Else on the host: in a mapped file beside the checkpoints, or in memory if nothing is written.
+    On the host they lie in a mapped file beside the checkpoints, or in memory if there are none.
     """
     shape, _ = cells.layout
-    if math.prod(shape) <= room():  # a code is a byte
+    if math.prod(shape) <= room():  # one byte a code
 
         def on_device(cells: np.ndarray) -> jax.Array:
             codes = tokenizer.encode(cells)
-            # Of another process's devices nothing can be said here: the chunk takes local arrays.
+            # Other processes' devices are not addressable here: the chunk takes local arrays.
             if mesh is None or jax.process_count() > 1:
                 return jnp.asarray(codes)
             copies: jax.Array = jax.device_put(codes, NamedSharding(mesh, PartitionSpec()))

@@ -1,8 +1,8 @@
-"""What is released beside the records: everything that makes more of them.
+"""Released generator: draws, labels and accepts synthetic records.
 
-Draw, label, accept: candidates come in numbered blocks of fixed size, each from a key of its own,
-so the same seed gives the same rows however many are asked for at a time. Nothing here has seen a
-record: parameters, marginals and multipliers are noisy or computed from noisy quantities.
+Candidates come in numbered blocks of fixed size, each from its own derived key, so the same seed
+gives the same rows whatever the number asked for at a time. No private record is read here:
+parameters, marginals and multipliers are noisy or computed from noisy quantities.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from rdpjax.stages.stage import Context
 
 BLOCK = 8192
 POOL = 150_000
-FITTED = 16_384  # rows that the encoding is fitted on
-FEATURES = 8  # cosines of a code's rank that networks see
-DRAWS = 4  # the first draw, and at most three more of a row that breaks a rule
+FITTED = 16_384  # generated rows that the encoding is fitted on
+FEATURES = 8  # cosine features of a code's rank, the networks' inputs
+DRAWS = 4  # the first draw, and at most three redraws of a row that breaks a rule
 
 
 @dataclass(frozen=True)
 class Generator:
-    """Records from noise.
+    """Generator of records from noise: everything that is released beside the records.
 
     Attributes:
       config: the run's settings.
       schema: public columns.
-      marginals: noisy one-way shares.
-      artefacts: what each stage released.
-      encoding: how rows of the table become records.
-      offset: added to the labeler's logits, so that the label's share is the noisy one.
-      tilt: multipliers; None before they are fitted.
+      marginals: noisy one-way marginals.
+      artefacts: released parameters of each stage.
+      encoding: decodes rows of the table to records.
+      offset: added to the labeler's logits, so that their mean probability is the noisy share.
+      tilt: raking multipliers; None before they are fitted.
     """
 
     config: Config
@@ -62,7 +62,7 @@ class Generator:
         return make_context(self.config, self.schema, self.marginals, self.artefacts)
 
     def fitted(self, root: bytes) -> Generator:
-        """With all that is fitted on a pool of generated records; post-processing."""
+        """Return a copy with all that is fitted on a pool of generated records; post-processing."""
         blocks = [self._candidates(root, "pool", i) for i in range(-(-POOL // BLOCK))]
         codes = np.concatenate([codes for codes, _, _ in blocks])
         ready = self
@@ -79,17 +79,17 @@ class Generator:
         return replace(ready, tilt=tilt, encoding=encoding)
 
     def _tilt(self, codes: np.ndarray) -> Tilt:
-        """Towards the noisy shares; none where a column is given.
+        """Fit raking multipliers to the noisy marginals; none where a column is the condition.
 
-        That column is drawn from its noisy share, and a network that learns the others column by
-        column keeps near theirs: what rejection mends there, it pays for in what depends on what.
+        The condition column is drawn from its noisy marginal, and autoregressive networks keep the
+        others close to theirs: rejection would distort dependences more than it mends marginals.
         """
         tokenizer = self.context.tokenizer
         shares = tokenizer.code_shares()
         return fit_tilt(codes, shares) if tokenizer.given is None else Tilt.none(*shares.shape)
 
     def rows(self, root: bytes, count: int) -> Iterator[Any]:
-        """Records, `count` in all, in the order of their blocks."""
+        """Yield records, `count` in all, in the order of their blocks."""
         for block in itertools.count():
             values = self._block(root, block)
             randoms = partial(_random_part, root, block)
@@ -101,12 +101,12 @@ class Generator:
                     return
 
     def tables(self, root: bytes, count: int) -> Iterator[pd.DataFrame]:
-        """Canonical frames that together hold `count` rows of the table."""
+        """Yield canonical frames that together hold `count` rows of the table."""
         for values in self._accepted(root, count):
             yield self.context.tokenizer.frame(values)
 
     def _accepted(self, root: bytes, count: int) -> Iterator[np.ndarray]:
-        """Values (rows, columns) of the candidates that are kept, block by block."""
+        """Yield values (rows, columns) of the accepted candidates, block by block."""
         block = 0
         while count > 0:
             values = self._block(root, block)[:count]
@@ -125,7 +125,7 @@ class Generator:
     def _candidates(
         self, root: bytes, purpose: str, block: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Codes (BLOCK, columns), their values, and two spare uniforms a row."""
+        """Draw codes (BLOCK, columns), their values, and two spare uniforms a row."""
         draws = np.asarray(self._draw(as_key(derive(root, "sample", purpose, block))))
         uniforms = _uniforms(root, f"{purpose}-values", block, (*draws.shape, 2))
         tokenizer = self.context.tokenizer
@@ -147,7 +147,7 @@ class Generator:
 
     @cached_property
     def _draw(self) -> Any:
-        """Jitted: a key to uint8 codes (draws, BLOCK, columns); one draw where there is no rule."""
+        """Jit sampling: a key to uint8 codes (draws, BLOCK, columns); one draw without a rule."""
         name, stage = self.config.recipe.sampler
         emit = stage.emit(self.context)
         artefact, draws = self.artefacts[name], DRAWS if self.schema.less else 1
@@ -155,7 +155,7 @@ class Generator:
 
     @cached_property
     def _label_logits(self) -> Any:
-        """Codes to the labeler's logits, as numpy."""
+        """Jit the labeler: codes to logits, returned as numpy."""
         drawn = self.config.recipe.labeler
         assert drawn is not None
         name, stage = drawn
@@ -164,7 +164,7 @@ class Generator:
         return lambda codes: np.asarray(jitted(jnp.asarray(codes)), np.float64)
 
     def _labels(self, logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """Codes of the label, drawn from the labeler's logits; it has two."""
+        """Draw codes of the binary label from the labeler's logits."""
         positive: np.ndarray = uniforms < _sigmoid(logits + self.offset)
         codes: np.ndarray = positive == self.schema.is_positive[1]
         return codes
@@ -177,7 +177,7 @@ class Generator:
 def make_context(
     config: Config, schema: Schema, marginals: Marginals, artefacts: Mapping[str, Any]
 ) -> Context:
-    """What stages may know, from the noisy marginals and earlier artefacts."""
+    """Build the context of a stage: noisy marginals and released params of earlier stages."""
     tokenizer = Tokenizer.make(schema, marginals, config.max_codes)
     prior = log_prior(tokenizer.code_shares(), tokenizer.widths)
     share = math.nan
@@ -188,10 +188,10 @@ def make_context(
 
 
 def collapse_warnings(frame: pd.DataFrame, schema: Schema, marginals: Marginals) -> list[str]:
-    """Levels and spreads that were lost, judged from released quantities alone.
+    """Warn of lost levels and spreads, computed from released quantities alone.
 
-    A level is lost below a quarter of its noisy share (where the share stands out of the noise), a
-    numeric below half of its noisy spread.
+    A level is lost below a quarter of its noisy share (where the share exceeds the noise), a
+    numeric column below half of its noisy spread.
     """
     found = []
     margin = 4 * marginals.deviation / marginals.records
@@ -230,7 +230,7 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def _offset(logits: np.ndarray, share: float) -> float:
-    """The offset at which the mean probability is `share`, by bisection."""
+    """Solve for the offset at which the mean probability is `share`, by bisection."""
     low, high = -30.0, 30.0
     for _ in range(60):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""What a run will do to the records, fixed before any of them is read."""
+"""Plans: every mechanism of a run and its noise, fixed before any record is read."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LEAST_BATCH = 8.0
 
 @dataclass(frozen=True)
 class Plans:
-    """Every access that a run will make, fixed before any record is read.
+    """Every mechanism run of a fit, fixed before any record is read.
 
     Attributes:
-      measurements: noise multiplier of each direct measurement, in the order they are made; the
-        table's histograms, `marginals`, are the last, unless they are not measured.
+      measurements: noise multiplier of each direct measurement, in the order they run; the table's
+        histograms, `marginals`, are the last, unless they are not measured.
       stages: the DP-SGD plan of each training stage.
     """
 
@@ -36,13 +36,13 @@ class Plans:
 
     @property
     def steps(self) -> dict[str, int]:
-        """Steps of each measurement, 1, and of each stage, in order."""
+        """Number of steps of each measurement, 1, and of each stage, in order."""
         stages = {name: plan.steps for name, plan in self.stages.items()}
         return dict.fromkeys(self.measurements, 1) | stages
 
 
 def make_plans(config: Config) -> Plans:
-    """The plans of a configuration: noise multipliers from the budget, by shares or alone.
+    """Calibrate noise multipliers to the budget, by shares of it or by an epsilon for each stage.
 
     Raises:
       UserError: shares that don't sum to 1, or an epsilon that the steps cannot reach.
@@ -75,16 +75,16 @@ def make_plans(config: Config) -> Plans:
 
 
 def plan_events(config: Config, codec: Codec | None = None) -> list[Event]:
-    """What a configuration will put in the ledger, before any data exists.
+    """Return the events that a configuration will put in the ledger, before any data exists.
 
-    The codec gives the sensitivities of what is measured, which no accountant looks at; without one
+    The codec gives the sensitivities of the measurements, which no accountant uses; without one
     they are entered as 1.
     """
     return events_of(make_plans(config), codec)
 
 
 def events_of(plans: Plans, codec: Codec | None = None) -> list[Event]:
-    """What plans will put in the ledger; see `plan_events`."""
+    """Return the events that plans will put in the ledger; see `plan_events`."""
     measured = {each.name: each for each in measurements(codec)} if codec else {}
     events = [
         measured[name].event(noise) if codec else measurement_event(name, noise, 1.0)
@@ -94,10 +94,10 @@ def events_of(plans: Plans, codec: Codec | None = None) -> list[Event]:
 
 
 def measurements(codec: Codec) -> tuple[Measurement, ...]:
-    """Everything that can be measured of a codec's records, in order; the table's cells are last.
+    """Return all measurements of a codec's records, in order; the table's histograms are last.
 
     Raises:
-      UserError: a table with more cells than can be accounted.
+      UserError: a table with more bins than can be accounted.
     """
     schema = codec.schema
 
@@ -109,10 +109,10 @@ def measurements(codec: Codec) -> tuple[Measurement, ...]:
 
 
 def target_of(config: Config) -> tuple[float, float] | None:
-    """Epsilon and delta that the ledger guards, known before any record is read.
+    """Return the (epsilon, delta) that the ledger enforces, known before any record is read.
 
-    The configuration's total; of a plan by epsilons of its stages, their composition by RDP; None
-    without privacy alone.
+    The configuration's total; with epsilons of its stages, their composition by RDP; None only
+    without privacy.
     """
     if not config.private:
         return None
@@ -122,11 +122,11 @@ def target_of(config: Config) -> tuple[float, float] | None:
 
 
 def check_plan(config: Config, schema: Schema, plans: Plans) -> None:
-    """Refuse what plan, schema and public facts rule out, before any record is read.
+    """Check plan, schema and public facts for contradictions, before any record is read.
 
     Raises:
-      UserError: a schema that a stage cannot learn (its `check` says so), or a public number of
-        records that is too small for the plan.
+      UserError: a schema that a stage cannot learn (by its `check`), or a public number of records
+        that is too small for the plan.
     """
     config.recipe.check_schema(schema)
     if (public := public_records(config)) is not None:
@@ -134,20 +134,20 @@ def check_plan(config: Config, schema: Schema, plans: Plans) -> None:
 
 
 def public_records(config: Config) -> float | None:
-    """Public number of records that are read: the hold-out, a public share, is not among them."""
+    """Return the public number of records outside the hold-out, whose share is public, or None."""
     return None if config.records is None else config.records * (1 - config.holdout)
 
 
 def _check_records(
     config: Config, schema: Schema, records: float, plans: Plans, known: str
 ) -> None:
-    """Judge a number of records, as it is known: public or noisy."""
+    """Check that a number of records, public or noisy, suffices for delta and the plan."""
     if config.delta * records >= 1:
         raise UserError(
             f"delta is {config.delta:g}; with about {records:.0f} records it must be below "
             f"{1 / records:.2g}"
         )
-    # The noisy count is floored there: it says nothing of how many fewer there are.
+    # The noisy count is floored at minimum_records, so the message cannot state a lower one.
     if plans.stages and records <= schema.minimum_records:
         raise UserError(
             f"too few records for the plan: fewer than {schema.minimum_records} ({known} count), "
@@ -163,7 +163,7 @@ def _check_records(
 
 
 def check_marginals(config: Config, schema: Schema, marginals: Marginals, plans: Plans) -> None:
-    """Judge size and classes by the noisy counts (or the public one), never by the data."""
+    """Check size and classes by noisy counts (or the public one), never by the records."""
     known = "noisy" if config.records is None else "public"
     _check_records(config, schema, marginals.records, plans, known)
     if not schema.has_classes:

@@ -27,13 +27,13 @@ class NoProgress:
 
 
 class ConsoleProgress:
-    """Print one line a chunk on stderr: short, and the same in a log file as on a terminal.
+    """Print one line a chunk on stderr, of the same format in a log file as on a terminal.
 
-    The first chunk of a stage is left out of its rate: it waits for the compiler.
+    The first chunk of a stage is left out of its rate, since it includes the compilation.
 
     Args:
       steps: steps of every stage, in order, for the time left.
-      keep: called with a stage, a first step and the metrics of each chunk (internal).
+      keep: called with stage, first step and the metrics of each chunk (internal, not DP).
       quiet: print nothing.
     """
 
@@ -47,7 +47,7 @@ class ConsoleProgress:
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
         self._steps = dict(steps)
         self._keep = keep
-        self._since: tuple[float, int] | None = None  # when the first chunk ended, and where
+        self._since: tuple[float, int] | None = None  # (time, step) at the end of the first chunk
         self._read = 0
 
     def say(self, text: str) -> None:
@@ -70,7 +70,7 @@ class ConsoleProgress:
         self._since = None
 
     def advance(self, name: str, done: int, epsilon: float, metrics: Mapping[str, Any]) -> None:
-        """Print a chunk's line, and hand its metrics on."""
+        """Print a chunk's line, and pass its metrics to `keep`."""
         count = len(next(iter(metrics.values()))) if metrics else 0
         if metrics and self._keep is not None:
             self._keep(name, done - count, metrics)
@@ -85,5 +85,5 @@ class ConsoleProgress:
 
 
 def fit_progress(steps: Mapping[str, int], *, quiet: bool = False) -> Progress:
-    """What a fit from Python reports to by default: a terminal, if stderr is one, or nothing."""
+    """Return a Python fit's default progress: lines if stderr is a terminal, else none."""
     return NoProgress() if quiet or not sys.stderr.isatty() else ConsoleProgress(steps)

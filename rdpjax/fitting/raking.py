@@ -1,4 +1,4 @@
-"""The one-way tilt: generated records reweighted until their marginals are the noisy ones.
+"""Raking (IPF): reweight generated records so that one-way marginals match the noisy ones.
 
 Maximum entropy: among all distributions with the measured one-way marginals, the nearest to the
 generator's own has density proportional to a product of multipliers, one per histogram bin
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_LIMIT = 10.0  # of a log multiplier: a bin of noisy share 0 is made rare, not impossible
+_LIMIT = 10.0  # bound on |log multiplier|: a bin of noisy share 0 is made rare, not impossible
 
 
 @dataclass(frozen=True)
 class Tilt:
-    """Multipliers and what they cost.
+    """Raking multipliers, and what the rejection costs.
 
     Attributes:
       log_multipliers: (columns, width).
-      log_cap: largest log weight; heavier records count as this one.
+      log_cap: largest log weight; heavier records are capped at it.
       effective: effective sample size of the pool over its size, in (0, 1].
       acceptance: share of generated records that are kept.
     """
@@ -33,7 +33,7 @@ class Tilt:
 
     @staticmethod
     def none(columns: int, width: int) -> Tilt:
-        """Keeps every record as it was generated.
+        """Return multipliers that keep every record as it was generated.
 
         Examples:
           >>> Tilt.none(1, 2).accept(np.array([[0], [1]]), np.array([0.0, 0.999])).tolist()
@@ -42,7 +42,7 @@ class Tilt:
         return Tilt(np.zeros((columns, width)), 0.0, 1.0, 1.0)
 
     def accept(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """Which records to keep: bool (rows,), for codes (rows, columns), uniforms (rows,)."""
+        """Accept or reject: bool (rows,), for codes (rows, columns) and uniforms (rows,)."""
         columns = np.arange(codes.shape[1])
         weights = self.log_multipliers[columns, codes].sum(axis=1)
         kept: np.ndarray = np.log(np.maximum(uniforms, 1e-300)) < weights - self.log_cap
@@ -57,7 +57,7 @@ def fit_tilt(
     cap: float = 5.0,
     least: float = 0.3,
 ) -> Tilt:
-    """Fit multipliers by proportional fitting on a pool of generated records.
+    """Fit multipliers by iterative proportional fitting on a pool of generated records.
 
     Args:
       codes: the pool, (rows, columns).
@@ -101,9 +101,9 @@ def fit_tilt(
 
 
 def _largest_part(before: np.ndarray, after: np.ndarray, cap: float, least: float) -> float:
-    """The part of a sweep that can be gone without wearing the pool out, by bisection.
+    """Find the fraction of a sweep that keeps the effective sample size, by bisection.
 
-    With many columns a single sweep may go too far; none of it would leave the pool as it was.
+    With many columns a full sweep may lower it below `least`; the fraction 0 changes nothing.
     """
     low, high = 0.0, 1.0
     for _ in range(10):
@@ -114,7 +114,7 @@ def _largest_part(before: np.ndarray, after: np.ndarray, cap: float, least: floa
 
 
 def _capped(logs: np.ndarray, cap: float) -> tuple[np.ndarray, float]:
-    """Weights that sum to 1, none above `cap` times the mean, and the log of that ceiling."""
+    """Cap weights at `cap` times their mean; return them with sum 1, and the log of the ceiling."""
     top = logs.max()
     weights = np.exp(logs - top)
     ceiling = min(1.0, cap * float(weights.mean()))

@@ -1,4 +1,4 @@
-"""The only reader of sealed records: every mechanism runs here, under an entry of the ledger."""
+"""Session: the only reader of sealed records; every mechanism runs here, under a ledger entry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from rdpjax.compute.multihost import Hosts
 from rdpjax.dpsgd.clipping import Params
 from rdpjax.dpsgd.keys import Roots, StepKeys, stream_key
-from rdpjax.dpsgd.loop import chunk_keys as chunk_keys  # an audit takes them from here too
+from rdpjax.dpsgd.loop import chunk_keys as chunk_keys  # re-exported for the replay audit
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.mechanisms.measurement import Answer, Measurement
 from rdpjax.privacy.ledger import Ledger
@@ -18,21 +18,21 @@ from rdpjax.privacy.sealed import Sealed
 from rdpjax.stages.stage import Context, Training, TrainingStage
 
 Run = Callable[[StepKeys, Any], tuple[Any, Mapping[str, np.ndarray]]]
-"""`run(keys, examples)`: take a chunk's steps; the state after them, and metrics on the host."""
+"""`run(keys, examples)`: take a chunk's steps; return the new state, and metrics on the host."""
 
 
 class Session:
     """Run mechanisms on sealed records, each under its entry of one ledger.
 
-    An audit subclasses it to record what mechanisms answered, or to answer in their place.
+    An audit subclasses it to record the mechanisms' outputs, or to replace them.
 
     Args:
       ledger: an event is appended here before its mechanism runs.
-      roots: secret keys of the run; noise, sampling and losses take theirs from here alone.
+      roots: root keys of the run; noise, sampling and losses derive their keys from these alone.
       hosts: the processes of the run; all hold the answers of process 0.
 
     Attributes:
-      answers: of the measurements made so far, by name.
+      answers: noisy answers of the measurements made so far, by name.
 
     Guarantees:
       Records are read in `answer` and `chunk` alone, after the event is in the ledger (and on the
@@ -51,11 +51,11 @@ class Session:
     def answer(
         self, measurement: Measurement, noise_multiplier: float, sealed: Sealed[Any]
     ) -> Answer:
-        """Measure the records once, with noise.
+        """Measure the records once, with noise, and keep the answer.
 
         Args:
-          measurement: what is measured; it may use the answers given before.
-          noise_multiplier: noise over sensitivity; 0 without privacy.
+          measurement: the query; it may use earlier noisy answers.
+          noise_multiplier: noise standard deviation over sensitivity; 0 without privacy.
           sealed: the records.
         """
         event = measurement.event(noise_multiplier)
@@ -67,7 +67,7 @@ class Session:
         return answer
 
     def training(self, name: str, stage: TrainingStage, plan: Plan, context: Context) -> Training:
-        """Make the training of a stage that follows `plan`; reads no record."""
+        """Build the training of a stage that follows `plan`; reads no record."""
         return stage.training(context)
 
     def chunk(
@@ -78,10 +78,10 @@ class Session:
 
         Args:
           name: of the stage.
-          plan: its plan: the sampler, the noise and the event come from it.
+          plan: its DP-SGD plan: the sampler, the noise and the event come from it.
           start: steps taken before.
-          steps: how many to take.
-          params: what is trained, or its shapes.
+          steps: number of steps to take.
+          params: the trained parameters, or their shapes.
           run: takes the steps.
           sealed: the examples.
         """

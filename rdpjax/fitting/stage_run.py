@@ -1,4 +1,4 @@
-"""One stage's training, chunk by chunk, resumable at every chunk."""
+"""Training of one stage, chunk by chunk, resumable after every checkpoint."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ from rdpjax.privacy.sealed import Sealed
 from rdpjax.stages.stage import Artefact, Context, Training, TrainingStage
 
 CHUNK = 50
-"""Steps of one compiled loop: in between the host hears nothing."""
+"""Steps of one compiled loop; the host gets metrics only between loops."""
 
 CHECKPOINT_SECONDS = 60.0
-"""A stage is saved after its first chunk, so that a disk that refuses is known at once, then this
-often, and at its end. The chunks since are taken again after a kill, and cost no privacy."""
+"""Seconds between checkpoints. A stage is also saved after its first chunk, so that a failing disk
+shows at once, and at its end. Chunks after the last checkpoint are replayed after a kill, with the
+same keys, and cost no privacy."""
 
 RECORD = "execution.json"
 
 
 @dataclass(frozen=True)
 class Codes:
-    """What stages are trained on, in its place.
+    """Training examples (codes), and whether they lie on the device.
 
     Attributes:
       sealed: uint8 `[records, columns]`, on the device or on the host.
-      on_device: which of the two.
+      on_device: whether on the device.
     """
 
     sealed: Sealed[Any]
@@ -58,22 +59,22 @@ class Codes:
 
     @property
     def shape(self) -> jax.ShapeDtypeStruct:
-        """For the compiler."""
+        """Shape and dtype of the codes, for the compiler."""
         return jax.ShapeDtypeStruct(*self.sealed.layout)
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """What one stage's training needs, beside what it reads.
+    """Everything that one stage's training needs, except its examples.
 
     Attributes:
       name: of the stage.
       stage: its settings.
       plan: its DP-SGD plan.
       config: the run's settings.
-      session: takes the chunks, each under its entry in the ledger; what process 0 found on disk
-        and chose holds for all processes.
-      folder: to resume from and write to; None keeps everything in memory.
+      session: takes the chunks, each under its entry in the ledger; checkpoints found and execution
+        settings chosen by process 0 hold for all processes.
+      folder: of checkpoints to resume from and write to; None keeps everything in memory.
       mesh: the devices, where there are several.
     """
 
@@ -86,9 +87,9 @@ class StageRun:
     mesh: Mesh | None = None
 
     def train(self, context: Context, codes: Codes, records: float, progress: Progress) -> Artefact:
-        """Train under `context` on private `codes`, whose number is about `records`.
+        """Train under `context` on private `codes`, of about `records` records.
 
-        Codes that are not on the device are fed to it, draw by draw.
+        Codes on the host are fed to the device, draw by draw.
         """
         training = self.session.training(self.name, self.stage, self.plan, context)
         key = as_key(derive(self.session.roots.initialisation, self.name, "init"))
@@ -122,11 +123,11 @@ class StageRun:
                 checkpoint.save(Path(folder), done, state)
                 due = hosts.on_primary(time.monotonic) + CHECKPOINT_SECONDS
             progress.advance(self.name, done, self.session.ledger.epsilon(self.config.delta), heard)
-        # What follows is computed by each process alone, on its own default device.
+        # From here on each process computes alone, on its own default device.
         return jax.tree.map(jnp.asarray, training.release(jax.device_get(state)))
 
     def _resumed(self, state: Any) -> tuple[Any, int]:
-        """Return what process 0's last checkpoint holds and its step; `state` and 0 without one."""
+        """Return process 0's last checkpoint and its step, or `state` and 0 without one."""
         folder, found = self.folder, [state]
 
         def load() -> int:
@@ -142,16 +143,16 @@ class StageRun:
     def compile_ahead(
         self, context: Context, codes: Codes, records: float, *, compiles: bool
     ) -> Artefact:
-        """Compile what `train` will run, into the persistent cache; touches no record.
+        """Compile what `train` will run, into the persistent cache; reads no record.
 
         Args:
-          context: with artefacts of the right shapes for the stages before.
+          context: with released params of the right shapes for the earlier stages.
           codes: only their shape matters.
-          records: about how many they are.
-          compiles: False where `train` is compiling the same already.
+          records: approximate number of records.
+          compiles: False where `train` is already compiling this stage.
 
         Returns:
-          An artefact of the right shapes, for the stages after this one.
+          Released params of the right shapes, all zeros, for the stages after this one.
         """
         training = self.session.training(self.name, self.stage, self.plan, context)
         key = as_key(derive(self.session.roots.initialisation, self.name, "init"))
@@ -173,11 +174,11 @@ class StageRun:
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), released)
 
     def _params(self, training: Training, state: Any) -> Any:
-        """Shapes of what is trained."""
+        """Return the shapes of the trained parameters."""
         return jax.eval_shape(lambda state: training.objective(state)[0], state)
 
     def _check_entered(self, done: int) -> None:
-        """UserError unless the ledger lists all that a checkpoint was computed from."""
+        """Raise a UserError unless the ledger covers every step of a checkpoint."""
         if not self.session.ledger.covers(self.plan.event(self.name, 0, done)):
             raise UserError(
                 f"{self.folder}: the checkpoint has taken {done} steps of {self.name!r}, which the "
@@ -187,7 +188,7 @@ class StageRun:
     def _choice(
         self, training: Training, state: Any, codes: Codes, expected: float
     ) -> tuple[dict[str, Any], str]:
-        """How to compute here, and why so; chosen once: a resumed run computes as it began."""
+        """Return execution settings and their reason; stored, so that a resumed run keeps them."""
         record = self.folder / RECORD if self.folder else None
         if record and record.exists():
             return json.loads(record.read_text(encoding="utf-8")), "as the run began"
@@ -218,10 +219,10 @@ class StageRun:
 def compiled_ahead(
     runs: Sequence[StageRun], context: Context, codes: Codes, records: float
 ) -> Iterator[None]:
-    """While a stage trains, the programs of those after it are compiled in the background.
+    """Compile the programs of later stages in the background while the first one trains.
 
-    They come to training through the persistent compilation cache; without one nothing is done.
-    What goes wrong here goes wrong again, with its own message, where the stage is trained.
+    Training finds them in the persistent compilation cache; without one nothing is compiled. Errors
+    are ignored here: they come again, with their message, when the stage itself is trained.
     """
     caches = getattr(jax.config, "jax_compilation_cache_dir", None)
     if not caches or not codes.on_device or jax.process_count() > 1:

@@ -1,1 +1,1 @@
-"""A fit on disk: the run folder, its lock, what goes on after an interruption, what is released."""
+"""A fit on disk: the run folder and its lock, resuming after an interruption, and the release."""

@@ -1,4 +1,4 @@
-"""What a completed fit claims: the content of `privacy.json`."""
+"""The claim of a completed fit: the content of `privacy.json`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def claim(
     secret: bool,
     declarations: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of `privacy.json` for a completed run."""
+    """Build the content of `privacy.json` for a completed run."""
     public = {"schema": "bounds, levels and units as in schema.toml", **declarations}
     if config.records is not None:
         public["records"] = config.records

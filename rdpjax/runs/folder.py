@@ -1,4 +1,4 @@
-"""Everything a run keeps on disk: `release/` may be published, all else may not.
+"""The run folder: `release/` may be published, nothing else may.
 
     RUN/
       release/     synthetic.csv privacy.json schema.toml generator/{config.toml, arrays.npz}
@@ -9,7 +9,7 @@
       unprotected/ what a run without privacy writes in place of `release/`, marked in every file
                    (`rdpjax/privacy/unprotected.py`); a run has one of the two
 
-Both are written beside and renamed: they are there whole or not at all.
+The output folder is written under another name and renamed, so it is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from rdpjax.privacy.unprotected import RELEASE, UNPROTECTED, mark_settings, outp
 
 REPORT = "privacy.json"
 KEPT = ("archive", "history.jsonl", "DO_NOT_PUBLISH")
-"""What `internal/` keeps of a run whose place another one takes."""
+"""Entries of `internal/` that outlive a run which is overwritten."""
 NOTICE = "Nothing in this folder is private in the sense of privacy.json: do not publish it.\n"
 
 
 class RunFolder:
-    """Paths of one run, and how its files are written.
+    """Paths of one run's folder, and methods that write its files.
 
     Args:
-      path: the run's folder; `create` makes it, `open` wants it.
+      path: the run's folder; `create` makes it, `open` needs it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,27 +63,27 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a run is there; the archived ledger of one that was refused is none."""
+        """Whether the folder holds a run; the archived ledger of a refused one is not a run."""
         began = self.internal.iterdir() if self.internal.exists() else ()
         return self.complete or any(path.name not in KEPT for path in began)
 
     @property
     def has_keys(self) -> bool:
-        """Whether a run began here: its keys are written before the first access."""
+        """Whether a run began here: its keys are written before the first mechanism."""
         return (self.internal / "keys.json").exists()
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended: its output is written last."""
+        """Whether the run completed: its output is written last."""
         return self.release.exists() or self.unprotected.exists()
 
     @property
     def output(self) -> Path:
-        """What a completed run wrote; see `output_of`."""
+        """Output folder of a completed run; see `output_of`."""
         return output_of(self.path)
 
     def check_writable(self) -> None:
-        """UserError unless the folder can be made; nothing is left behind."""
+        """Raise a UserError unless the folder can be made; nothing is left behind."""
         parent = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise UserError(f"{self.path}: cannot write there; choose another --out")
@@ -96,19 +96,19 @@ class RunFolder:
             write_file(self.internal / "DO_NOT_PUBLISH", NOTICE)
 
     def protect(self) -> None:
-        """Make all of `internal/` readable by its owner alone, whatever wrote it."""
+        """Make all of `internal/` readable by its owner alone, whichever code wrote it."""
         for path in (self.internal, *self.internal.rglob("*")):
             if path.exists() and not path.is_symlink():
-                with contextlib.suppress(OSError):  # somebody else's
+                with contextlib.suppress(OSError):  # a file of another user
                     path.chmod(0o700 if path.is_dir() else PRIVATE)
 
     def archive(self) -> Path | None:
-        """Put an earlier run's ledger and report aside, and remove the rest but the history.
+        """Archive an earlier run's ledger and report, and remove the rest except the history.
 
         Returns:
-          Where its ledger is now; None if it had none.
+          Path of the archived ledger; None if there was none.
         """
-        # Without its keys a run cannot be resumed, so none goes on without its ledger.
+        # Keys first: without them the run cannot be resumed, so it cannot go on without its ledger.
         (self.internal / "keys.json").unlink(missing_ok=True)
         keep = self.internal / "archive"
         keep.mkdir(parents=True, exist_ok=True)
@@ -126,13 +126,13 @@ class RunFolder:
         return ledger
 
     def discard(self) -> Path | None:
-        """Leave no half-written run behind, but every entry of its ledger.
+        """Remove a half-written run, but archive its ledger.
 
         Guarantees:
           What the run has read stays on the disk: its ledger is archived, unless it is empty.
 
         Returns:
-          Where the ledger is now; None if nothing was read.
+          Path of the archived ledger; None if nothing was read.
         """
         if self.ledger.exists() and self.ledger.stat().st_size > 0:
             return self.archive()
@@ -144,16 +144,16 @@ class RunFolder:
             self.path.rmdir()
         return None
 
-    # -- what a resumed run must find as it was -------------------------------------------------
+    # -- read back by a resumed run --------------------------------------------------------------
 
     def write_start(self, config: Config, facts: Mapping[str, Any], roots: Roots) -> None:
-        """Configuration, facts of the data and keys, before the first access."""
+        """Write configuration, facts of the data and keys, before the first mechanism runs."""
         write_file(self.internal / "config.toml", config.to_toml())
         write_file(self.internal / "run.json", json.dumps(dict(facts), indent=1))
         self.write_keys(roots)
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
-        """Exact figures of what was read. Not private."""
+        """Write exact figures of the records that were read. Not private."""
         write_file(self.internal / "facts.json", json.dumps(dict(facts), indent=1))
 
     def write_keys(self, roots: Roots) -> None:
@@ -167,7 +167,7 @@ class RunFolder:
         write_file(self.internal / "keys.json", json.dumps(keys, indent=1))
 
     def read_start(self) -> tuple[Config, dict[str, Any], Roots]:
-        """What `write_start` wrote; UserError where a run never started."""
+        """Read what `write_start` wrote; UserError if no run started here."""
         try:
             text = (self.internal / "config.toml").read_text(encoding="utf-8")
             config = Config.from_toml(text, written=True)
@@ -182,7 +182,7 @@ class RunFolder:
         return config, facts, roots
 
     def forget_noise(self, roots: Roots) -> None:
-        """Overwrite the keys without the noise root: nobody can subtract the noise any more."""
+        """Overwrite the keys without the noise root, so that the noise cannot be recomputed."""
         self.write_keys(
             Roots(roots.sampling, b"", roots.initialisation, roots.holdout, secret=roots.secret)
         )
@@ -200,12 +200,12 @@ class RunFolder:
                 file.write("\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """One row a (stage, step); of a replayed step the last one."""
+        """Return one row per (stage, step), the last one of a replayed step."""
         rows = _read_lines(self.internal / "metrics.jsonl")
         return list({(row["stage"], row["step"]): row for row in rows}.values())
 
     def add_history(self, run: str, fingerprint: str) -> int:
-        """Count the completed run named `run`, once; how many runs read the same data here."""
+        """Count the completed run `run` once; return how many runs here read the same data."""
         path = self.internal / "history.jsonl"
         rows = _read_lines(path)
         if all(row.get("run") != run for row in rows):
@@ -217,18 +217,18 @@ class RunFolder:
 
 @contextlib.contextmanager
 def release_written(target: Path) -> Iterator[Path]:
-    """A folder to fill, which replaces `target` when the block ends without an error."""
+    """Yield a folder to fill, which replaces `target` when the block ends without an error."""
     with disk_errors(target), new_folder(target, overwrite=True) as folder:
         yield folder
 
 
 def release_of(path: Path) -> Path:
-    """The output folder of a run folder, or `path` itself where it is one."""
+    """Return the output folder of a run folder, or `path` itself if it is one."""
     return path if (path / "generator").is_dir() else output_of(path)
 
 
 def write_generator(folder: Path, generator: Generator, spent: float | None = None) -> None:
-    """Schema, settings and arrays of a generator that cost `spent`, in `folder`; no pickles."""
+    """Write a generator of epsilon `spent` to `folder`: schema, settings and arrays, no pickles."""
     if generator.tilt is None:
         raise ValueError("the generator is not fitted yet")
     (folder / "generator").mkdir(parents=True, exist_ok=True)
@@ -254,7 +254,7 @@ def write_generator(folder: Path, generator: Generator, spent: float | None = No
 
 
 def read_generator(folder: Path) -> Generator:
-    """The generator that `write_generator` wrote in `folder`.
+    """Read the generator that `write_generator` wrote to `folder`.
 
     Raises:
       UserError: there is none, or its files are damaged.
@@ -277,7 +277,7 @@ def read_generator(folder: Path) -> Generator:
 
 
 def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray]) -> Generator:
-    """A generator from its parts; KeyError where an array is missing."""
+    """Assemble a generator from its parts; KeyError if an array is missing."""
     scalars = [float(value) for value in arrays["tilt/scalars"]]
     records, deviation = (float(value) for value in arrays["marginals/scalars"])
     shares = tuple(arrays[f"marginals/shares/{name}"] for name in schema.names)
@@ -315,7 +315,7 @@ def _nested(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; a line that `kill -9` tore is left out."""
+    """Parse a file of JSON lines; a line truncated by `kill -9` is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with contextlib.suppress(json.JSONDecodeError):

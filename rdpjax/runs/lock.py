@@ -1,4 +1,4 @@
-"""One run, one folder: a second run waits for nobody, it is refused."""
+"""Run lock: a second process in the same folder is refused, not queued."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process, from before it is looked at until the run ends.
+    """Hold a run folder for this process, from before it is inspected until the run ends.
 
-    The lock is the kernel's (`flock` on a file in the folder), so that it ends with the process,
-    however that ends. The folder is made for it; if nothing else is in it at the end, it goes.
+    The lock is the kernel's (`flock` on a file in the folder), so it ends with the process, even a
+    killed one. The folder is created for it, and removed at the end if nothing else is in it.
 
     Args:
       folder: of the run.
 
     Raises:
-      UserError: another process holds it (the message names it), or it cannot be locked there.
+      UserError: another process holds it (the message names it), or the file cannot be locked.
     """
     place = folder.absolute()
     missing = [path for path in (place, *place.parents) if not path.exists()]
@@ -42,16 +42,16 @@ def run_lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / LOCK).unlink(missing_ok=True)  # while it is held: see `_locked`
+        (folder / LOCK).unlink(missing_ok=True)  # before the lock is released: see `_locked`
         os.close(handle)
         _remove_empty(missing)
 
 
 def _locked(path: Path) -> int:
-    """A descriptor that holds the lock on the file at `path`; BlockingIOError if another does.
+    """Return a descriptor that holds the lock on the file at `path`; BlockingIOError if taken.
 
-    The last holder removes the file, perhaps between two calls here: a lock on a file that nobody
-    else finds would be none, so that another try is made.
+    The last holder unlinks the file, perhaps between open and flock here. A lock on an unlinked
+    file excludes no process, so the loop checks that `path` is still this inode, or tries again.
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def _locked(path: Path) -> int:
             if os.path.samestat(os.fstat(handle), path.stat()):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, str(os.getpid()).encode(), 0)
-                return os.dup(handle)  # the lock is on what both stand for
+                return os.dup(handle)  # a duplicate shares the lock, and outlives `handle`
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Remove folders that were made for a lock alone, the innermost first."""
+    """Remove folders that were created only for a lock, the innermost first."""
     for folder in folders:
         with contextlib.suppress(OSError):  # not empty: a run is in it
             folder.rmdir()

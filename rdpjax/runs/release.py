@@ -1,4 +1,4 @@
-"""A release as a whole: its generator, its data set, its claim, and its records."""
+"""Release: the generator, data set, claim and records that a run published."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rdpjax.runs.folder import read_generator, release_of
 
 @dataclass(frozen=True)
 class Release:
-    """What a run of `train`, or `Synthesizer.save`, released.
+    """Output of `train`, or of `Synthesizer.save`.
 
     Attributes:
-      folder: where it lies.
-      generator: makes more of its records.
-      dataset: reads, writes and judges them.
+      folder: its path.
+      generator: the released generator.
+      dataset: reads, writes and evaluates the records.
       report: the content of `privacy.json`.
     """
 
@@ -36,7 +36,7 @@ class Release:
 
     @property
     def format(self) -> dict[str, Any]:
-        """The file format of its records; UserError where none is declared and none follows."""
+        """File format of the records; UserError if neither claim nor data set states one."""
         found = self._declared("format") or self.dataset.format
         if not isinstance(found, Mapping):
             raise UserError(f"{self.folder / 'privacy.json'}: names no file format")
@@ -44,7 +44,7 @@ class Release:
 
     @property
     def source(self) -> str:
-        """Where the records came from: a simulated cohort must never pass for a real one."""
+        """Origin of the records, so that a simulated cohort cannot pass for a real one."""
         if (found := self._declared("source")) is None:
             path = self.folder / "privacy.json"
             raise UserError(f"{path}: does not say `source`; was it changed by hand?")
@@ -52,7 +52,7 @@ class Release:
 
     @contextlib.contextmanager
     def records(self) -> Iterator[Path]:
-        """The released records' file or folder; of a saved generator, drawn for the moment."""
+        """Yield the path of the released records; a saved generator draws them for the moment."""
         private = self.folder.name != UNPROTECTED
         path = self.folder / records_name(self.dataset.released, private=private)
         if path.exists() or self._declared("format"):
@@ -69,10 +69,10 @@ class Release:
 
 
 def open_release(path: Path) -> Release:
-    """The release in a run folder, in a saved folder, or at `path` itself.
+    """Open the release in a run folder, in a saved folder, or at `path` itself.
 
     Raises:
-      UserError: there is none, it is damaged, or its `privacy.json` was changed.
+      UserError: no release there, a damaged one, or a changed `privacy.json`.
     """
     folder = release_of(path)
     generator = read_generator(folder)

@@ -42,7 +42,7 @@ from rdpjax.runs.release import write_rows
 from rdpjax.runs.shared_ledger import open_ledger
 from rdpjax.runs.start import Options, check_folder, resumable, start_run
 
-SHOWN = 50_000  # rows that warnings are judged by
+SHOWN = 50_000  # released rows that the warnings are computed from
 SIMULATED = "SIMULATED DATA: no file was found, so these records describe nobody. Give --data PATH."
 
 
@@ -55,18 +55,18 @@ def run(
 ) -> dict[str, Any]:
     """Train and release; returns the summary of the run.
 
-    Everything that can be wrong with configuration, files and folder is said before anything is
-    written. Interrupted at any moment, the run goes on with `resume` and gives the same bits.
+    All errors of configuration, files and folder are raised before anything is written. Interrupted
+    at any moment, the run continues with `resume` and gives the same bits.
 
     Args:
       config: the settings.
-      options: what they leave open.
+      options: where and how to run it.
       quiet: no progress on stderr.
       hosts: the processes that share the run. All of them read the records and train; process 0
-        alone speaks, writes and releases, and the others return an empty summary.
+        alone prints, writes and releases, and the others return an empty summary.
 
     Raises:
-      UserError: what a user can mend.
+      UserError: any mistake of the user's.
     """
     dataset = find_dataset(config.dataset)
     folder = RunFolder(options.out)
@@ -93,7 +93,7 @@ def _run(
     check_plan(config, codec.schema, plans)
     keep = folder.add_metrics if hosts.is_primary else _nowhere
     lines = ConsoleProgress(plans.steps, keep, quiet=quiet or not hosts.is_primary)
-    # Beside the runs, whose internal/ folders are as private: the next run reads the same data.
+    # A sibling of the run folders, so that later runs find it; as private as their internal/.
     cache = folder.path.absolute().parent / ".patients"
     if options.data is not None:
         lines.say(f"  reading    {options.data}")
@@ -119,7 +119,7 @@ def _run(
 
 
 def _judged(source: Source, schema: Schema, options: Options) -> Source:
-    """A table with notes and internal facts on values outside the bounds; others as they are.
+    """Add notes and internal facts on out-of-bounds values to a table; leave other sources alone.
 
     Raises:
       UserError: a column that is mostly clipped, unless that is accepted; nothing is written yet.
@@ -166,7 +166,7 @@ def _train(
         )
     except UserError as error:
         if hosts.is_primary and not options.resume and not folder.checkpoints.exists():
-            # Nothing was trained, and nothing will be; what was read has been read.
+            # No stage was trained, and none will be; the ledger of the measurements is archived.
             raise refused(error, folder.discard(), config.delta) from None
         raise
     if not hosts.is_primary:
@@ -187,7 +187,7 @@ def _train(
 
 
 def _nowhere(stage: str, start: int, metrics: Mapping[str, Any]) -> None:
-    """What process 0 alone keeps."""
+    """Discard metrics: process 0 alone stores them."""
 
 
 def _finish(
@@ -200,8 +200,8 @@ def _finish(
     roots: Roots,
     lines: ConsoleProgress,
 ) -> dict[str, Any]:
-    """Plots and warnings into `internal/`, and the summary."""
-    from rdpjax.evaluation import plots  # late: it brings in matplotlib
+    """Write plots and warnings to `internal/`, and return the summary."""
+    from rdpjax.evaluation import plots  # late: it imports matplotlib
     from rdpjax.evaluation.drawing import run_title
 
     report = json.loads((folder.output / "privacy.json").read_text(encoding="utf-8"))
@@ -211,7 +211,7 @@ def _finish(
     )
     generator = read_generator(folder.output)
     evaluation = dataset.evaluation()
-    # The first of the released rows once more: a release of millions need not fit in memory.
+    # Generate the first released rows again: a release of millions need not fit in memory.
     tables = generator.tables(roots.initialisation, min(config.rows, SHOWN))
     table = pd.concat(list(tables), ignore_index=True)
     drawn = generator.rows(roots.initialisation, min(config.rows, evaluation.shown))
@@ -224,7 +224,7 @@ def _finish(
     evaluation.draw(real, synthetic, generator.schema, folder.plots, config.data, title)
     if metrics := folder.read_metrics():
         plots.plot_losses(metrics, folder.plots / "losses.png", title)
-    measured = generator.marginals.deviation > 0  # without, there is no share to compare with
+    measured = generator.marginals.deviation > 0  # without, shares are not measured
     warnings = collapse_warnings(table, generator.schema, generator.marginals) if measured else []
     if LOOSE in report["notes"]:
         warnings.append(LOOSE)

@@ -1,4 +1,4 @@
-"""One ledger over several processes: an event is entered in all of them or in none."""
+"""Ledger shared by several processes: an event is entered in all of them or in none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rdpjax.privacy.ledger import Ledger
 
 
 class SharedLedger(Ledger):
-    """Process 0 keeps the file; the others hold the same entries in memory.
+    """Ledger whose file process 0 keeps; the others hold the same entries in memory.
 
     Guarantees:
       `open` returns in no process before the entry is on process 0's disk. If it cannot be written,
@@ -25,7 +25,7 @@ class SharedLedger(Ledger):
         """Enter an event in every process; see `Ledger.open`.
 
         Raises:
-          UserError: as `Ledger.open` in process 0, or this process is at another event.
+          UserError: as `Ledger.open` in process 0, or this process has a different event.
         """
         enter = super().open
         if self.hosts.count == 1:

@@ -1,4 +1,4 @@
-"""How a run begins or goes on: what it is given, where, and with whose keys."""
+"""Start or resume a run: its options, its folder, its keys."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rdpjax.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class Options:
-    """What a run needs beside its configuration.
+    """Options of a run beside its configuration.
 
     Attributes:
       out: the run's folder.
       data: the records' file; None looks in the usual places, then simulates.
       environ: environment variables (`RDPJAX_DATA`).
       seed: for a reproducible run whose noise is not secret.
-      resume: go on with an interrupted run.
+      resume: continue an interrupted run.
       overwrite: start anew in a folder that holds a run.
       keep_noise_key: keep the noise root after the run, for research.
       accept_clipping: go on where much of a column lies outside its bounds.
@@ -45,7 +45,7 @@ class Options:
 
 @contextlib.contextmanager
 def resumable(folder: RunFolder) -> Iterator[None]:
-    """Let Ctrl-C say how a run that has begun goes on."""
+    """Add to Ctrl-C's message how to resume, if the run has begun."""
     try:
         yield
     except KeyboardInterrupt:
@@ -57,7 +57,7 @@ def resumable(folder: RunFolder) -> Iterator[None]:
 
 
 def check_folder(folder: RunFolder, options: Options) -> None:
-    """UserError unless a run can begin, or go on, in this folder."""
+    """Raise a UserError unless a run can start, or resume, in this folder."""
     if options.resume and options.overwrite:
         raise UserError("give --resume or --overwrite, not both")
     if options.resume and not folder.exists:
@@ -75,7 +75,7 @@ def start_run(
     hosts: Hosts,
     lines: Progress,
 ) -> tuple[str, Roots]:
-    """Name and keys of the run in every process: process 0 makes or reads them."""
+    """Return name and keys of the run in every process: process 0 makes or reads them."""
 
     def started() -> dict[str, Any]:
         facts = {
@@ -104,9 +104,9 @@ def _resumed(
     options: Options,
     lines: Progress,
 ) -> tuple[str, Roots]:
-    """Name and keys of an interrupted run; what would read other records is refused.
+    """Return name and keys of an interrupted run; UserError if it would read other records.
 
-    The same noise on other records would give these away by a subtraction.
+    The same noise on other records would cancel in the difference of the two outputs.
     """
     before, known, roots = folder.read_start()
     if before != Config.from_toml(config.to_toml()):

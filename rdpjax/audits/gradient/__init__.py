@@ -1,1 +1,1 @@
-"""Canaries in one gradient step."""
+"""Audit with canaries in the gradient of every step."""

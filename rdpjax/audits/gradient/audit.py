@@ -33,10 +33,10 @@ from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.stages.stage import Artefact, Training
 
 LEAST = 80
-"""Canaries of an audit, at least."""
+"""Least number of canaries of an audit."""
 
 FULL, SAMPLED = 1_000, 10_000
-"""Canaries by default: where every record is drawn in every step, and where some are."""
+"""Default number of canaries, at sampling rate 1 and below 1."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class GradientAudit(ExperimentFlags):
     Canaries are crafted records whose clipped gradients are orthogonal to each other and to all
     records. The stage is trained with the real sampler, clipping and noise, from its initial state
     and those of the stages before it. At sampling rate 1 every canary is in or out by a fair coin
-    in every step, and what one step certifies is composed over the steps. Below 1 it is in or out
-    for the whole run, and the whole run is attacked.
+    in every step, and the lower bound of one step is composed over the steps. Below 1 it is in or
+    out for the whole run, and the whole run is attacked.
     """
 
     stage: Annotated[str | None, optional("NAME", "the first")] = None
@@ -68,10 +68,10 @@ class GradientAudit(ExperimentFlags):
     """Number of canaries, 80 or more."""
 
     records: int = 256
-    """Real records that are trained on beside the canaries; they change the canaries' nothing."""
+    """Real records that are trained on beside the canaries; they do not affect the result."""
 
     def run(self) -> int:
-        """Audit, print; 0 where the claim stands, 1 where a bound exceeds it."""
+        """Audit and print; exit status 0 where the claim stands, 1 where a bound exceeds it."""
         check_folders(self.json, self.picture)
         keep_programs()
         audited = audit_gradient(self)
@@ -85,13 +85,13 @@ class GradientAudit(ExperimentFlags):
 
 @dataclass(frozen=True)
 class Audited:
-    """The outcome of an audit.
+    """Outcome of an audit.
 
     Attributes:
-      title: what was audited.
-      findings: its bounds.
-      facts: its settings and estimates, as plain values.
-      notes: what else there is to say.
+      title: the subject of the audit.
+      findings: lower bounds beside the claim.
+      facts: settings and estimates, as plain values.
+      notes: further lines for the reader.
     """
 
     title: str
@@ -104,7 +104,7 @@ class Audited:
 
 
 def audit_gradient(flags: GradientAudit) -> Audited:
-    """Train the stage with canaries, and bound what an attacker of its gradients learns.
+    """Train the stage with canaries, and bound what an attacker learns from its noisy gradients.
 
     Raises:
       UserError: no such stage, plan or records, or too few canaries.
@@ -164,10 +164,10 @@ def _plan(flags: GradientAudit, subject: Subject, name: str) -> Plan:
 
 
 def _prepared(subject: Subject, name: str, plan: Plan, records: int) -> tuple[Training, np.ndarray]:
-    """The stage's training, and codes of the first records, under a codec that measured nothing."""
+    """Build the stage's training, and codes of the first records, by noiseless measurements."""
     config, codec = subject.config, subject.codec
     some = subject.dataset.take(subject.records, np.arange(len(subject.records)) < records)
-    # Nothing of this is released: the records are read without noise.
+    # Nothing of this is released, so the measurements are taken without noise.
     answers: dict[str, Answer] = {}
     for measurement in codec.measurements:
         answers[measurement.name] = Answer(measurement.vector(some, answers), 0.0)
@@ -216,7 +216,7 @@ def _execution(
 def _followed(
     seen: Iterator[tuple[np.ndarray, np.ndarray]], steps: int, quiet: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same, with a bar on stderr."""
+    """Yield `seen` unchanged, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import Progress
 

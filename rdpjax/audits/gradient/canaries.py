@@ -1,9 +1,9 @@
-"""Canaries in the gradient: crafted records that each move one coordinate of the sum, and no other.
+"""Gradient canaries: crafted records, each of which moves one coordinate of the clipped sum.
 
-What a stage trains is extended by a leaf of zeros with a number for each canary. A canary's loss is
-a steep line in its own number, so that the engine clips its gradient to C along a direction
-orthogonal to those of all other canaries and of all records. The engine is the real one: it draws,
-clips, sums and adds its noise, and what it gives for the leaf is what an attacker observes.
+The stage's parameters are extended by a leaf of zeros, one per canary. A canary's loss is linear in
+its own coordinate and steep, so the engine clips its gradient to C along a direction orthogonal to
+those of all other canaries and of all records. The engine is the real one: it samples, clips, sums
+and adds noise, and its output for the leaf is what an attacker observes.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from rdpjax.dpsgd.plan import Plan
 from rdpjax.stages.stage import Training
 
 CHUNK = 50
-"""Steps between two signs of life."""
+"""Steps of one compiled loop; progress is reported after each."""
 
 STEEP = 1024.0
-"""Slope of a canary's loss, in clip norms: a clip that is too wide shows as far as that."""
+"""Slope of a canary's loss, in clip norms: a clip that is too wide shows up to this factor."""
 
 
 @dataclass(frozen=True)
 class Coins:
-    """Which canaries are in, by fair coins that nothing else depends on.
+    """Fair coins that decide which canaries are in, independent of everything else.
 
     Attributes:
       key: raw key of the coins, uint32 `[2]`.
@@ -46,23 +46,23 @@ class Coins:
     fresh: bool
 
     def at(self, step: Int32[Array, ""] | int) -> Bool[Array, " canaries"]:
-        """Who is in at a step."""
+        """Return which canaries are in at a step, bool `[canaries]`."""
         key = jax.random.fold_in(as_key(self.key), step if self.fresh else 0)
         return jax.random.bernoulli(key, shape=(self.count,))
 
 
 class Extended(NamedTuple):
-    """A stage's state, and the number of steps taken."""
+    """State of an extended training: the stage's state, and the number of steps taken."""
 
     stage: Any
     step: Int32[Array, ""]
 
 
 def extended(training: Training, coins: Coins, clip_norm: float) -> Training:
-    """A stage's training with canaries, over records `{"codes": ..., "canary": ...}`.
+    """Add canaries to a stage's training, over records `{"codes": ..., "canary": ...}`.
 
-    `canary` is an index, or -1 for a record. The metric `canaries`, float32 `[canaries]`, is what
-    the engine gave for them, times the divisor that is not known here.
+    `canary` is an index, or -1 for a record. The metric `canaries`, float32 `[canaries]`, is the
+    noisy gradient at their coordinates, still divided by the batch divisor.
 
     Guarantees:
       A record's gradient is the stage's own, with zeros for the canaries. A canary's is zero but
@@ -94,7 +94,7 @@ def extended(training: Training, coins: Coins, clip_norm: float) -> Training:
 
 
 def with_canaries(codes: np.ndarray, count: int) -> dict[str, jax.Array]:
-    """Records, then so many canaries.
+    """Append canaries to records.
 
     Args:
       codes: uint8 `[records, columns]`.
@@ -113,15 +113,15 @@ def observe(
     coins: Coins,
     roots: Roots,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Train, and tell chunk by chunk what an attacker sees of the canaries.
+    """Train with canaries, and yield what an attacker observes of them, chunk by chunk.
 
     Args:
       plan: sampler, noise and clip norm.
-      execution: how it is computed.
-      training: of the stage, without canaries.
+      execution: execution settings.
+      training: the stage's training, without canaries.
       codes: records that are trained on beside the canaries, uint8 `[records, columns]`.
-      coins: the canaries'.
-      roots: keys of the training; the coins must not depend on them.
+      coins: decide which canaries are in.
+      roots: root keys of the training; the coins must not depend on them.
 
     Yields:
       Observations in clip norms and coins, float64 and bool `[steps, canaries]`. An observation is

@@ -1,4 +1,4 @@
-"""From what an attacker sees of canaries in the gradient to bounds beside the claim."""
+"""Findings of the gradient audit: bounds computed from observed canaries, beside the claim."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ FAILURE = 0.001
 """Probability that any bound of one audit is wrong."""
 
 LARGE = (1e-3, 1e-1)
-"""Deltas at which the claim of a whole run is tested too: few canaries say most at large ones."""
+"""Further deltas for the claim of a whole run: few canaries certify most at large ones."""
 
 
 def judge_steps(
     seen: Iterable[tuple[np.ndarray, np.ndarray]], plan: Plan, delta: float
 ) -> tuple[list[Finding], dict[str, Any], list[str]]:
-    """Fresh coins in every step, everyone drawn: what one step certifies, and T of them.
+    """Bound one step from fresh coins at sampling rate 1, and T steps by Gaussian composition.
 
-    The noise is independent from step to step, so that T steps of mu are one of sqrt(T) mu. This
-    is put to the test as well: the second attack knows the steps before, and subtracts the noise
-    that a canary showed in the last of them, which helps only if noise is used again.
+    The noise is independent across steps, so T steps of mu compose to sqrt(T) mu. This is tested
+    as well: the second attack knows the coins of the step before, and subtracts the noise that a
+    canary showed in it, which helps only if noise is reused.
 
     Args:
       seen: observations and coins, `[steps, canaries]` each, chunk by chunk.
-      plan: what is claimed.
+      plan: the claimed sampler, noise and steps.
       delta: of the claim.
 
     Returns:
-      The findings, estimates as plain values, and what else there is to say.
+      The findings, estimates as plain values, and notes for the reader.
     """
     observed, present = (np.concatenate(parts).T for parts in zip(*seen, strict=True))
     attacks = {"observation": (observed, present)}
@@ -78,7 +78,7 @@ def judge_steps(
 def judge_run(
     seen: Iterable[tuple[np.ndarray, np.ndarray]], plan: Plan, delta: float
 ) -> tuple[list[Finding], dict[str, Any], list[str]]:
-    """One coin a canary: the whole run is attacked, by the likelihood ratio under the plan.
+    """Bound the whole run from one coin a canary, by the likelihood ratio under the plan.
 
     Arguments and result as of `judge_steps`.
     """

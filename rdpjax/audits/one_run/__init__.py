@@ -1,1 +1,1 @@
-"""Canaries in one training."""
+"""Audit with many canaries in one training."""

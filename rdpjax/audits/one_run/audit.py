@@ -35,28 +35,28 @@ from rdpjax.privacy.accountants import pld_epsilon
 from rdpjax.privacy.ledger import Ledger
 
 LEAST = 20
-"""Canaries of an audit, at least."""
+"""Least number of canaries of an audit."""
 
 CONFIDENCES = (0.95, 0.99)
-"""The last one decides."""
+"""Confidence levels reported; the last one decides."""
 
 PARTS = (1.0, 0.2)
-"""Shares of the canaries that are guessed for: all, and the fifth that an attack is surest of."""
+"""Shares of the canaries that are guessed for: all, and the fifth with the most extreme scores."""
 
 THROWS = 1000
-"""Throws of other coins that the null distribution is read off."""
+"""Draws of independent coins from which the null distribution is estimated."""
 
 
 @dataclass(frozen=True)
 class OneRunAudit(ExperimentFlags):
     """Certify a lower bound on epsilon with crafted records in one training of the real pipeline.
 
-    Canaries are appended to the records, each by a fair coin of its own, and the whole pipeline is
+    Canaries are appended to the records, each by its own fair coin, and the whole pipeline is
     trained once: measurements and all stages, at the plan's noise. Attackers who see the noisy
-    histograms and gradients, and know all records and the canaries, guess whose coin says "in":
+    histograms and gradients, and know all records and the canaries, guess which coins are "in":
     from the histograms of the table, from each stage, and from all together. Less noise than
-    planned in the histograms shows at once; in a stage alone the draw of the others hides much of
-    it, and `audit gradient` is the sharper test. A few minutes on two cores.
+    planned in the histograms shows at once; in a stage alone the sampling of the other records
+    hides much of it, and `audit gradient` is the sharper test. A few minutes on two cores.
     """
 
     path: tyro.conf.Positional[Path]
@@ -66,15 +66,15 @@ class OneRunAudit(ExperimentFlags):
     """Number of canaries, 20 or more; not more than there are records."""
 
     records: int = 2000
-    """Records, at most, that the canaries join, chosen at random. The claim holds for any number of
-    records; among fewer of them attacks see more, and the audit is faster. Among too few the noise
-    on the histograms leaves nothing to train on."""
+    """Largest number of records that the canaries join, chosen at random. The claim holds for any
+    number of records; among fewer of them attacks see more, and the audit is faster. Among too few
+    the noise on the histograms leaves nothing to train on."""
 
     epsilon: Annotated[float | None, optional("FLOAT", "the plan's")] = None
     """Claim of the run that is audited, in place of the plan's."""
 
     def run(self) -> int:
-        """Audit, print; 0 where the claim stands, 1 where the bound at 99 % exceeds it."""
+        """Audit and print; exit status 0 where the claim stands, 1 if the 99 % bound exceeds it."""
         check_folders(self.json, self.picture)
         keep_programs()
         began = time.monotonic()
@@ -94,7 +94,7 @@ class OneRunAudit(ExperimentFlags):
 
 
 def audit_one_run(subject: Subject, flags: OneRunAudit) -> tuple[list[Finding], dict[str, Any]]:
-    """Train once with canaries; what each attack certifies, and what the audit was.
+    """Train once with canaries; return the findings, and the audit's facts.
 
     Raises:
       UserError: more canaries than records, too few of either, or no canaries for the data set.
@@ -158,7 +158,7 @@ def attack(
     ledger: Ledger,
     flags: OneRunAudit,
 ) -> dict[str, np.ndarray]:
-    """Train on the candidates whose coin says so, and score the canaries, the last of them.
+    """Train on the candidates whose coin is "in", and score the canaries, the last of them.
 
     Returns:
       By attack: float64 `[canaries]`, higher meaning "in". A function of what is released and of
@@ -192,7 +192,7 @@ def attack(
 
 
 def _weighted(inner: Mapping[str, np.ndarray], plans: Plans) -> dict[str, np.ndarray]:
-    """Inner products summed over the steps, weighted to the logarithm of odds under the plan."""
+    """Sum inner products over the steps, weighted to log odds under the plan."""
     return {
         name: plans.stages[name].sampling_rate / plans.stages[name].noise_multiplier ** 2 * summed
         for name, summed in inner.items()

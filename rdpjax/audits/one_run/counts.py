@@ -1,4 +1,4 @@
-"""What noisy histograms say about who is in a table: the likeliest guess for every canary."""
+"""Membership scores from noisy histograms: log odds of "in" for every canary."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rdpjax.data.tokenizer import Marginals, histogram
 
 
 def released_counts(schema: Schema, marginals: Marginals) -> np.ndarray:
-    """The noisy histogram that released shares stand for, as `rdpjax.data.tokenizer.histogram`.
+    """Invert the noisy histogram from released shares, as `rdpjax.data.tokenizer.histogram`.
 
-    What the projection of shares on the simplex has cut off is lost.
+    What the projection of shares onto the simplex cut off is lost.
     """
     parts = []
     for column, shares, halves in zip(
@@ -26,24 +26,24 @@ def released_counts(schema: Schema, marginals: Marginals) -> np.ndarray:
 def scores_of_counts(
     schema: Schema, marginals: Marginals, base: np.ndarray, canaries: np.ndarray
 ) -> np.ndarray:
-    """How much the released histogram speaks for each canary, float64 `[canaries]`.
+    """Score canaries by the released histogram: log odds of "in", float64 `[canaries]`.
 
-    The logarithm of the odds of "in", with coins (+1/2 and -1/2) and noise taken as Gaussian. What
-    the known records explain is subtracted. The noise's variance is estimated from the histogram
-    itself: an attacker who trusts the plan would overlook that there is less than planned.
+    Coins (+1/2 and -1/2) and noise are taken as Gaussian. The histogram of the known records is
+    subtracted. The noise's variance is estimated from the histogram itself, so that less noise than
+    planned shows in the scores.
 
     Args:
       schema: public columns.
       marginals: as released.
-      base: cells of records that are known to be in, `[records, columns]`.
-      canaries: cells of records of which half are in, `[canaries, columns]`.
+      base: bins of records that are known to be in, `[records, columns]`.
+      canaries: bins of records of which half are in, `[canaries, columns]`.
 
     Guarantees:
       A function of the release and of what the attacker knows before it, never of the coins.
     """
     rows = np.stack([histogram(schema, row[None]) for row in canaries])
     beyond = released_counts(schema, marginals) - histogram(schema, base) - rows.sum(axis=0) / 2
-    # Directions of the canaries' own rows, with how far the coins move the counts along each.
+    # Singular vectors of the canaries' histograms; the coins move the counts along each of them.
     directions, lengths, along = np.linalg.svd(rows, full_matrices=False)
     seen, moved = along @ beyond, lengths**2 / 4
     beside = max(float(beyond @ beyond - seen @ seen), 0.0)

@@ -1,4 +1,4 @@
-"""Who hears of an audited run: bars on stderr, and sums of what its steps tell of the canaries."""
+"""Progress callback of an audited run: bars on stderr, and sums of the canaries' inner products."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.progress import Progress, TaskID
 
 
 class Listener:
-    """A run's `Progress` that keeps the sums over the steps of the metric `inner`.
+    """Progress callback that sums the metric `inner` over the steps.
 
     Attributes:
       inner: by stage, float64 `[canaries]`.
 
     Args:
-      steps: of every stage, by name.
+      steps: number of steps of every stage, by name.
       quiet: no bars.
     """
 

@@ -1,8 +1,8 @@
-"""The real pipeline, watched: what each of its releases says about candidates of its records.
+"""Training with extra metrics: how the noisy gradients correlate with the canaries' gradients.
 
-Nothing that is trained changes. A session compares in every step the noisy gradient with the
-candidates' own gradients: whoever knows the candidates could compute all of it from what the
-mechanisms release.
+Training itself is unchanged. In every step a session compares the noisy gradient with the
+candidates' own gradients: an attacker who knows the candidates could compute all of it from the
+mechanisms' outputs.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from rdpjax.privacy.ledger import Ledger
 from rdpjax.stages.stage import Context, Training, TrainingStage
 
 TOGETHER = 100
-"""Canaries whose gradients are formed at once."""
+"""Canaries whose per-example gradients are materialised at once."""
 
 OWN = 2**31 - 19
-"""Folded into a step's key for the randomness inside the losses of candidates."""
+"""Folded into a step's key for the randomness of the candidates' losses."""
 
 
 class WatchingSession(Session):
-    """Let every step also tell how the noisy gradient lies to each canary's.
+    """Log the inner product of the noisy gradient with each canary's clipped gradient.
 
-    Every step has two more metrics, float32 `[canaries]`: `inner`, the inner product of what the
-    noisy sum has beyond its expectation with the canary's own clipped gradient, and `square`, the
-    square of that gradient's length, both in clip norms. Of a canary that is drawn `inner` is
-    greater by `square`.
+    Every step has two more metrics, float32 `[canaries]`: `inner`, the inner product of the noisy
+    sum minus its expectation with the canary's clipped gradient, and `square`, that gradient's
+    squared norm, both in squared clip norms. If the canary is drawn, `inner` is greater by
+    `square`.
 
     Args:
       ledger: as of any session.
-      roots: the keys.
+      roots: root keys of the run.
       codec: encodes the candidates, under the same noisy answers as the records.
-      candidates: records, in any place among them those that may be in the run.
+      candidates: records, among them in any place those that may be in the run.
       canaries: how many of the candidates, the last ones, are canaries.
     """
 
@@ -57,7 +57,7 @@ class WatchingSession(Session):
 
     @cached_property
     def cells(self) -> np.ndarray:
-        """Cells of the candidates `[candidates, columns]`, once the run has its answers."""
+        """Bins of the candidates `[candidates, columns]`, once the run has its answers."""
         return self._codec.fit(self.answers).cells(self._candidates)
 
     def training(self, name: str, stage: TrainingStage, plan: Plan, context: Context) -> Training:
@@ -68,12 +68,12 @@ class WatchingSession(Session):
 def watched(
     own: Training, plan: Plan, context: Context, codes: np.ndarray, canaries: int
 ) -> Training:
-    """Return a training that also tells of canaries; see `WatchingSession`.
+    """Return a training with the metrics of `WatchingSession`.
 
     Args:
-      own: the stage's.
-      plan: its plan.
-      context: what it knows.
+      own: the stage's training.
+      plan: the stage's DP-SGD plan.
+      context: the stage's context.
       codes: of the candidates, `[candidates, columns]`.
       canaries: how many of them, the last ones, are canaries.
     """
@@ -90,7 +90,7 @@ def watched(
         keys = StepKeys(raw, raw, raw, raw)
         known, _ = drawn_sum(everyone, Execution(), loss, params, base, keys)
         own_gradients = _gradients(loss, params, some, chosen, clip)
-        # A canary is in with probability 1/2; whoever is in is drawn with probability q.
+        # A canary is in with probability 1/2; a record that is in is drawn with probability q.
         expected = ravel_pytree(known.gradient)[0] + own_gradients.sum(axis=0) / 2
         beyond = ravel_pytree(gradient)[0] * divisor - rate * expected
         told = {
@@ -106,7 +106,7 @@ def watched(
 def _gradients(
     loss: Loss, params: Params, codes: jax.Array, key: jax.Array, clip: float
 ) -> Float[Array, "canaries numbers"]:
-    """Each canary's clipped gradient, all leaves in one row."""
+    """Return each canary's clipped gradient, all leaves flattened to one row."""
 
     def one(row: tuple[jax.Array, jax.Array]) -> jax.Array:
         gradient = ravel_pytree(jax.grad(loss)(params, *row))[0]

@@ -1,1 +1,1 @@
-"""A plan replayed with known keys, number by number."""
+"""Deterministic audit: replay a plan with known keys, and compare every number."""

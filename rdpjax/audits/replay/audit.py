@@ -1,8 +1,8 @@
-"""Neighbouring data sets through the same pipeline with the same keys, step by step.
+"""`audit replay`: neighbouring data sets through one pipeline with the same keys, step by step.
 
-What a mechanism answers may move with one record by its declared sensitivity; everything else must
-be the same, bit for bit, once the answers are. The comparison is deterministic and takes no
-statistics of attacks: it finds what no lower bound on epsilon could certify.
+A mechanism's output may move with one record by its declared sensitivity; everything else must be
+equal, bit for bit, once the outputs are. The comparison is deterministic and needs no attack
+statistics: it finds faults that no lower bound on epsilon could certify.
 
 References:
   Re:cord-play, 2026, arXiv 2602.17454: 13 violations in 12 libraries, found by comparing internal
@@ -42,10 +42,10 @@ from rdpjax.privacy.sealed import SealError
 from rdpjax.runs.folder import write_generator
 
 FEW = 4
-"""Steps in which every record is drawn."""
+"""Number of steps at sampling rate 1."""
 
 SEEDS = 100
-"""Keys that are tried until they draw the added record in every stage."""
+"""Seeds tried until their keys draw the added record in every stage."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ class ReplayAudit(AuditFlags):
     """Replay neighbouring data sets with the same keys, and compare every intermediate.
 
     Each measurement and each clipped sum must move by no more than its declared sensitivity; all
-    else (updates, states, codes, divisors, noise, released files) must not move by a bit. Records
-    of the subject are taken, and its own sampling rates, noise and clip norms; its keys are not.
+    else (updates, states, codes, divisors, noise, released files) must not move by a bit. The
+    subject's records, sampling rates, noise and clip norms are used; its keys are not.
     """
 
     records: int = 2000
-    """How many records to replay with, at most."""
+    """Largest number of records to replay with."""
 
     def run(self) -> int:
-        """0 where every bound holds, 1 where one is broken."""
+        """Compare and print; exit status 0 where every bound holds, 1 where one is broken."""
         if self.records < 2:
             raise UserError(f"--records {self.records}: give 2 or more")
         _compile_quickly()
@@ -80,7 +80,7 @@ class ReplayAudit(AuditFlags):
 
 
 def _compile_quickly() -> None:
-    """With little optimisation: programs run for a moment. `$XLA_FLAGS` has precedence."""
+    """Lower XLA's optimisation level: programs run for a moment. `$XLA_FLAGS` has precedence."""
     flags = os.environ.get("XLA_FLAGS", "")
     if "optimization_level" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=1".strip()
@@ -89,20 +89,20 @@ def _compile_quickly() -> None:
 def replay(
     subject: Subject, most: int = 2000, say: Callable[[str], object] = lambda line: None
 ) -> Iterator[Comparison]:
-    """Compare neighbours in the subject's pipeline.
+    """Compare neighbouring data sets in the subject's pipeline.
 
-    Neighbours have one record more at the end: walking the gaps, the sampler then draws the others
-    as before (`_steady`). A record in the middle renumbers those behind it, so that their draws and
-    the keys of their losses change: the law is the same and the bits are not. For it the
-    measurements and the codes are compared.
+    Neighbours have one record more at the end: with geometric skips the sampler then draws the
+    others as before (`_steady`). A record in the middle renumbers those behind it, so that their
+    draws and the keys of their losses change: the distribution is the same and the bits are not.
+    For it the measurements and the codes are compared.
 
     Args:
-      subject: what is audited.
-      most: records to replay with.
-      say: hears of progress.
+      subject: the audited configuration with its records.
+      most: largest number of records to replay with.
+      say: callback, called with a line of progress.
 
     Yields:
-      The comparisons, as they are made. A read outside an open entry is one, and the last.
+      The comparisons, as they are made. A read outside an open ledger entry is one, and the last.
 
     Raises:
       UserError: the pipeline refuses so few records.
@@ -120,7 +120,7 @@ def replay(
 def _all_drawn(
     subject: Subject, hood: Neighbourhood, say: Callable[[str], object]
 ) -> Iterator[Comparison]:
-    """A few steps in which every record is drawn, with each neighbour, then with other noise."""
+    """Compare a few steps at sampling rate 1, with each neighbour, then with another noise root."""
     config, codec, count = subject.config, subject.codec, len(hood.base)
     events = {event.stage: event for event in plan_events(config, codec)}
     plans, roots = _cut(make_plans(config), FEW, every=True), Roots.make(SEEDS)
@@ -147,7 +147,7 @@ def _all_drawn(
 def _as_configured(
     subject: Subject, hood: Neighbourhood, say: Callable[[str], object]
 ) -> Iterator[Comparison]:
-    """The configured sampling rates, with and without a record, and interrupted."""
+    """Compare at the configured sampling rates, with and without a record, and interrupted."""
     config, codec, count = subject.config, subject.codec, len(hood.base)
     events = {event.stage: event for event in plan_events(config, codec)}
     plans = _cut(make_plans(config), 2 * training.CHUNK)
@@ -186,9 +186,9 @@ def _as_configured(
 
 
 def _steady(plans: Plans, most: int) -> int:
-    """So many records, or a few less, that one more leaves the size of the sampler's rounds alone.
+    """Choose `most` or fewer records, so that one more leaves the sampler's capacity unchanged.
 
-    From rounds of another size the same keys draw others: the law is the same, the bits are not.
+    With another capacity the same keys draw others: the distribution is the same, the bits are not.
     """
     rates = [plan.threshold for plan in plans.stages.values()]
     return next(
@@ -198,23 +198,23 @@ def _steady(plans: Plans, most: int) -> int:
 
 
 def _expected(recording: Recording) -> float:
-    """What the pipeline takes for the number of records."""
+    """Return the number of records that the pipeline uses, noisy or public."""
     _, context = next(iter(recording.states.values()))
     return context.tokenizer.marginals.records
 
 
 def _divisors(plans: Plans, expected: float) -> dict[str, float]:
-    """What the noisy sums of each stage are divided by."""
+    """Return the divisor of each stage's noisy sums, the expected batch size."""
     return {name: plan.sampling_rate * expected for name, plan in plans.stages.items()}
 
 
 def _renewed(roots: Roots) -> Roots:
-    """The same keys but for the noise root."""
+    """Return the same root keys with another noise root."""
     return dataclasses.replace(roots, noise=Roots.make(SEEDS + 1).noise)
 
 
 def _cut(plans: Plans, steps: int, *, every: bool = False) -> Plans:
-    """The plans with fewer steps; where asked for, all records are drawn in each."""
+    """Cut the plans to fewer steps; with `every`, at sampling rate 1."""
     stages = {
         name: dataclasses.replace(
             plan,
@@ -227,7 +227,7 @@ def _cut(plans: Plans, steps: int, *, every: bool = False) -> Plans:
 
 
 def _roots(plans: Plans, records: int) -> tuple[Roots, dict[str, np.ndarray]]:
-    """Keys that draw the last of the records in every stage, if any of the first do; and when."""
+    """Find root keys that draw the last record in every stage, if any do; and the steps when."""
     for seed in range(SEEDS):
         roots = Roots.make(seed)
         drawn = {
@@ -240,7 +240,7 @@ def _roots(plans: Plans, records: int) -> tuple[Roots, dict[str, np.ndarray]]:
 
 
 def _released(recording: Recording, folder: Path) -> dict[str, bytes]:
-    """Files that a run would release beside the records, which follow from them; and its events."""
+    """Return the released files besides the records, which follow from them, and the events."""
     assert recording.generator is not None
     folder.mkdir()
     write_generator(folder, recording.generator)

@@ -1,4 +1,4 @@
-"""What was compared with a bound, and how it came out."""
+"""Comparisons of a measured number with its bound."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Comparison:
 
     Attributes:
       what: the quantity.
-      where: the measurement or the stage, or which of them.
-      bound: the most that it may be; 0 for what has to agree bit for bit.
-      measured: the most that it was.
-      over: how many times it was measured.
+      where: the measurement, the stage, or a word for several.
+      bound: largest allowed value; 0 where bits must be equal.
+      measured: largest measured value.
+      over: number of measurements.
 
     Examples:
       >>> Comparison("clipped sum, moved by one record", "vae", 10.0, 9.99, 12).holds
@@ -44,7 +44,7 @@ class Comparison:
         return "holds" if self.holds else "BROKEN"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; what is not finite in words."""
+        """Return plain values for JSON; numbers that are not finite become words."""
         measured: float | str = float(self.measured)
         if not np.isfinite(self.measured):
             measured = str(measured)
@@ -52,7 +52,7 @@ class Comparison:
 
 
 def as_table(comparisons: Sequence[Comparison]) -> str:
-    """A line for each comparison.
+    """Format the comparisons as a table, one line each.
 
     Examples:
       >>> print(as_table([Comparison("clipped sum", "vae", 1.0, 0.5, 12)]))
@@ -76,9 +76,9 @@ def as_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def differing(a: Any, b: Any) -> int:
-    """How many numbers of two trees of arrays differ in a bit.
+    """Count the numbers of two trees of arrays that differ in a bit.
 
-    Trees of different structure or shapes differ in all numbers.
+    Trees of different structure or shapes count as different in all numbers.
 
     Examples:
       >>> differing([np.zeros(3), 1.0], [np.array([0.0, -0.0, 1.0]), 1.0])
@@ -97,11 +97,11 @@ def differing(a: Any, b: Any) -> int:
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:
-    """uint8 `[numbers, bytes of each]`."""
+    """View an array as uint8 `[numbers, bytes of each]`."""
     flat = np.ascontiguousarray(array).reshape(-1)
     return flat.view(np.uint8).reshape(flat.size, flat.dtype.itemsize)
 
 
 def broken(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """Those whose bound was exceeded."""
+    """Return the comparisons whose bound was exceeded."""
     return [each for each in comparisons if not each.holds]

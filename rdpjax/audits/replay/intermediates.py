@@ -1,7 +1,7 @@
-"""Recordings compared: what one record may move, and what it must not.
+"""Compare recordings: mechanism outputs within their sensitivity, all else bit for bit.
 
-Sums of float32 numbers round differently with one more among them: `SLACK` times float32's spacing
-is allowed, of the largest sum that there can be. The engine clips a ten-thousandth below C.
+A float32 sum rounds differently with one more term: `SLACK` times float32's spacing of the largest
+possible sum is allowed. The engine clips a ten-thousandth below C.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from rdpjax.privacy.events import Event, merge
 
 SLACK = 4.0
 BAND = 6.0
-"""Standard deviations allowed to what is random, though the same in every replay."""
+"""Standard deviations allowed for random quantities, though they are equal in every replay."""
 
-_quietly = np.errstate(invalid="ignore", over="ignore")  # what is not finite holds no bound
+_quietly = np.errstate(invalid="ignore", over="ignore")  # NaN and infinity break every bound
 
 PRIVATE = {"loss", "clipped", "drawn"}
-"""Metrics of the draw: they read records, are not noised, and stay in `internal/`."""
+"""Metrics of the batch: computed from records without noise, they stay in `internal/`."""
 
 
 def masks(plan: Plan, name: str, roots: Roots, records: int) -> np.ndarray:
-    """Who is drawn in each step, bool `[steps, records]`."""
+    """Compute the Poisson draw of each step, bool `[steps, records]`."""
     keys = step_keys(roots, name, 0, plan.steps).sampling
     each = jax.jit(jax.vmap(lambda key, i, turn: draw(key, records, plan.threshold, i, turn)))
     found, first = np.zeros((plan.steps, records + 1), bool), jnp.zeros(plan.steps, jnp.uint32)
@@ -53,7 +53,7 @@ def masks(plan: Plan, name: str, roots: Roots, records: int) -> np.ndarray:
 def measurements(
     base: Recording, others: Mapping[str, Recording], events: Mapping[str, Event]
 ) -> list[Comparison]:
-    """How far one record moves each measurement, in L2 norm: its bound is the event's."""
+    """Compare how far one record moves each measurement, in L2 norm, with the sensitivity."""
     found = []
     for name, answer in base.answers.items():
         moved = [float(np.linalg.norm(other.answers[name] - answer)) for other in others.values()]
@@ -74,18 +74,18 @@ def sums(
     expected: float,
     which: Mapping[str, np.ndarray] | None = None,
 ) -> list[Comparison]:
-    """How far one record moves the clipped sum of each stage's steps, in L2 norm.
+    """Compare how far one record moves the clipped sum of each step, in L2 norm, with C.
 
-    Both have the same noise, which the difference of the noisy gradients leaves out.
+    Both fits have the same noise, which cancels in the difference of the noisy gradients.
 
     Args:
-      base: of the fit without the record.
-      others: with it, in the same states.
-      plans: of both.
-      records: how many there are.
-      expected: what the pipeline takes for their number.
-      which: for each stage the steps in which the record is drawn, by default all; in the others
-        not a bit may differ.
+      base: recording of the fit without the record.
+      others: recordings with it, in the same states.
+      plans: plans of both.
+      records: number of records.
+      expected: number of records that the pipeline uses.
+      which: bool `[steps]` by stage, the steps in which the record is drawn, by default all; in the
+        others not a bit may differ.
     """
     found = []
     for name, plan in plans.stages.items():
@@ -110,7 +110,7 @@ def sums(
 
 
 def rates(recordings: Mapping[int, Recording], events: Mapping[str, Event]) -> list[Comparison]:
-    """Records drawn beyond what the claimed rate explains, in standard deviations.
+    """Compare the number of drawn records with the claimed rate, in standard deviations.
 
     Args:
       recordings: by the number of records.
@@ -131,7 +131,7 @@ def rates(recordings: Mapping[int, Recording], events: Mapping[str, Event]) -> l
 
 
 def draws(recordings: Mapping[int, Recording], plans: Plans, roots: Roots) -> list[Comparison]:
-    """Steps whose draw is not as large as the sampler's; keyed by the number of records."""
+    """Count steps whose draw differs in size from the sampler's; keyed by the number of records."""
     found = []
     for name, plan in plans.stages.items():
         wrong = 0
@@ -144,7 +144,7 @@ def draws(recordings: Mapping[int, Recording], plans: Plans, roots: Roots) -> li
 
 
 def post_processing(base: Recording, others: Iterable[Recording]) -> list[Comparison]:
-    """What must be the same given the same answers: contexts, states, metrics of updates."""
+    """Compare what must be equal given equal answers: contexts, states, metrics of updates."""
     others = list(others)
     found = []
     for name, (state, context) in base.states.items():
@@ -180,7 +180,7 @@ def _arrays(context: Any) -> Any:
 
 
 def codes(base: Recording, hood: Neighbourhood) -> Comparison:
-    """Codes of the records that stay, under the same answers."""
+    """Compare codes of the records that stay, under the same answers."""
     assert base.generator is not None
     tokenizer, encoding = base.generator.context.tokenizer, base.generator.encoding
 
@@ -194,13 +194,13 @@ def codes(base: Recording, hood: Neighbourhood) -> Comparison:
 
 
 def files(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> Comparison:
-    """Released files, by name, that are not the same bytes."""
+    """Count released files, by name, whose bytes differ."""
     wrong = sum(one.get(name) != other.get(name) for name in one.keys() | other.keys())
     return Comparison("released files that differ", "release", 0, wrong, len(one))
 
 
 def ledgers(recordings: Sequence[Recording], planned: Sequence[Event]) -> Comparison:
-    """Events that a plan promised and a ledger lacks, or that it has besides."""
+    """Count events that differ between the plan and a ledger."""
     wrong = 0
     for recording in recordings:
         entered = list(merge(recording.entries))
@@ -209,7 +209,7 @@ def ledgers(recordings: Sequence[Recording], planned: Sequence[Event]) -> Compar
 
 
 def resumption(whole: Recording, resumed: Recording) -> list[Comparison]:
-    """An interrupted fit against one that was not: the same bits, and the same entries."""
+    """Compare an interrupted fit with an uninterrupted one: the same bits, and the same entries."""
     wrong = sum(
         differing(state, resumed.states[name][0]) for name, (state, _) in whole.states.items()
     )
@@ -221,5 +221,5 @@ def resumption(whole: Recording, resumed: Recording) -> list[Comparison]:
 
 
 def _nan_first(value: float) -> float:
-    """NaN is the largest of all, so that no bound holds for it."""
+    """Sort key that makes NaN the largest value, so that it breaks every bound."""
     return math.inf if math.isnan(value) else value

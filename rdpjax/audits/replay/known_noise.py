@@ -1,10 +1,10 @@
 """Compare the noise of two fits with that of their root keys, number by number.
 
-An audit makes the root keys, so no noise is random to it. Two fits in the same states that differ
+An audit makes the root keys, so all noise is known to it. Two fits in the same states that differ
 in the noise root alone have the same clipped sums: the difference of their outputs is that of two
 known vectors. Step keys are derived here a second time, by hashlib, and Gaussian numbers by
-`jax.random`, so that a fault in `rdpjax.dpsgd.keys`, `threefry` or `noise` cannot excuse itself.
-Of discrete noise keys and scales are known in the same way; the sampler is the mechanism's own.
+`jax.random`, so that a fault in `rdpjax.dpsgd.keys`, `threefry` or `noise` cannot hide itself.
+For discrete noise the same holds for keys and scales; the sampler is the mechanism's own.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from rdpjax.fitting.plans import Plans
 from rdpjax.privacy.events import LATTICE_STEPS, Event
 
 SLACK = 4.0
-"""Spacings of floating-point numbers by which rounding may move a difference of two outputs."""
+"""Floating-point spacings by which rounding may move a difference of two outputs."""
 
 TOLERANCE = 1e-4
-"""Of a noise deviation: what compilers may make of `erf_inv`; no missing number is as small."""
+"""Allowed compiler error of `erf_inv`, in noise deviations; missing noise exceeds it."""
 
 BAND = 6.0
-"""Standard deviations allowed to the standard deviation of a sample."""
+"""Standard errors allowed for the standard deviation of a sample."""
 
 FEW = 8
-"""Numbers of discrete noise that tell one key from another."""
+"""Leading numbers of discrete noise that identify its key."""
 
 
 def step_noise(event: Event, root: bytes, step: int, numbers: int) -> np.ndarray:
-    """Noise on the clipped sum of one step, in the gradient's units, float64 `[numbers]`.
+    """Compute the noise on one step's clipped sum, in the gradient's units, float64 `[numbers]`.
 
     Args:
-      event: the claim: stage, mechanism, noise multiplier and clip norm.
+      event: the claimed stage, mechanism, noise multiplier and clip norm.
       root: the noise root key.
       step: counted from the start of the stage.
       numbers: length of the flat gradient.
@@ -77,7 +77,7 @@ def _normal(raw: jax.Array, numbers: int) -> jax.Array:
 
 
 def measurement_noise(event: Event, root: bytes, numbers: int) -> np.ndarray:
-    """Noise of one direct measurement, float64 `[numbers]`; arguments as of `step_noise`."""
+    """Compute the noise of one measurement, float64 `[numbers]`; arguments as of `step_noise`."""
     deviation = event.noise_multiplier * event.clip_norm
     step = min(GRID, 2.0 ** math.floor(math.log2(deviation / LATTICE_STEPS)))
     bits = _bits(root, f"{event.stage}\x00noise\x000")
@@ -95,13 +95,13 @@ def noise(
     events: dict[str, Event],
     divisors: dict[str, float],
 ) -> list[Comparison]:
-    """Demand that the noise of every measurement and of every step is that of its key.
+    """Compare the noise of every measurement and every step with that of its key.
 
     Args:
-      pairs: of fits of the same records in the same states, under the first and the second root.
-      roots: of the first and of the second fit of each pair.
-      events: the claim, by measurement and stage.
-      divisors: what the noisy sum of each stage is divided by.
+      pairs: recordings of the same records in the same states, under the first and the second root.
+      roots: root keys of the first and of the second fit of each pair.
+      events: the claimed events, by measurement and stage.
+      divisors: divisor of each stage's noisy sum.
 
     Guarantees:
       Every number of every step is compared, to `TOLERANCE` of its deviation beside the rounding of
@@ -122,7 +122,7 @@ def noise(
     return found
 
 
-@np.errstate(invalid="ignore", over="ignore")  # what is not finite holds no bound
+@np.errstate(invalid="ignore", over="ignore")  # NaN and infinity break every bound
 def _compared(
     event: Event,
     pairs: Iterable[tuple[np.ndarray, ...]],
@@ -130,7 +130,7 @@ def _compared(
     noise_of: Callable[[bytes, int, int], np.ndarray],
     divisor: float,
 ) -> list[Comparison]:
-    """Compare outputs `[steps, numbers]` of one mechanism with what `noise_of` its keys is."""
+    """Compare outputs `[steps, numbers]` of one mechanism with `noise_of` its keys."""
     deviation = event.noise_multiplier * event.clip_norm
     most, square, count = 0.0, 0.0, 0
     for first, second in pairs:
@@ -144,7 +144,7 @@ def _compared(
             square += float(np.square(known[0] - known[1]).sum()) / 2
             count += a.size
     found = [Comparison("noise, off that of its key", event.stage, TOLERANCE, most, count)]
-    if "discrete" in event.mechanism:  # the sampler is not computed a second time: its size is
+    if "discrete" in event.mechanism:  # that sampler is shared, so check its spread
         off, band = abs(math.sqrt(square / count) / deviation - 1), BAND / math.sqrt(2 * count)
         found.append(Comparison("noise, off the claimed deviation", event.stage, band, off, count))
     return found
@@ -154,10 +154,10 @@ def repeated_keys(plans: Plans, roots: Roots) -> Comparison:
     """Count keys of draws and of noise that occur twice in whole plans.
 
     Keys are taken chunk by chunk through `rdpjax.fitting.session.chunk_keys`, as training takes
-    them. Of discrete noise the first numbers stand for its key.
+    them. The first numbers of discrete noise identify its key.
 
     Args:
-      plans: uncut: every step of every stage.
+      plans: uncut plans, with every step of every stage.
       roots: any root keys.
     """
     numbers = jax.ShapeDtypeStruct((FEW,), jnp.float32)

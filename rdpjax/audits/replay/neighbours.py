@@ -1,4 +1,4 @@
-"""Data sets that differ in one record, for any kind of records."""
+"""Neighbouring data sets, which differ in one record, for any kind of records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Neighbourhood:
 
     Attributes:
       base: canonical records.
-      added: the base with one record more, at its end, by what that record is.
+      added: the base with one record appended, by a word for that record.
       removed: the base without the record at `place`.
       place: an index in the middle.
     """
@@ -32,14 +32,14 @@ class Neighbourhood:
 def neighbourhood(records: Any, dataset: Dataset, codec: Codec, most: int) -> Neighbourhood:
     """Make neighbours of at most `most` of the records.
 
-    As many of those as there are, up to half, are of positive label: few records must do for a
-    pipeline that refuses one class.
+    Up to half are of positive label, as many as there are: a pipeline that refuses a single class
+    must run on few records.
 
     Args:
       records: canonical records of the data set, two or more.
-      dataset: takes, joins and crafts them.
-      codec: of the records.
-      most: how many to take, two or more.
+      dataset: takes, joins and crafts records.
+      codec: codec of the records.
+      most: largest number of records, two or more.
 
     Examples:
       >>> import pandas as pd
@@ -64,9 +64,9 @@ def neighbourhood(records: Any, dataset: Dataset, codec: Codec, most: int) -> Ne
 
 
 def _chosen(positive: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Indices of up to `most` records, rising, and that of one more.
+    """Return indices of up to `most` records, rising, and that of one more.
 
-    Positive ones first, up to half; where all are taken, the last of them is the one more.
+    Positive ones first, up to half; if all are taken, the last of them is the one more.
     """
     first = np.flatnonzero(positive)[: most // 2]
     rest = np.setdiff1d(np.arange(len(positive)), first)[: most + 1 - len(first)]

@@ -1,8 +1,8 @@
 """Record a fit's mechanism outputs, or replay a fit with given outputs.
 
-Differential privacy has two halves: each mechanism's answer moves little with one record, and all
-else depends on the answers alone. A fit that is told the answers of another one shows both. Its own
-answers can be compared with those that it was told; and whatever still differs has read the records
+Differential privacy has two halves: each mechanism's output moves little with one record, and all
+else depends on the outputs alone. A fit that replays another one's outputs tests both. Its own
+outputs can be compared with the replayed ones; and whatever else differs has read the records
 by another way.
 
 Nothing is patched: a recording session takes the place of the run's own, and trains whatever stages
@@ -41,20 +41,20 @@ from rdpjax.stages.stage import Context, Training, TrainingStage
 Until = Literal["measurements", "stages", "release"]
 
 GRADIENT = "noisy gradient"
-"""Name of the metric that holds what a stage's update was given."""
+"""Name of the metric that holds the noisy gradient, the input of a stage's update."""
 
 
 @dataclass
 class Recording:
-    """What one fit did.
+    """Mechanism outputs, states and release of one fit.
 
     Attributes:
       answers: own noisy vector of each measurement, float64.
       gradients: noisy gradient of each step of each stage, float32 `[steps, parameters]`.
-      metrics: all else that each step of each stage told, `[steps]` each.
-      states: each stage's last state, and the context that it was trained under.
-      entries: of the ledger.
-      generator: what would be released; None where the fit ended before.
+      metrics: all other metrics of each stage, `[steps]` each.
+      states: each stage's last state, and its context.
+      entries: entries of the ledger.
+      generator: the release; None where the fit ended before.
     """
 
     answers: dict[str, np.ndarray] = field(default_factory=dict)
@@ -66,13 +66,13 @@ class Recording:
 
 
 class RecordedState(NamedTuple):
-    """A stage's state, and what its steps are told.
+    """State of a recorded training: the stage's state, and the gradients to replay.
 
     Attributes:
       inner: the stage's own state.
-      script: the gradients that its steps are told.
-      told: whether they are told any.
-      step: steps taken.
+      script: gradients to replay, float32 `[steps, parameters]`.
+      told: whether `script` replaces the stage's own gradients.
+      step: number of steps taken.
     """
 
     inner: Any
@@ -82,12 +82,12 @@ class RecordedState(NamedTuple):
 
 
 def recorded(inner: Training, steps: int, script: np.ndarray | None) -> Training:
-    """Return a training whose update tells the gradient that it was given, and may be told another.
+    """Return a training whose update records its noisy gradient, and may replay another instead.
 
     Args:
-      inner: the stage's own.
-      steps: how many it takes.
-      script: gradients to tell, `[steps, parameters]`; None for its own.
+      inner: the stage's own training.
+      steps: number of steps.
+      script: gradients to replay, float32 `[steps, parameters]`; None for the fit's own.
     """
 
     def init(key: jax.Array) -> RecordedState:
@@ -113,19 +113,19 @@ def recorded(inner: Training, steps: int, script: np.ndarray | None) -> Training
 
 
 class _End(Exception):
-    """The rest of the fit is not asked for."""
+    """Raised to end the fit at `until`."""
 
 
 class _Interrupted(Exception):
-    """As `kill -9` would, after a checkpoint."""
+    """Raised to simulate `kill -9` after a checkpoint."""
 
 
 class RecordingSession(Session):
-    """Record what mechanisms answer, and let the fit go on with the answers of another.
+    """Record mechanism outputs, or replay those of another fit.
 
     Args:
-      found: filled by the session; kept through interruptions.
-      told: the recording whose answers the fit is told; None for its own.
+      found: filled by the session; kept across interruptions.
+      told: the recording whose outputs are replayed; None for the fit's own.
       until: where the fit ends.
       stages: names of the stages, in order.
       cut: stages that are interrupted once, before their second chunk.
@@ -198,19 +198,19 @@ def record(
     until: Until = "stages",
     interrupted_in: Path | None = None,
 ) -> Recording:
-    """Fit, and record what was done.
+    """Fit, and return the recording.
 
     Args:
       config: the run's settings.
-      codec: how the records become a table.
+      codec: encodes the records as a table.
       records: canonical records.
-      plans: what is accessed, with how much noise.
-      roots: the keys.
-      target: epsilon and delta that the ledger guards.
-      told: a recording; the answers in it take the place of this fit's own, which are recorded.
-      until: where the fit ends: only with the release is there a generator.
+      plans: the mechanisms, with their noise multipliers.
+      roots: root keys of the fit.
+      target: epsilon and delta that the ledger enforces.
+      told: a recording whose outputs replace this fit's own, which are recorded.
+      until: where the fit ends: only with "release" is there a generator.
       interrupted_in: a folder for checkpoints; then the fit is interrupted after the first chunk of
-        each stage that has several, and resumed. What was told before an interruption is lost.
+        each stage that has several, and resumed. Metrics before an interruption are lost.
 
     Raises:
       UserError: as `rdpjax.fitting.fit.fit`.
@@ -227,7 +227,7 @@ def record(
                 config, codec, records, plans=plans, session=session, checkpoints=interrupted_in
             )
         except _Interrupted:
-            # Another process would go on here: only to such a one are repeated chunks replays.
+            # A new process would resume with this ledger, which accepts repeated chunks as replays.
             resumed = True
             ledger = Ledger.resumed(ledger.to_lines(), target=target, noise_id=roots.noise_id)
         except _End:
