@@ -1,8 +1,8 @@
 """Layers that vectorise over examples: convolution as slices and one matmul, dense by position.
 
-`lax.conv` inside a scan is an order of magnitude slower on CPUs, and a vmapped one becomes a grouped
-convolution; shifted slices and a matmul avoid both. Every layer computes in the
-precision of its parameters.
+`lax.conv` inside a scan is an order of magnitude slower on CPUs, and a vmapped one becomes a
+grouped convolution; shifted slices and a matmul avoid both. Every layer computes in the precision
+of its parameters.
 """
 
 from __future__ import annotations
