@@ -215,7 +215,7 @@ class Tokenizer:
         return None if given is None else self.schema.position(given)
 
     def code_shares(self) -> np.ndarray:
-        """Noisy share of every token, (columns, width); 0 beyond a column's own width."""
+        """Compute noisy token shares, (columns, width); 0 beyond a column's own width."""
         table = np.zeros((len(self.groups), self.width))
         for j, (group, share) in enumerate(zip(self.groups, self.marginals.shares, strict=True)):
             np.add.at(table[j], group, share)
