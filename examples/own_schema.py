@@ -5,7 +5,7 @@ import pandas as pd
 import tomli_w
 
 from rdpjax import Budget, Categorical, Config, Numeric, Schema, Synthesizer
-from rdpjax.plans import plan_events
+from rdpjax.fitting.plans import plan_events
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.stages.vae import VaeStage
 

@@ -12,13 +12,18 @@ __all__ = [
     "Numeric",
     "Schema",
     "Synthesizer",
+    "UserError",
     "__version__",
+    "datasets",
+    "generators",
 ]
 
 if TYPE_CHECKING:
+    from rdpjax import datasets, generators
     from rdpjax.config import Config
     from rdpjax.data.fields import Categorical, Numeric
     from rdpjax.data.schema import Schema
+    from rdpjax.errors import UserError
     from rdpjax.privacy.budget import Budget
     from rdpjax.synthesizer import Synthesizer
 
@@ -29,13 +34,17 @@ _HOMES = {
     "Numeric": "rdpjax.data.fields",
     "Schema": "rdpjax.data.schema",
     "Synthesizer": "rdpjax.synthesizer",
+    "UserError": "rdpjax.errors",
 }
+_FOLDERS = ("datasets", "generators")
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, imported when first used: `account` needs no JAX."""
+    """Import a public name on first use (PEP 562), so that `account` needs no JAX."""
     import importlib
 
+    if name in _FOLDERS:
+        return importlib.import_module(f"rdpjax.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'rdpjax' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

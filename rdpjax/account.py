@@ -1,4 +1,4 @@
-"""`python -m rdpjax.account`: what a plan or a run costs, and whom to believe about it."""
+"""`python -m rdpjax.account`: compute, calibrate, compare and verify (epsilon, delta)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from rdpjax.accounting.compare import compare, opinions_as_text
+from rdpjax.accounting.curve import check_files, draw, points_as_text, trace, write_csv
+from rdpjax.accounting.statement import check_records, state
 from rdpjax.errors import UserError, command
 from rdpjax.flags import optional, run_verb, unset
 from rdpjax.privacy.budget import Budget, Demand, calibrate
-from rdpjax.privacy.compare import compare, opinions_as_text
-from rdpjax.privacy.curve import check_files, draw, points_as_text, trace, write_csv
 from rdpjax.privacy.events import Event, round_up_rate
 from rdpjax.privacy.sources import Source, read_source
-from rdpjax.privacy.statement import check_records, state
 
 _Paths = tyro.conf.Positional[tuple[Path, ...]]
 _Json = Annotated[bool, tyro.conf.arg(name="json", help_behavior_hint="")]
@@ -28,10 +28,10 @@ _Delta = Annotated[float | None, optional("FLOAT", "stated, or 1e-5")]
 
 @dataclass(frozen=True)
 class Show:
-    """Print every access to the records and what all of them cost together.
+    """Print every event of the ledgers and the (epsilon, delta) that they compose to.
 
-    Several paths are composed as if all had read the same records. What read records before in a
-    run folder, archived ledgers, is listed beside, with what everything costs together.
+    Several paths are composed as if all had read the same records. Archived ledgers of earlier runs
+    in a run folder are listed beside, with the composition of everything.
     """
 
     paths: _Paths = ()
@@ -42,7 +42,7 @@ class Show:
     delta must be below 1 / records."""
 
     delta: _Delta = None
-    """Probability left to chance, in (0, 1)."""
+    """Delta of (epsilon, delta)-DP, in (0, 1)."""
 
     as_json: _Json = False
     """Print JSON instead of a table."""
@@ -57,7 +57,7 @@ class Show:
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Find the noise multipliers with which all stages together cost a total.
+    """Find the noise multipliers at which all stages together reach a total epsilon.
 
     The stages are those of a configuration, or are given one by one.
     """
@@ -66,10 +66,10 @@ class Calibrate:
     """A configuration (.toml): its stages, shares and budget, unless given here."""
 
     epsilon: Annotated[float | None, optional("FLOAT", "the configuration's")] = None
-    """The total, above 0."""
+    """Total epsilon, above 0."""
 
     delta: _Delta = None
-    """Probability left to chance, in (0, 1)."""
+    """Delta of (epsilon, delta)-DP, in (0, 1)."""
 
     stage: Annotated[
         tuple[tuple[str, float, int], ...],
@@ -134,13 +134,13 @@ class _Planned:
     """Instead of paths, a stage: name, sampling rate, steps and noise multiplier. Repeat it."""
 
     delta: _Delta = None
-    """Probability left to chance, in (0, 1)."""
+    """Delta of (epsilon, delta)-DP, in (0, 1)."""
 
     as_json: _Json = False
     """Print JSON instead of a table."""
 
     def plan(self) -> tuple[list[Event], float]:
-        """The plan, and its delta."""
+        """Return the events of the plan, and its delta."""
         if bool(self.paths) == bool(self.stage):
             raise UserError("name a run, ledger or configuration, or --stage NAME Q STEPS SIGMA")
         if self.paths:
@@ -157,10 +157,10 @@ class Curve(_Planned):
     """Print, write or draw epsilon against steps, noise, sampling rate or delta."""
 
     against: Literal["steps", "sigma", "q", "delta"] = "steps"
-    """What is varied; the rest of the plan stays."""
+    """The parameter to vary; the rest of the plan stays."""
 
     of: Annotated[str | None, optional("NAME", "the only one")] = None
-    """The stage in which it is varied; needed where there are several."""
+    """The stage in which it varies; needed where there are several."""
 
     values: Annotated[
         tuple[float, ...],
@@ -190,7 +190,7 @@ class Curve(_Planned):
 
 @dataclass(frozen=True)
 class Compare(_Planned):
-    """Print what several accountants say of one plan, and what each figure is worth."""
+    """Compare the epsilon of several accountants for one plan, with what each figure is worth."""
 
     def run(self) -> int:
         events, delta = self.plan()
@@ -202,18 +202,18 @@ class Compare(_Planned):
 
 @dataclass(frozen=True)
 class Verify:
-    """Try our accountants, or another, against independent mathematics; 1 if a property fails."""
+    """Test our accountants, or another, against independent mathematics; 1 if a property fails."""
 
     accountant: Annotated[str | None, unset("MODULE:FUNCTION")] = None
-    """Somebody's: `f(events, delta) -> epsilon`, events a list of (q, sigma, steps), and optionally
-    `f.rdp(events, orders)`; ours unless given. See docs/ACCOUNTING.md."""
+    """Your own accountant: `f(events, delta) -> epsilon`, events a list of (q, sigma, steps), and
+    optionally `f.rdp(events, orders)`; ours by default. See docs/ACCOUNTING.md."""
 
     as_json: _Json = False
     """Print JSON instead of a table."""
 
     def run(self) -> int:
-        from rdpjax.privacy.candidate import load
-        from rdpjax.privacy.verify import as_text, verify
+        from rdpjax.accounting.verify.candidate import load
+        from rdpjax.accounting.verify.verify import as_text, verify
 
         properties = verify(None if self.accountant is None else load(self.accountant), _say)
         passed = all(p.passed for p in properties)
@@ -242,7 +242,7 @@ def _sources(paths: Sequence[Path], records: int | None = None) -> list[Source]:
 def _source(path: Path, records: int | None) -> Source:
     if path.suffix != ".toml":
         return read_source(path)
-    # Imported here: they bring in jax, and a ledger is shown without it.
+    # Imported here: it imports jax, which a ledger does not need.
     from rdpjax.config import load_config
 
     config = load_config(path)
@@ -250,7 +250,7 @@ def _source(path: Path, records: int | None) -> Source:
 
 
 def _plan(path: Path, config: Any) -> Source:
-    from rdpjax.plans import plan_events
+    from rdpjax.fitting.plans import plan_events
 
     return Source(str(path), tuple(plan_events(config)), delta=config.delta)
 
@@ -266,7 +266,7 @@ def _delta(sources: Sequence[Source], given: float | None) -> float:
 
 
 def _demand(name: str, rate: float, steps: int) -> Demand:
-    event = _event(name, rate, steps, 1.0)  # any noise: the rest is checked
+    event = _event(name, rate, steps, 1.0)  # any noise multiplier: the other fields are checked
     return Demand(name, event.mechanism, event.sampling_rate, event.steps)
 
 
@@ -288,7 +288,7 @@ def _say(line: str) -> None:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0, 1 where a property fails, 2 where the user can mend something."""
+    """Run the command: exit status 0, 1 where a property fails, 2 for a UserError."""
     return run_verb(
         Verb,
         "python -m rdpjax.account",

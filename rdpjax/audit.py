@@ -1,4 +1,4 @@
-"""`python -m rdpjax.audit`: tries to break the claim, by experiment."""
+"""`python -m rdpjax.audit`: test the (epsilon, delta) claim by experiment."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from rdpjax.audits.gradient import GradientAudit
-from rdpjax.audits.one_run import OneRunAudit
+from rdpjax.audits.gradient.audit import GradientAudit
+from rdpjax.audits.one_run.audit import OneRunAudit
 from rdpjax.audits.release import ReleaseAudit
-from rdpjax.audits.replay import ReplayAudit
+from rdpjax.audits.replay.audit import ReplayAudit
 from rdpjax.errors import command
 from rdpjax.flags import run_verb
 
@@ -24,7 +24,7 @@ Audit = (
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0 where the claim stands, 1 where an audit broke it, 2 for a mistake."""
+    """Run the command: exit status 0; 1 where an audit refutes the claim; 2 for a UserError."""
     return run_verb(
         Audit,
         "python -m rdpjax.audit",

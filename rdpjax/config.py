@@ -1,4 +1,4 @@
-"""One run as frozen dataclasses; TOML in, TOML out."""
+"""Configuration of one run: frozen dataclasses, read from and written to TOML."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ DEFAULT_GENERATOR = "vaegan"
 
 @dataclass(frozen=True)
 class Config:
-    """One run: what it may cost, what it reads and how it is trained. All of it is public.
+    """Settings of one run: privacy budget, data set and training. All of them are public.
 
     Attributes:
       version: version of this format.
       dataset: name of the data set.
       data: the data set's own settings.
-      epsilon: total privacy cost of the run, everything included; no unit, above 0; 5 by default.
-        None with epsilons, from which it follows.
-      delta: probability left to chance, in (0, 1 / records).
+      epsilon: total epsilon of the run, everything included; no unit, above 0; 5 by default. None
+        with epsilons, from which it follows.
+      delta: delta of (epsilon, delta)-DP, in (0, 1 / records).
       records: number of records, if public; otherwise it is kept private, and measured.
       batch_size: expected records in a batch, in every stage; the number of records must be public.
       holdout: share of the records kept out of everything, in [0, 1).
@@ -47,7 +47,7 @@ class Config:
       label_source: whether released labels come from the labeler or from the generator.
       max_codes: most codes of a numeric column, a number from 2 to 255.
       hardened: clip to whole numbers and add discrete Gaussian noise, so that the claim holds for
-        the numbers that the machine computes with; slower.
+        finite-precision arithmetic, not only for real numbers; slower.
       private: whether to clip and add noise; without, the run is for comparisons only.
       clipping: how per-example gradients are clipped: ghost without forming them, vmap by forming
         them; auto takes ghost where every layer has a rule. The results agree.
@@ -120,7 +120,7 @@ class Config:
         self._check_stages()
 
     def _check_data(self) -> None:
-        known = datasets()  # a user's own table is not among them
+        known = datasets()  # does not hold a user's own table
         wanted = known[self.dataset].settings if self.dataset in known else Settings
         if type(self.data) is Settings:
             object.__setattr__(self, "data", wanted())
@@ -157,36 +157,36 @@ class Config:
 
     @property
     def recipe(self) -> Recipe:
-        """The stages together: what they are for, and what they refuse."""
+        """The recipe of the stages: the generator that they make up, and its checks."""
         return Recipe(self.stages, self.label_source)
 
     @property
     def measurements(self) -> tuple[str, ...]:
-        """What is measured before the histograms of the table, in order."""
+        """Names of the measurements before the table's histograms, in order."""
         codec = self._codec
         return () if codec is None else tuple(each.name for each in codec.measurements)
 
     @property
     def _codec(self) -> Codec | None:
-        """That of the data set; none is known of a user's own table."""
+        """Codec of the data set; None for a user's own table, whose schema is not known here."""
         known = datasets()
         return known[self.dataset].codec(self.data) if self.dataset in known else None
 
     @property
     def budget(self) -> Budget:
-        """The total that shares are parts of; there is none with epsilons."""
+        """Total (epsilon, delta) that the shares divide; undefined with epsilons."""
         assert self.epsilon is not None
         return Budget(self.epsilon, self.delta)
 
     def sampling_rate(self, stage: str) -> float:
-        """Sampling rate of a stage: its setting, or batch_size / records where these are given."""
+        """Return a stage's sampling rate: batch_size / records if both given, else its setting."""
         if self.batch_size is not None and self.records is not None:
             return self.batch_size / self.records
         rate: float = self.stages[stage].sampling_rate
         return rate
 
     def values(self) -> dict[str, Any]:
-        """Plain values by key, None left out, stages as tables; but for the data set's own."""
+        """Return plain values by key, stages as tables; no None, no settings of the data set."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del fields["data"], fields["epsilons" if not self.epsilons else "shares"]
         tables = {name: dataclasses.asdict(stage) for name, stage in self.stages.items()}
@@ -194,7 +194,7 @@ class Config:
         return {key: value for key, value in values.items() if value is not None}
 
     def to_toml(self, spent: float | None = None) -> str:
-        """The configuration as TOML; with epsilons of its stages, `spent` is what they cost."""
+        """Format as TOML; with epsilons of the stages, `spent` is their composition."""
         values = self.values()
         if self.epsilons and spent is not None:
             values["epsilon"] = spent
@@ -202,10 +202,10 @@ class Config:
 
     @staticmethod
     def from_toml(text: str, where: str = "config", *, written: bool = False) -> Config:
-        """The inverse of `to_toml`; a key that is not given keeps its default.
+        """Parse what `to_toml` writes; a missing key keeps its default.
 
-        Of a file that a run has `written`, epsilon beside epsilons is no setting: what these cost
-        together, or in older files a default that meant nothing.
+        In a file that a run has `written`, epsilon beside epsilons is not a setting: it is their
+        composition, or in older files an unused default.
 
         Raises:
           UserError: not TOML, an unknown key (the nearest is suggested), or a value of a wrong
@@ -225,15 +225,15 @@ class Config:
 def config_of(
     values: Mapping[str, Any], where: str, *, generator: str | None = None, written: bool = False
 ) -> Config:
-    """A configuration from the tables of a file; see `Config.from_toml`.
+    """Build a configuration from the tables of a file; see `Config.from_toml`.
 
     Args:
       values: keys and tables.
-      where: begins every message.
-      generator: whose stages, shares and source of labels take the place of the file's.
+      where: prefix of every error message.
+      generator: recipe whose stages, shares and source of labels replace the file's.
       written: the file was written by a run.
     """
-    # Before anything else: a newer format may have other stages and keys.
+    # Check the version first: a newer format may have other stages and keys.
     if isinstance(version := values.get("version", VERSION), int) and version > VERSION:
         raise UserError(
             f"{where}: version {version} is newer than this rdpjax's {VERSION}; upgrade rdpjax"
@@ -244,7 +244,7 @@ def config_of(
     chosen = given.get("dataset", Config.dataset)
     dataset = find_dataset(chosen) if isinstance(chosen, str) and chosen != TABLE else None
     kind = dataset.settings if dataset else Settings
-    # Of version 1, and the reader need not know it: the data set's own settings among the others.
+    # In version 1 the data set's own settings may lie among the others.
     own |= {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.name in given}
     classes = stage_classes()
     named = given.pop("generator", None)
@@ -274,18 +274,19 @@ def config_of(
         if written:
             given.pop("epsilon", None)
     data = build(kind, own, f"{where} [data]" if own else where)
-    return build(Config, settings | given | {"stages": stages, "data": data}, where)
+    config: Config = build(Config, settings | given | {"stages": stages, "data": data}, where)
+    return config
 
 
 def load_config(path: Path | str, generator: str | None = None) -> Config:
-    """A configuration from a TOML file, or from the name of a shipped one.
+    """Load a configuration from a TOML file, or a shipped one by name.
 
     Args:
       path: the file.
-      generator: takes the place of the file's own.
+      generator: replaces the file's own.
 
     Raises:
-      UserError: no such file, no text, or what `Config.from_toml` refuses.
+      UserError: no such file, not UTF-8 text, or what `Config.from_toml` refuses.
     """
     path = Path(path)
     found = next((p for p in (path, *_shipped(path.name)) if p.is_file()), None)
@@ -299,7 +300,7 @@ def load_config(path: Path | str, generator: str | None = None) -> Config:
 
 
 def default_config(dataset: str, generator: str | None = None) -> Config:
-    """The configuration shipped with a data set; where there is none, defaults.
+    """Return the configuration shipped with a data set, or defaults where there is none.
 
     Raises:
       UserError: no such data set, or no such generator.

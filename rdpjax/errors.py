@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to see, and how a command shows it."""
+"""`UserError`, the exception for users' mistakes, and how a command reports it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 
 class UserError(Exception):
-    """Something the user can mend: a file, a row, a column, a flag or a configuration key.
+    """Error that the user can mend: in a file, a row, a column, a flag or a configuration key.
 
-    The message is one line that names the thing and the mend. Commands print it and exit with 2.
+    The message is one line that names the place and the mend. Commands print it and exit with 2.
 
     Examples:
       >>> raise UserError("cardio.csv: no such file; give --data PATH")
@@ -22,7 +22,7 @@ class UserError(Exception):
 
 
 def nearest(word: str, words: list[str] | tuple[str, ...]) -> str:
-    """`"; did you mean 'x'?"` for the nearest of `words`, or an empty string.
+    """Return `"; did you mean 'x'?"` for the nearest of `words`, or an empty string.
 
     Examples:
       >>> nearest("wieght", ["height", "weight"])
@@ -37,8 +37,8 @@ def nearest(word: str, words: list[str] | tuple[str, ...]) -> str:
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     """Wrap a command so that a `UserError` becomes one line on stderr and exit status 2.
 
-    Ctrl-C ends it with 130, the shell's own code for it, and with what the interruption says of how
-    to go on.
+    Ctrl-C exits with 130, the shell's code for SIGINT, and prints the interruption's message on how
+    to resume.
 
     Examples:
       >>> @command

@@ -1,9 +1,8 @@
-"""`python -m rdpjax.evaluate`: real against synthetic records, as a table and as JSON."""
+"""`python -m rdpjax.evaluate`: score synthetic against real records, as a table and as JSON."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from rdpjax.datasets.dataset import Dataset, Evaluation
 from rdpjax.datasets.registry import find_dataset
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, parsed, unset
-from rdpjax.io.atomic import write_file
-from rdpjax.released import Release, open_release
+from rdpjax.io.atomic import write_json
+from rdpjax.runs.release import Release, open_release
 
 _Path = Annotated[Path | None, unset("PATH")]
 
@@ -61,7 +60,7 @@ class Arguments:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, score, print; 0, or 2 where the user can mend something."""
+    """Parse the flags, score and print; exit status 0, or 2 for a UserError."""
     given = parsed(
         lambda: tyro.cli(
             Arguments,
@@ -89,26 +88,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         scores["source"] = release.source
     print(kind.show(scores))
     if internal is not None and internal.is_dir():
-        _write(internal / "evaluation.json", scores)
+        write_json(internal / "evaluation.json", scores)
     if given.json is not None:
-        _write(given.json, scores)
+        write_json(given.json, scores)
     return 0
 
 
 def _release(given: Arguments) -> Release:
-    """The release in the folder that was given."""
+    """Open the release in the folder that was given."""
     assert given.run is not None
     if given.synthetic is not None:
         raise UserError("give a run folder or --synthetic PATH, not both")
     if not given.run.is_dir():
         raise UserError(f"{given.run}: no such run folder; give the --out of a train command")
     release = open_release(given.run)
-    _ = release.source  # refused before anything is read
+    _ = release.source  # raises before any records are read
     return release
 
 
 def _real(given: Arguments, dataset: Dataset, internal: Path | None) -> Path:
-    """Where the real records lie."""
+    """Return the path of the real records."""
     if internal is None and (given.real is None or given.synthetic is None):
         raise UserError("give a run folder, or both --real PATH and --synthetic PATH")
     if given.real is not None:
@@ -137,20 +136,13 @@ def _synthetic(given: Arguments, release: Release | None, kind: Evaluation) -> A
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether there is no record: no line below a table's header, no file in a folder."""
+    """Return whether there is no record: no line below a table's header, no file in a folder."""
     if path.is_dir():
         return not any(path.iterdir())
     if not path.is_file():
         return True
     with path.open("rb") as file:
         return sum(1 for _, line in zip(range(2), file, strict=False) if line.strip()) < 2
-
-
-def _write(path: Path, scores: dict[str, Any]) -> None:
-    try:
-        write_file(path, json.dumps(scores, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How commands read their flags: what tyro refuses becomes one line, like every other mistake."""
+"""Command-line flags: parse with tyro, and turn its errors into one-line `UserError`s."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ T = TypeVar("T")
 
 
 Switch = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
-"""A flag that is off unless it is given: --help need not say so."""
+"""Boolean flag, off by default; --help does not state the default."""
 
 
 def unset(metavar: str) -> object:
-    """How --help shows a flag that does nothing unless it is given."""
+    """Return tyro settings for a flag that has no effect unless it is given."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
 def optional(metavar: str, default: str, aliases: tuple[str, ...] = ()) -> object:
-    """How --help shows a flag whose default is no plain value."""
+    """Return tyro settings for a flag whose default is described by words, not a value."""
     hint = f"(default: {default})"
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, aliases=aliases)
 
 
 def parsed(parse: Callable[[], T]) -> T:
-    """What `parse`, a call of tyro, returns.
+    """Call `parse`, which runs tyro, and return its result.
 
     Raises:
-      UserError: tyro refused the flags; one line of what it said in a box.
+      UserError: tyro refused the flags; its boxed message as one line.
     """
     said = io.StringIO()
     try:
@@ -51,9 +51,9 @@ def parsed(parse: Callable[[], T]) -> T:
 
 
 def run_verb(verbs: Any, prog: str, description: str, argv: Sequence[str] | None) -> int:
-    """Run one of several verbs, dataclasses of flags with a `run`; its exit status.
+    """Run one of several subcommands, dataclasses of flags with a `run`; return its exit status.
 
-    The flags are read first: what the verb says on stderr is seen when it is said.
+    Parsing, whose stderr is captured, ends before `run`: the subcommand's stderr is not delayed.
     """
     verb = parsed(
         lambda: tyro.cli(
@@ -69,7 +69,7 @@ def run_verb(verbs: Any, prog: str, description: str, argv: Sequence[str] | None
 
 
 def one_line(box: str) -> str:
-    """The complaint in tyro's box, and the first of the flags that it proposes.
+    """Return the error in tyro's box, with the first flag that it proposes.
 
     Examples:
       >>> print(one_line('''
@@ -87,7 +87,7 @@ def one_line(box: str) -> str:
 
     groups = itertools.groupby(box.splitlines(), between)
     parts = [" ".join(line.strip("│ ") for line in lines) for rule, lines in groups if not rule]
-    # Where the terminal's encoding has no boxes, the title is a part of its own.
+    # Without box characters in the terminal's encoding, the title becomes the first part.
     said, *others = (parts if "╭" in box else parts[1:]) or ["flags not understood"]
     said = re.sub(r"^Error parsing (\S+): .*?('[^']*').*", r"\1: cannot take \2", said)
     said = re.sub(r"^Missing from .*?: ", "missing: ", said)

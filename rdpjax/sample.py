@@ -15,7 +15,7 @@ from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
 from rdpjax.io.atomic import disk_errors, is_stdout, new_folder
 from rdpjax.privacy.unprotected import NOT_PRIVATE
-from rdpjax.released import open_release, write_rows
+from rdpjax.runs.release import open_release, write_rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Flags:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command: exit status 0, or 2 for a UserError."""
     flags = parsed(
         lambda: tyro.cli(
             Flags,

@@ -1,4 +1,4 @@
-"""The sections of a configuration file, and what belongs in which."""
+"""Sections of a configuration file, and the keys of each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ of a stage."""
 
 
 def sectioned(values: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables of a file from flat values.
+    """Return the tables of a file from flat values.
 
     Args:
-      values: by key; whatever is in no section is a stage's table.
+      values: by key; a key of no section is a stage's table.
       data: the data set's own settings.
 
     Examples:
@@ -39,12 +39,12 @@ def sectioned(values: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, A
 
 
 def flattened(tables: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inverse of `sectioned`: flat values, and the data set's own settings.
+    """Invert `sectioned`: return the flat values, and the data set's own settings.
 
     A file of version 1 has no sections: its values are flat already.
 
     Raises:
-      UserError: an unknown section or key, or a section that is no table.
+      UserError: an unknown section or key, or a section that is not a table.
     """
     if not any(name in SECTIONS for name in tables) and tables.get("version", 1) != 2:
         return dict(tables), {}
@@ -70,7 +70,7 @@ def flattened(tables: Mapping[str, Any], where: str) -> tuple[dict[str, Any], di
 
 
 def _hint(key: str) -> str:
-    """The section that a key belongs to, or the nearest name."""
+    """Return the section that a key belongs to, or the nearest name, as a hint for an error."""
     for name, keys in SECTIONS.items():
         if key in keys:
             return f"; it belongs in [{name}]"

@@ -1,4 +1,4 @@
-"""Plain values of a TOML file as frozen dataclasses: keys and kinds are checked by declaration."""
+"""Build frozen dataclasses from plain TOML values; keys and types are checked by declaration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def check_keys(kind: type, values: Mapping[str, Any], where: str) -> None:
-    """UserError for a key that `kind` has no field for, or one that it needs and is not given."""
+    """Raise a UserError for a key that is no field of `kind`, or for a missing required one."""
     known = {f.name: f for f in dataclasses.fields(kind) if f.init}
     for key in values:
         if key not in known:
@@ -25,15 +25,15 @@ def check_keys(kind: type, values: Mapping[str, Any], where: str) -> None:
 
 
 def build(kind: type, values: Any, where: str) -> Any:
-    """A dataclass from plain values.
+    """Build a dataclass from plain values.
 
     Args:
-      kind: a dataclass of numbers, texts, booleans, tuples, mappings and None.
-      values: a mapping from its fields; what is not given keeps its default.
-      where: begins every message.
+      kind: a dataclass with fields of numbers, texts, booleans, tuples, mappings and None.
+      values: a mapping from its fields; a missing one keeps its default.
+      where: prefix of every error message.
 
     Raises:
-      UserError: an unknown or missing key, a value of a wrong kind, or what the class refuses.
+      UserError: an unknown or missing key, a value of the wrong type, or what the class refuses.
 
     Examples:
       >>> @dataclasses.dataclass(frozen=True)
@@ -58,9 +58,9 @@ def build(kind: type, values: Any, where: str) -> Any:
 
 
 def _value(kind: Any, value: Any, what: str) -> Any:
-    """A plain value as the kind that a field declares; a whole number will do for a float."""
+    """Convert a plain value to a field's declared type; a whole number will do for a float."""
     origin, parts = get_origin(kind), get_args(kind)
-    if origin is UnionType:  # a kind or None, which TOML cannot say
+    if origin is UnionType:  # a type or None, which TOML cannot express
         return _value(parts[0], value, what)
     if origin is Literal and value not in parts:
         raise UserError(f"{what} must be one of {', '.join(map(repr, parts))}, got {value!r}")

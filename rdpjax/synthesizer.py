@@ -1,19 +1,17 @@
-"""The public object: fit, sample, save, load."""
+"""`Synthesizer`: fit, sample, save and load from Python."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import warnings
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
-from rdpjax import __version__
 from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.fields import Categorical, named_levels, plain
@@ -23,38 +21,37 @@ from rdpjax.datasets.dataset import Settings
 from rdpjax.datasets.registry import TABLE
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError, nearest
-from rdpjax.generator import Generator
+from rdpjax.fitting.fit import fit
+from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.plans import check_plan, make_plans, target_of
+from rdpjax.fitting.progress import Progress, fit_progress
+from rdpjax.fitting.session import Session
 from rdpjax.generators.vae import VAE
 from rdpjax.generators.vaegan import VAEGAN
-from rdpjax.pipeline import fit
-from rdpjax.plans import check_plan, make_plans, target_of
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.privacy.report import earlier_fits, privacy_report, read_report, with_earlier_fits
+from rdpjax.privacy.report import earlier_fits, read_report, with_earlier_fits
 from rdpjax.privacy.unprotected import output_for, output_of
-from rdpjax.progress import Progress, fit_progress
-from rdpjax.run_folder import read_generator, release_written, write_generator
-from rdpjax.session import Session
-
-PACKAGES = ("jax", "flax", "optax", "dp-accounting", "numpy")
+from rdpjax.runs.claim import claim
+from rdpjax.runs.folder import read_generator, release_written, write_generator
 
 
 class Synthesizer:
-    """Synthetic records of one table, under one budget.
+    """Generator of synthetic records of one table, under one (epsilon, delta) budget.
 
     Args:
       schema: public columns, bounds and levels.
-      budget: total epsilon and delta; the configuration's by default.
+      budget: total (epsilon, delta); the configuration's by default.
       config: every other setting. By default that of `rdpjax.Config`, and without a label of two
         levels the VAE alone.
 
     Raises:
-      UserError: an argument of another kind, or a schema without the label that a stage needs.
+      UserError: an argument of the wrong type, or a schema without the label that a stage needs.
 
     Attributes:
-      ledger: accesses of the last fit, also of one that was refused after it had read something.
+      ledger: events of the last fit, also of one that failed after it had read records.
       earlier_fits: the ledgers of all fits before it, the first one first. What all fits cost
         together, as if they had read the same records, is in `report` and in the `repr`.
 
@@ -112,7 +109,7 @@ class Synthesizer:
           quiet: no lines by default.
 
         Raises:
-          UserError: no DataFrame, a missing column, a value that is no number or level, a column
+          UserError: not a DataFrame, a missing column, a value that is no number or level, a column
             that is mostly clipped, too few records, or a budget that cannot be met. All but the
             number of records is checked before anything is measured.
 
@@ -125,7 +122,7 @@ class Synthesizer:
                 f"config: dataset {self.config.dataset!r} is of patients' files, and fit takes a "
                 f"table; use dataset = {TABLE!r}"
             )
-        # A frame is no file of a data set, and whoever hands it over has kept out what should be.
+        # A frame is no file of a data set, and its caller has already removed any hold-out.
         table: dict[str, Any] = {"dataset": TABLE, "data": Settings(), "holdout": 0.0}
         self.config = dataclasses.replace(self.config, **table)
         plans = make_plans(self.config)
@@ -136,7 +133,7 @@ class Synthesizer:
             warnings.warn(note, stacklevel=2)
         roots = Roots.make(seed)
         ledger = Ledger(target=target_of(self.config), noise_id=roots.noise_id)
-        # What a fit has read counts, even if it fails, and so does all that was read before it.
+        # Mechanisms that ran count even if the fit fails, and so do those of all earlier fits.
         if self.ledger.entries:
             self.earlier_fits += (self.ledger,)
         self.generator, self.ledger, self._secret = None, ledger, roots.secret
@@ -152,16 +149,16 @@ class Synthesizer:
         return self
 
     def sample(self, rows: int, *, seed: int | None = None) -> pd.DataFrame:
-        """Synthetic records in the schema's units; costs no privacy.
+        """Draw synthetic records in the schema's units; post-processing, costs no privacy.
 
         Args:
-          rows: how many.
+          rows: number of records.
           seed: the same seed gives the same rows.
         """
         return pd.concat(list(self.stream(rows, seed=seed)), ignore_index=True)
 
     def stream(self, rows: int, *, seed: int | None = None) -> Iterator[pd.DataFrame]:
-        """As `sample`, in frames of some thousand rows, in bounded memory."""
+        """Yield as `sample`, in frames of some thousand rows, in bounded memory."""
         if self.generator is None:
             raise UserError("nothing to sample from yet; call fit first, or load a run")
         if rows < 1:
@@ -169,7 +166,7 @@ class Synthesizer:
         return self.generator.rows(Roots.make(seed).initialisation, rows)
 
     def report(self) -> dict[str, Any]:
-        """The content of `privacy.json`; after several fits also what all of them cost together."""
+        """Return the content of `privacy.json`; after several fits with the composition of all."""
         report = claim(
             self.schema,
             self.config,
@@ -197,7 +194,7 @@ class Synthesizer:
         The folder is `release`; after a fit without privacy, `unprotected`.
 
         Raises:
-          UserError: nothing was fitted, one of the two folders is there, or cannot be written.
+          UserError: nothing was fitted, or one of the two folders exists or cannot be written.
         """
         if self.generator is None:
             raise UserError("nothing to save yet; call fit first")
@@ -212,7 +209,7 @@ class Synthesizer:
 
     @staticmethod
     def load(path: str | Path) -> Synthesizer:
-        """What `save`, or a run of `python -m rdpjax.train`, left in the folder `path`.
+        """Load what `save`, or a run of `python -m rdpjax.train`, wrote in the folder `path`.
 
         Raises:
           UserError: no completed release there, or one whose `privacy.json` was changed.
@@ -230,41 +227,19 @@ class Synthesizer:
         return synth
 
 
-def claim(
-    schema: Schema,
-    config: Config,
-    ledger: Ledger,
-    *,
-    secret: bool,
-    declarations: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The content of `privacy.json` for a completed run."""
-    public = {"schema": "bounds, levels and units as in schema.toml", **declarations}
-    if config.records is not None:
-        public["records"] = config.records
-    return privacy_report(
-        ledger.events,
-        config.delta,
-        unit=schema.unit_of_privacy,
-        secret_noise=secret,
-        declarations=public,
-        versions={"rdpjax": __version__} | {name: version(name) for name in PACKAGES},
-    )
-
-
 def _check_kind(value: object, kind: Any, mend: str) -> None:
     if not isinstance(value, kind):
         raise UserError(f"{mend}, got {value!r}")
 
 
 def _default_config(schema: Schema) -> Config:
-    """The default stages where the label has the two levels that they need; else the VAE alone."""
+    """Return the default stages for a label of two levels, else the VAE alone."""
     two = schema.label is not None and schema.column(schema.label).cells == 2
     return Config(dataset=TABLE, **(VAEGAN if two else VAE).settings())
 
 
 def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
-    """The schema's columns of a user's frame; UserError for what does not fit the schema."""
+    """Select and check the schema's columns of a user's frame; UserError where they do not fit."""
     if not isinstance(frame, pd.DataFrame):
         raise UserError(
             f"fit takes a pandas DataFrame, not a {type(frame).__name__}; pandas.DataFrame or "
@@ -279,7 +254,7 @@ def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
         if isinstance(given, pd.DataFrame):
             raise UserError(f"column {column.name!r} stands twice; remove one")
         if isinstance(column, Categorical):
-            # By equality: True is the level 1, where the codec would look for the same kind.
+            # Look up by equality: True is the level 1; the codec compares types too.
             known = {level: level for level in column.levels}
             values = given.astype(object).map(known.get)
             bad = values.isna().to_numpy()
@@ -297,7 +272,9 @@ def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _numbers(values: pd.Series) -> np.ndarray:
-    """Float64; NaN for whatever is no number, dates among it."""
+    """Convert to float64; whatever is not a number, dates included, becomes NaN."""
     if values.dtype.kind in "mMc":
         return np.full(len(values), np.nan)
-    return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    numbers = pd.to_numeric(values, errors="coerce")
+    found: np.ndarray = numbers.to_numpy(np.float64, na_value=np.nan)
+    return found

@@ -23,8 +23,8 @@ from rdpjax.datasets.registry import datasets
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
 from rdpjax.generators.registry import stage_classes
-from rdpjax.run import run
-from rdpjax.start import Options
+from rdpjax.runs.run import run
+from rdpjax.runs.start import Options
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Flags:
       data: the records: a table (.csv or .csv.gz), or a folder, .tar.gz or .zip of patients' .psv
         files.
       seed: a whole number that makes the run reproducible, and its noise NOT secret.
-      resume: go on with an interrupted run.
+      resume: continue an interrupted run.
       overwrite: start anew in a folder that holds a run; its ledger is archived.
       keep_noise_key: keep the secret noise key after the run, for research.
       accept_clipping: go on where more than a fifth of a column lies outside its public bounds.
@@ -85,7 +85,7 @@ class Flags:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command: exit status 0, or 2 for a UserError."""
     argv = list(sys.argv[1:] if argv is None else argv)
     default = Flags(settings=_start(argv))
     _check_flags(argv, default.settings)
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_place(flags: Flags) -> None:
-    """UserError unless this process can have the place that its flags name."""
+    """Raise a UserError unless this process can take the place that its flags name."""
     coordinator, index, count = flags.coordinator, flags.process_id, flags.processes
     if index is count is None and coordinator in (None, AUTO):
         return
@@ -140,7 +140,7 @@ def _check_place(flags: Flags) -> None:
 
 
 def _same(flags: Flags) -> dict[str, object]:
-    """What must be equal in every process of a run: versions, and values by their flags."""
+    """Return what must be equal in every process of a run: versions, and values by their flags."""
     facts: dict[str, object] = {name: version(name) for name in ("jax", "jaxlib")}
     facts |= {"rdpjax": __version__, "Python": ".".join(platform.python_version_tuple()[:2])}
     settings = flags.settings.values() | vars(flags.settings.data)
@@ -158,7 +158,7 @@ def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
 
 
 def _start(argv: Sequence[str]) -> Config:
-    """The configuration that flags start from: --config FILE, or the data set's own."""
+    """Return the configuration that flags override: --config FILE, or the data set's own."""
     generator = _given(argv, "--generator")
     if (path := _given(argv, "--config")) is not None:
         return load_config(path, generator)
@@ -166,7 +166,7 @@ def _start(argv: Sequence[str]) -> Config:
 
 
 def _check_flags(argv: Sequence[str], config: Config) -> None:
-    """UserError for a flag of another data set or another generator, which names whose it is."""
+    """Raise a UserError for a flag of another data set or generator, naming its owner."""
     given = {word.split("=", 1)[0].replace("_", "-") for word in argv if word.startswith("--")}
     own = {f.name for f in dataclasses.fields(config.data)}
     for name, dataset in datasets().items():
@@ -186,13 +186,13 @@ def _check_flags(argv: Sequence[str], config: Config) -> None:
 
 
 def _one_total(argv: Sequence[str]) -> list[str]:
-    """Flags in which --epsilons takes the place of the total that the flags start from."""
+    """Return flags in which --epsilons replaces the total epsilon of the starting configuration."""
     takes_over = _given(argv, "--epsilons") is not None and _given(argv, "--epsilon") is None
     return [*argv, "--epsilon", "None"] if takes_over else list(argv)
 
 
 def _given(argv: Sequence[str], flag: str) -> str | None:
-    """The last value of a flag, before anything else is known of the flags."""
+    """Return the last value of a flag, before tyro parses the others."""
     found = None
     for i, word in enumerate(argv):
         if word == flag and i + 1 < len(argv):

@@ -19,8 +19,8 @@ import pandas as pd
 from rdpjax.data.cardio import KAGGLE_LAYOUT, read_cardio
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.evaluation.score import score
-from rdpjax.generator import Generator
-from rdpjax.run_folder import read_generator
+from rdpjax.fitting.generator import Generator
+from rdpjax.runs.folder import read_generator
 
 VARIANTS = {
     "VAE prior alone": (("vae",), "generator"),

@@ -17,15 +17,15 @@ from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.tokenizer import encode_cells
 from rdpjax.dpsgd.keys import Roots, as_key, derive
-from rdpjax.generator import Generator
-from rdpjax.pipeline import fit
-from rdpjax.plans import Plans, make_plans, target_of
+from rdpjax.fitting.fit import fit
+from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.plans import Plans, make_plans, target_of
+from rdpjax.fitting.progress import NoProgress
+from rdpjax.fitting.session import Session
+from rdpjax.fitting.stage_run import Codes, StageRun
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
-from rdpjax.progress import NoProgress
-from rdpjax.session import Session
 from rdpjax.stages.stage import Artefact
-from rdpjax.training import Codes, StageRun
 from research.hour_filling import plain_profiles
 from research.hour_network import FILLING, HourStage, pack
 

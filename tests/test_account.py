@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rdpjax.account import main
-from rdpjax.privacy import epsilon_laws
+from rdpjax.accounting.verify import epsilon_laws
 from rdpjax.privacy.accountants import pld_epsilon, rdp_epsilon
 from rdpjax.privacy.ledger import Event, Ledger
 from rdpjax.privacy.report import privacy_report

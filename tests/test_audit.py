@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rdpjax import audit
-from rdpjax.audits import gradient
+from rdpjax.audits.gradient import audit as gradient
 from rdpjax.config import Config
 from rdpjax.dpsgd import loop
 

@@ -22,11 +22,11 @@ import numpy as np
 import optax
 import pytest
 
-from rdpjax import checkpoint
-from rdpjax.checkpoint import load, save, steps
 from rdpjax.errors import UserError
-from rdpjax.run import run
-from rdpjax.start import Options
+from rdpjax.fitting import checkpoint
+from rdpjax.fitting.checkpoint import load, save, steps
+from rdpjax.runs.run import run
+from rdpjax.runs.start import Options
 
 
 class State(NamedTuple):
@@ -208,7 +208,7 @@ WRITER = """
 import sys
 import numpy as np
 from pathlib import Path
-from rdpjax.checkpoint import save, steps
+from rdpjax.fitting.checkpoint import save, steps
 
 folder = Path(sys.argv[1])
 done = max(steps(folder), default=0)
@@ -244,7 +244,7 @@ import sys
 import numpy as np
 import rdpjax.train
 from pathlib import Path
-from rdpjax import checkpoint
+from rdpjax.fitting import checkpoint
 
 assert not any(name.startswith("orbax") for name in sys.modules), "half a second of every start"
 import jax

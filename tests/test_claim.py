@@ -21,11 +21,11 @@ from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO, read_cardio
 from rdpjax.data.tokenizer import encode_cells, histogram
-from rdpjax.plans import plan_events
+from rdpjax.fitting.plans import plan_events
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.report import replay
-from rdpjax.run import run
-from rdpjax.start import Options
+from rdpjax.runs.run import run
+from rdpjax.runs.start import Options
 
 
 def secrets_of(path: Path, data: Path) -> tuple[set[float], set[str]]:
@@ -124,7 +124,7 @@ def test_the_noise_root_stays_if_it_is_asked_for(
 def test_held_out_records_stand_as_they_stood_and_are_not_trained_on(
     toy_config: Config, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rdpjax import run as module
+    from rdpjax.runs import run as module
 
     given: list[pd.DataFrame] = []
     original = module.fit
@@ -235,7 +235,7 @@ def test_the_release_is_not_chosen_by_looking_at_records(
     toy_config: Config, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the plots and warnings after it find, the release is there by then, unchanged."""
-    from rdpjax import run as module
+    from rdpjax.runs import run as module
 
     seen: list[dict[str, bytes]] = []
     original: Callable[..., Any] = module._finish

@@ -46,8 +46,8 @@ def compile_all(name: str) -> None:
     from rdpjax.dpsgd.execution import Execution
     from rdpjax.dpsgd.keys import Roots, step_keys
     from rdpjax.dpsgd.loop import make_chunk
-    from rdpjax.generator import make_context
-    from rdpjax.plans import make_plans
+    from rdpjax.fitting.generator import make_context
+    from rdpjax.fitting.plans import make_plans
 
     jax.config.update("jax_enable_compilation_cache", False)
 

@@ -11,11 +11,11 @@ from rdpjax.data.cardio import CARDIO, KAGGLE_LAYOUT
 from rdpjax.data.simulate import simulate_cardio
 from rdpjax.data.tokenizer import Marginals
 from rdpjax.datasets import cardio_evaluation
-from rdpjax.generator import Generator
+from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.raking import Tilt
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.report import privacy_report
-from rdpjax.run_folder import write_generator
-from rdpjax.tilt import Tilt
+from rdpjax.runs.folder import write_generator
 
 
 @pytest.fixture(scope="module")

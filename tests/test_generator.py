@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdpjax import generator as module
 from rdpjax.codecs.table import TableEncoding
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import Marginals, encode_cells, histogram, marginals_from
 from rdpjax.dpsgd.keys import as_key
-from rdpjax.generator import Generator, collapse_warnings
+from rdpjax.fitting import generator as module
+from rdpjax.fitting.generator import Generator, collapse_warnings
 
 ROOT, OTHER = bytes(32), bytes(31) + b"\x01"
 WEIGHTS = 0.1  # of each code of both numbers in the labeler's logit

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rdpjax import generator, train
+from rdpjax import train
+from rdpjax.fitting import generator
 
 PATIENTS = """
 dataset = "sepsis"

@@ -18,13 +18,13 @@ from rdpjax.config import Config
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.generator import Generator
-from rdpjax.pipeline import fit
-from rdpjax.plans import make_plans, plan_events, target_of
+from rdpjax.fitting.fit import fit
+from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.plans import make_plans, plan_events, target_of
+from rdpjax.fitting.session import Session
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import privacy_report, replay
-from rdpjax.session import Session
 
 ROOTS = Roots.make(1)
 Train = Callable[..., tuple[Generator, Ledger]]

@@ -17,7 +17,7 @@ from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.loop import chunk_keys, make_chunk
 from rdpjax.dpsgd.plan import Plan
-from rdpjax.generator import make_context
+from rdpjax.fitting.generator import make_context
 
 STAGES = [
     ("cardio", "labeler"),

@@ -20,7 +20,8 @@ from rdpjax.generators.registry import find_generator, generators
 
 COMMANDS = """
 import sys
-from rdpjax import audit, evaluate, generator, sample, train
+from rdpjax import audit, evaluate, sample, train
+from rdpjax.fitting import generator
 generator.POOL = 2048
 out = sys.argv[1]
 flags = ["--dataset", "diaries", "--generator", "levels"]

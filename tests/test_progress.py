@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rdpjax import progress
-from rdpjax.progress import ConsoleProgress, NoProgress, fit_progress
+from rdpjax.fitting import progress
+from rdpjax.fitting.progress import ConsoleProgress, NoProgress, fit_progress
 
 
 class Clock:

@@ -15,7 +15,7 @@ from rdpjax.data.fields import Categorical, Numeric
 from rdpjax.data.schema import Schema
 from rdpjax.datasets.table import table_dataset
 from rdpjax.errors import UserError
-from rdpjax.released import open_release
+from rdpjax.runs.release import open_release
 from rdpjax.synthesizer import Synthesizer
 
 WARDS = ("north; old", 'the "new" one', "west")

@@ -19,15 +19,15 @@ from rdpjax.data.tokenizer import Marginals
 from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.generator import Generator
-from rdpjax.run_folder import (
+from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.raking import Tilt
+from rdpjax.runs.folder import (
     RunFolder,
     read_generator,
     release_of,
     release_written,
     write_generator,
 )
-from rdpjax.tilt import Tilt
 
 ROOTS = Roots.make(1)
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from rdpjax import run as run_module
 from rdpjax.config import Config
 from rdpjax.errors import UserError
-from rdpjax.run import run
-from rdpjax.run_lock import LOCK, run_lock
-from rdpjax.start import Options
+from rdpjax.runs import run as run_module
+from rdpjax.runs.lock import LOCK, run_lock
+from rdpjax.runs.run import run
+from rdpjax.runs.start import Options
 from tests.run.runs import tree
 
 HOLD = """
 import sys
 from pathlib import Path
-from rdpjax.run_lock import run_lock
+from rdpjax.runs.lock import run_lock
 with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

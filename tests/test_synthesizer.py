@@ -22,12 +22,12 @@ from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import encode_cells
 from rdpjax.datasets.dataset import Settings
 from rdpjax.errors import UserError
-from rdpjax.plans import plan_events
+from rdpjax.fitting.plans import plan_events
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.report import replay
 from rdpjax.privacy.sources import read_source
-from rdpjax.run import run
-from rdpjax.start import Options
+from rdpjax.runs.run import run
+from rdpjax.runs.start import Options
 from rdpjax.synthesizer import Synthesizer, check_frame
 
 
@@ -238,8 +238,8 @@ def test_one_number_and_a_label(toy_config: Config, tmp_path: Path) -> None:
 def test_small_schemas_with_the_default_stages(
     columns: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("rdpjax.generator.BLOCK", 512)
-    monkeypatch.setattr("rdpjax.generator.POOL", 2048)
+    monkeypatch.setattr("rdpjax.fitting.generator.BLOCK", 512)
+    monkeypatch.setattr("rdpjax.fitting.generator.POOL", 2048)
     config = Config()
     tiny = {"steps": 2, "channels": 2, "hidden": 8, "latent": 4, "noise": 8, "fakes": 16}
     stages = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdpjax.tilt import Tilt, fit_tilt
+from rdpjax.fitting.raking import Tilt, fit_tilt
 
 
 def pool(rows: int, shares: list[list[float]], seed: int = 0) -> np.ndarray:

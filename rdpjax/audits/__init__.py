@@ -1,1 +1,1 @@
-"""Experiments that try to break the claim: each gives a lower bound, or compares with a bound."""
+"""Audits of the (epsilon, delta) claim: lower bounds on epsilon, and deterministic comparisons."""

@@ -1,9 +1,8 @@
-"""What an audit found, for each attack: claimed, measured, and the most it could have certified."""
+"""Findings of an audit, by attack: epsilon claimed, measured, and certifiable at most."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,21 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from rdpjax.errors import UserError
+from rdpjax.io.atomic import write_json
 
 PRIVATE = "not private: do not publish (the audit reads the records)"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One attack's lower bound beside the claim.
+    """One attack's lower bound on epsilon beside the claim.
 
     Attributes:
-      attack: what was attacked, and how.
+      attack: the attack, and its target.
       claimed: epsilon of the claim, at delta.
       measured: lower bound that the attack certifies.
-      ceiling: what a perfect attack of this size would have certified.
+      ceiling: lower bound that a perfect attack of this size would certify.
       delta: of all three.
-      confidence: that the bound holds.
+      confidence: of the lower bound.
 
     Examples:
       >>> Finding("one step", 1.0, 1.2, 4.5, 1e-5, 0.99).exceeds
@@ -41,12 +41,12 @@ class Finding:
 
     @property
     def exceeds(self) -> bool:
-        """Whether the claim is refuted; so it is by a bound that is no number."""
+        """Whether the claim is refuted; a NaN bound refutes it too."""
         return not self.measured <= self.claimed
 
 
 def as_table(findings: Sequence[Finding]) -> str:
-    """The findings as aligned text.
+    """Format the findings as aligned text.
 
     Examples:
       >>> print(as_table([Finding("one step", 4.377, 2.1, 7.97, 1e-5, 0.999)]))
@@ -78,14 +78,14 @@ def as_table(findings: Sequence[Finding]) -> str:
 
 
 def check_folders(*paths: Path | None) -> None:
-    """UserError for a file that has no folder to be written to: said before an audit, not after."""
+    """Raise a UserError for a file whose folder is missing, before an audit and not after it."""
     for path in paths:
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"{path}: no such folder; make it, or name another file")
 
 
-def write_json(path: Path, findings: Sequence[Finding], facts: Mapping[str, Any]) -> None:
-    """The findings and the audit's settings as JSON; null stands for an infinite number.
+def write_findings(path: Path, findings: Sequence[Finding], facts: Mapping[str, Any]) -> None:
+    """Write the findings and the audit's settings as JSON; null stands for an infinite number.
 
     Raises:
       UserError: the file cannot be written.
@@ -100,7 +100,4 @@ def write_json(path: Path, findings: Sequence[Finding], facts: Mapping[str, Any]
         for found in findings
     ]
     values = {"note": PRIVATE, **{k: plain(v) for k, v in facts.items()}, "findings": listed}
-    try:
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None
+    write_json(path, values)

@@ -1,4 +1,4 @@
-"""Flags that audits have in common."""
+"""Flags that all audits share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rdpjax.flags import Switch, optional
 
 @dataclass(frozen=True)
 class AuditFlags:
-    """What is audited, and where the findings go."""
+    """The subject of an audit, and the file of its findings."""
 
     path: tyro.conf.Positional[Path]
     """A run folder, a configuration (.toml), or the name of a shipped one."""
@@ -29,17 +29,17 @@ class AuditFlags:
     """No progress on stderr."""
 
     def say(self, line: str) -> None:
-        """A line of progress."""
+        """Print a line of progress on stderr."""
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
 class ExperimentFlags(AuditFlags):
-    """Of an audit that draws at random."""
+    """Flags of an audit that draws random numbers."""
 
     seed: Annotated[int | None, optional("INT", "from the operating system")] = None
-    """For an audit that can be repeated."""
+    """Seed of the audit's random numbers, for repeatable audits."""
 
     picture: Annotated[Path | None, optional("FILE", "none")] = None
     """Also draw the findings, as .png, .svg or .pdf."""

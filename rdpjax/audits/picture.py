@@ -1,4 +1,4 @@
-"""The picture of an audit: claimed against measured, with the most it could have certified."""
+"""Bar chart of an audit: epsilon claimed, measured, and certifiable at most."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _INK, _FAINT, _CLAIMED, _STANDS, _EXCEEDED = "#333333", "#DDDDDD", "#0072B2", "#
 
 
 def draw(findings: Sequence[Finding], title: str, path: Path) -> None:
-    """Draw each attack as a bar up to what it certified, in a frame up to its ceiling.
+    """Draw each attack as a bar up to its lower bound, in a frame up to its ceiling.
 
-    A name ends with the confidence.
+    The confidence is the last part of a name.
 
     Args:
       findings: one or more.
-      title: what was audited.
-      path: file to write; its suffix says the format (.png, .svg, .pdf).
+      title: the subject of the audit.
+      path: file to write; its suffix determines the format (.png, .svg, .pdf).
 
     Raises:
-      UserError: the file cannot be written, or its suffix names no format.
+      UserError: the file cannot be written, or its suffix is no known format.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ def draw(findings: Sequence[Finding], title: str, path: Path) -> None:
     figure = Figure(figsize=(8, 1.6 + 0.5 * len(findings)), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    # A ceiling may be many times the claim: its frame is then cut off, and its number says so.
+    # A ceiling may be many times the claim: its frame is then cut off and labelled with the number.
     shown = [value for f in findings for value in (f.claimed, f.measured) if math.isfinite(value)]
     most = 1.4 * max(shown, default=0.0) or 1.0
     most = max(most, *(1.05 * f.ceiling for f in findings if f.ceiling < 6 * most), 0.0)

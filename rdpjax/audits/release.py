@@ -1,9 +1,8 @@
-"""`audit release`: can members be told from others by the released records alone?"""
+"""`audit release`: membership inference from the released records alone."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from rdpjax.errors import UserError
 from rdpjax.evaluation.attacks import (
     Outcome,
     Points,
+    Scores,
     allowed_area,
     allowed_rate,
     ceiling,
@@ -29,22 +29,23 @@ from rdpjax.evaluation.attacks import (
     nearest_distance,
     outcome,
 )
+from rdpjax.fitting.generator import Generator
 from rdpjax.flags import optional
-from rdpjax.generator import Generator
+from rdpjax.io.atomic import write_json
 
 LEAST = 20
-"""Held-out records of which one half is attacked and the other half is a reference, at least."""
+"""Least number of held-out records: one half is attacked, the other half is the reference."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack and how it fared.
+    """One membership inference attack and its outcome.
 
     Attributes:
       name: of the attack.
-      members: scores of records that were trained on.
-      others: scores of as many that were not.
-      outcome: how well they are told apart.
+      members: scores of training records, `[records]`.
+      others: scores of as many held-out records, `[records]`.
+      outcome: AUC and true positive rates, with intervals.
     """
 
     name: str
@@ -59,8 +60,8 @@ class ReleaseAudit(AuditFlags):
 
     Members are records that the run was trained on, others are as many of its hold-out; the
     attacks see the released records, and a reference of held-out records that are not attacked.
-    That they find nothing proves nothing: they are average-case. What is printed reads the records
-    and is not private: do not publish it.
+    A negative result proves nothing: the attacks are average-case. The figures are computed from
+    the records without privacy: do not publish them.
     """
 
     path: tyro.conf.Positional[Path]
@@ -76,7 +77,7 @@ class ReleaseAudit(AuditFlags):
     """Also draw the ROC curves, as .png, .svg or .pdf."""
 
     def run(self) -> int:
-        """0 where the claim allows what was found, 1 where it does not."""
+        """Attack and print; exit status 0 where the claim allows the result, else 1."""
         if self.records < 1:
             raise UserError(f"--records {self.records}: give 1 or more")
 
@@ -100,7 +101,7 @@ class ReleaseAudit(AuditFlags):
 
 
 def claimed(subject: Subject) -> tuple[float, float]:
-    """Epsilon and delta of a run's release."""
+    """Return epsilon and delta of a run's release."""
     assert subject.release is not None
     report = subject.release.report
     if report["epsilon"] is None:
@@ -112,15 +113,15 @@ def claimed(subject: Subject) -> tuple[float, float]:
 def attack(
     subject: Subject, most: int, say: Callable[[str], object] = lambda line: None
 ) -> list[Attack]:
-    """Every attack on a run's released records.
+    """Run every attack on a run's released records.
 
     Args:
       subject: a completed run.
-      most: members that are attacked, and others, at most.
-      say: hears of progress.
+      most: largest number of attacked members, and of others.
+      say: callback, called with a line of progress.
 
     Raises:
-      UserError: a run without a hold-out, or with hardly any.
+      UserError: a run without a hold-out, or with fewer than `LEAST` records in it.
     """
     if subject.release is None or subject.held is None:
         raise UserError(f"{subject.name}: no run folder; `release` attacks a completed run")
@@ -138,8 +139,8 @@ def attack(
     def points(records: Any) -> Points:
         return features(records, generator)
 
-    # Who is attacked has nothing to do with what is released: any choice will do, a fixed one is
-    # repeated.
+    # The choice of attacked records is independent of the release: a fixed seed makes it
+    # repeatable.
     shuffled = np.random.default_rng(0)
     held = shuffled.permutation(np.flatnonzero(subject.held))
     trained = shuffled.permutation(np.flatnonzero(~subject.held))
@@ -152,10 +153,11 @@ def attack(
     synthetic = points(released)
 
     found = []
-    for name, score in {
+    scores: dict[str, Callable[[Points], Scores]] = {
         "nearest distance": lambda records: nearest_distance(records, synthetic),
         "density ratio": lambda records: density_ratio(records, synthetic, reference),
-    }.items():
+    }
+    for name, score in scores.items():
         say(f"  {name}")
         inside, outside = score(members), score(others)
         found.append(Attack(name, inside, outside, outcome(inside, outside)))
@@ -169,15 +171,17 @@ def _mask(chosen: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def features(records: Any, generator: Generator) -> Points:
-    """Records in features of one scale, by public bounds and released quantities alone.
+    """Scale records to features `[records, features]` by public bounds and released values.
 
-    Numbers in shares of their range, levels as corners a distance of 1 apart; patients by the
-    cells of their table, in shares of each column's.
+    Numbers as fractions of their range, levels one-hot at a distance of 1 apart; patients by the
+    bins of their table, as fractions of each column's.
     """
     if isinstance(generator.encoding, TableEncoding):
         return _of_table(generator.schema, records)
     cells = generator.encoding.cells(records).astype(float)
-    return cells / np.array([max(1, column.cells - 1) for column in generator.schema.columns])
+    most = [max(1, column.cells - 1) for column in generator.schema.columns]
+    points: np.ndarray = cells / np.array(most)
+    return points
 
 
 def _of_table(schema: Schema, frame: Any) -> Points:
@@ -193,14 +197,14 @@ def _of_table(schema: Schema, frame: Any) -> Points:
 
 
 def exceeds(found: Outcome, epsilon: float, delta: float) -> bool:
-    """Whether an attack found more than (epsilon, delta) leaves to any, beyond its intervals."""
+    """Return whether an attack exceeds what (epsilon, delta) allows any, beyond its intervals."""
     return found.auc.low > allowed_area(epsilon, delta) or any(
         point.found.low > allowed_rate(point.accused.high, epsilon, delta) for point in found.points
     )
 
 
 def as_text(attacks: list[Attack], epsilon: float, delta: float) -> str:
-    """The figures as a table, with what the claim allows."""
+    """Format the figures as a table, with what the claim allows."""
     head = ("attack", "figure", "measured", "interval", f"allowed by epsilon {epsilon:.3f}")
     rows = [head]
     for each in attacks:
@@ -258,7 +262,4 @@ def _write(path: Path, attacks: list[Attack], epsilon: float, delta: float) -> N
             for each in attacks
         ],
     }
-    try:
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None
+    write_json(path, values)

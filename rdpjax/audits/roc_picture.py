@@ -1,4 +1,4 @@
-"""The picture of membership attacks: ROC curves, with what a claim leaves to any attack."""
+"""ROC curves of membership attacks, with the bound of an (epsilon, delta) claim on any attack."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def draw(
     title: str,
     path: Path,
 ) -> None:
-    """Draw each attack's ROC curve on logarithmic axes, where small rates can be seen.
+    """Draw each attack's ROC curve on logarithmic axes, which show small rates.
 
     Args:
       curves: scores of members and of others, by attack.
       epsilon: of the claim.
       delta: of the claim.
-      title: what was attacked.
-      path: file to write; its suffix says the format (.png, .svg, .pdf).
+      title: the subject of the audit.
+      path: file to write; its suffix determines the format (.png, .svg, .pdf).
 
     Raises:
-      UserError: the file cannot be written, or its suffix names no format.
+      UserError: the file cannot be written, or its suffix is no known format.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""What is audited: a configuration, or a completed run, and the records that it reads."""
+"""Subject of an audit: a configuration or a completed run, with its records."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from rdpjax.data.holdout import holdout_mask
 from rdpjax.datasets.dataset import Dataset, Source
 from rdpjax.datasets.registry import find_dataset
 from rdpjax.errors import UserError
-from rdpjax.released import Release, open_release
-from rdpjax.run_folder import RunFolder
+from rdpjax.runs.folder import RunFolder
+from rdpjax.runs.release import Release, open_release
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A plan and its records.
+    """Configuration of an audited run, with its records.
 
     Attributes:
-      name: what the user called it.
-      config: its settings.
-      dataset: how its records are read and written.
-      source: its records, the hold-out among them.
-      held: which of them a completed run held out; None of a configuration.
-      release: of a completed run, or of what `Synthesizer.save` wrote; None of a configuration.
+      name: the path or name as the user gave it.
+      config: the run's settings.
+      dataset: reads and writes the records.
+      source: the records, the hold-out included.
+      held: bool `[records]`, a completed run's hold-out; None for a configuration.
+      release: a completed run's, or what `Synthesizer.save` wrote; None for a configuration.
     """
 
     name: str
@@ -46,19 +46,19 @@ class Subject:
 
     @property
     def records(self) -> Any:
-        """What is trained on: canonical records without the hold-out."""
+        """Training records: canonical records without the hold-out."""
         if self.held is None:
             return self.source.records
         return self.dataset.take(self.source.records, ~self.held)
 
 
 def read_subject(path: Path, data: Path | None = None) -> Subject:
-    """The plan at `path` with its records.
+    """Read the configuration at `path` with its records.
 
     Args:
       path: a run folder, a configuration (.toml), or the name of a shipped one.
-      data: the records; by default they are looked for as `train` looks for them, and simulated
-        where there are none.
+      data: the records; by default searched for as `train` does, and simulated where there are
+        none.
 
     Raises:
       UserError: no such run or configuration, a run in progress, one that is not private, or
@@ -84,7 +84,7 @@ def read_subject(path: Path, data: Path | None = None) -> Subject:
 
 
 def read_saved(path: Path, data: Path | None, held_out: Path | None) -> Subject:
-    """What `Synthesizer.save` wrote at `path`, with the records that it was fitted on, and others.
+    """Read what `Synthesizer.save` wrote at `path`, with its training records and held-out records.
 
     Raises:
       UserError: no release there, one without privacy, or records of neither kind.

@@ -1,1 +1,1 @@
-"""Codecs: how each kind of record becomes a table of public cells, and back."""
+"""Codecs: encode each kind of record as a table of public bins, and decode it back."""

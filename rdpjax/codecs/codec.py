@@ -1,4 +1,4 @@
-"""What a kind of record offers: its measurements, its table of cells, and the way back."""
+"""Protocols of a codec: DP measurements, encoding to a binned table, decoding to records."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from rdpjax.data.tokenizer import Tokenizer
 from rdpjax.mechanisms.measurement import Answers, Measurement
 
 Randoms = Callable[[int], np.random.Generator]
-"""`randoms(part)`: a random generator of its own for each part of a block of rows."""
+"""`randoms(part)`: an independent random generator for each part of a block of rows."""
 
 
 class Encoding(Protocol):
-    """Turn records into rows of a table of public cells, and rows into records.
+    """Fitted codec: records to rows of a table of public bins, and rows to records.
 
     Guarantees:
-      It is computed from the schema and noisy answers alone, and so is whatever it makes of rows.
+      It is a function of the schema and the noisy answers alone, and so are the records it
+      decodes from rows.
     """
 
     def cells(self, records: Any) -> np.ndarray:
-        """Encode records as cells `[records, columns]`.
+        """Encode records as bin indices `[records, columns]`.
 
         Guarantees:
-          A record's cells depend on that record, the schema and the noisy answers alone; every
+          A record's bins depend on that record, the schema and the noisy answers alone; every
           record gets valid ones, whatever its values (NaN, infinite, out of bounds).
         """
         ...
 
     def fitted(self, codes: np.ndarray, random: np.random.Generator) -> Encoding:
-        """Fit what is read off generated rows, codes `[rows, columns]`; post-processing."""
+        """Fit statistics of generated rows, tokens `[rows, columns]`; post-processing."""
         ...
 
     def records(self, tokenizer: Tokenizer, values: np.ndarray, randoms: Randoms) -> Iterator[Any]:
-        """Make records of decoded rows `[rows, columns]`, part by part, in order."""
+        """Decode rows `[rows, columns]` into records, part by part, in order."""
         ...
 
     def head(self, records: Any, count: int) -> Any:
@@ -49,11 +50,11 @@ class Encoding(Protocol):
 
 
 class Codec(Protocol):
-    """Encode one kind of record as rows of a table with public columns.
+    """Codec of one kind of record: rows of a table with public columns.
 
     Attributes:
       schema: the table's columns.
-      measurements: what is measured before the table is made, in order; a later one may use the
+      measurements: mechanisms run before records are encoded, in order; a later one may use the
         answers to earlier ones.
     """
 
@@ -67,5 +68,5 @@ class Codec(Protocol):
         ...
 
     def restored(self, arrays: Mapping[str, np.ndarray]) -> Encoding:
-        """Return the encoding of `to_arrays`; KeyError where an array is missing."""
+        """Restore the encoding from `to_arrays`; KeyError where an array is missing."""
         ...

@@ -1,4 +1,4 @@
-"""A table's rows: each is a row of cells already, and nothing is measured first."""
+"""Codec of tables: a record is one row of bins, and no measurement is needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rdpjax.mechanisms.measurement import Answers, Measurement
 
 @dataclass(frozen=True)
 class TableEncoding:
-    """Encode frames in the schema's units; nothing but the schema is known.
+    """Encoding of frames in the schema's units; it depends on the schema alone.
 
     Attributes:
       schema: the columns.
@@ -44,7 +44,7 @@ class TableEncoding:
 
 @dataclass(frozen=True)
 class TableCodec:
-    """Encode records that are rows of a frame with the schema's columns.
+    """Codec of records that are rows of a frame with the schema's columns.
 
     Attributes:
       schema: the columns.

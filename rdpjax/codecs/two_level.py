@@ -1,4 +1,4 @@
-"""Patients with their hours: a row of a table each, filled in from noisy profiles of hours."""
+"""Two-level codec of patients: one table row each; hours decoded from noisy hourly profiles."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from rdpjax.data.tokenizer import Tokenizer
 from rdpjax.mechanisms.measurement import Answers, Measurement
 
 VALUES, PROFILES = "values", "profiles"
-"""Names of the measurements: histograms of the readings, and profiles of hours under them."""
+"""Names of the measurements: histograms of readings, and hourly profiles scored by them."""
 
 
 @dataclass(frozen=True)
 class PatientEncoding:
-    """Encode patients as rows of the patient table, and fill rows in to patients.
+    """Encoding of patients as rows of the patient table, decoded by sampling their hours.
 
     Attributes:
-      filling: noisy histograms and profiles.
+      filling: the decoder, from noisy histograms and profiles.
     """
 
     filling: Filling
@@ -47,7 +47,7 @@ class PatientEncoding:
         self, tokenizer: Tokenizer, values: np.ndarray, randoms: Randoms
     ) -> Iterator[Patients]:
         codes = values.astype(np.uint8)  # every column is categorical
-        # Filled in whole, then cut: what a patient is must not depend on how many are wanted.
+        # Decode whole parts, then cut: the random draws depend on the number of rows in a part.
         for i, part in enumerate(self.filling.parts(codes)):
             yield self.filling.patients(part, randoms(i))
 
@@ -60,10 +60,10 @@ class PatientEncoding:
 
 @dataclass(frozen=True)
 class TwoLevelCodec:
-    """Encode patients whose first hours are modelled.
+    """Codec of patients whose first hours are modelled.
 
     Attributes:
-      hours: how many hours of a record are modelled, 1 to 336.
+      hours: number of hours of a record that are modelled, 1 to 336.
       label: what makes a patient positive.
 
     Raises:
@@ -74,7 +74,7 @@ class TwoLevelCodec:
     label: Label = "window"
 
     def __post_init__(self) -> None:
-        assert self.schema  # made now, so that what is wrong is said now
+        assert self.schema  # built eagerly, so that a UserError is raised here
 
     @cached_property
     def schema(self) -> Schema:

@@ -1,1 +1,1 @@
-"""Where a run computes: the devices of a machine, and several processes."""
+"""Compute resources of a run: the devices of a machine, and several processes."""

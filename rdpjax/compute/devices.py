@@ -1,4 +1,4 @@
-"""Where a run computes."""
+"""Devices of a run: CPU cores, accelerators and their mesh."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Device = Literal["auto", "cpu", "gpu", "tpu"]
 MOST_CORES = 8
 
 PLAIN_LOOPS = "xla_cpu_disable_tiled_emitter,xla_cpu_disable_loop_unrolling"
-"""Options of XLA's CPU backend; a version that does not know them passes over them."""
+"""XLA flags of the CPU backend; versions that do not know them ignore them."""
 
 
 def use_device(device: Device) -> str:
-    """Compute on `device` from now on; returns its kind.
+    """Select `device` for all later computations; return its kind.
 
     Raises:
-      UserError: there is no such device here.
+      UserError: there is no such device on this machine.
     """
     if device == "auto":
         return str(jax.local_devices()[0].device_kind)
@@ -41,14 +41,14 @@ def use_device(device: Device) -> str:
 
 
 def keep_programs() -> None:
-    """Keep compiled programs for later runs, where only this user can read them.
+    """Enable the persistent compilation cache, readable by this user alone.
 
-    Their shapes hold the number of records. `$JAX_COMPILATION_CACHE_DIR` has precedence.
+    Compiled shapes hold the number of records. `$JAX_COMPILATION_CACHE_DIR` has precedence.
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rdpjax"
-    with contextlib.suppress(OSError):  # else every run compiles
+    with contextlib.suppress(OSError):  # without it every run compiles
         home.mkdir(parents=True, mode=0o700, exist_ok=True)
         home.chmod(0o700)
         jax.config.update("jax_compilation_cache_dir", str(home))
@@ -56,11 +56,11 @@ def keep_programs() -> None:
 
 
 def prepare_processor() -> None:
-    """Make this processor good at small programs, before jax computes anything.
+    """Tune the CPU backend for small programs, before jax computes anything.
 
-    Its cores become devices of their own: a step of small products does not fill several by
-    itself, but its microbatches do. And XLA is kept from compiling loops over numbers as loops over
-    tiles of sixteen on the stack: a sum of two arrays takes five times as long that way.
+    Cores become separate devices: small matrix products do not fill several cores, but a step's
+    microbatches do. And XLA is kept from compiling element-wise loops as loops over tiles of
+    sixteen on the stack: a sum of two arrays takes five times as long that way.
     `XLA_FLAGS` and `JAX_NUM_CPU_DEVICES` have precedence.
     """
     flags = os.environ.get("XLA_FLAGS", "")
@@ -68,26 +68,26 @@ def prepare_processor() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={PLAIN_LOOPS}".strip()
     if "device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
-    with contextlib.suppress(RuntimeError):  # jax is at work already
+    with contextlib.suppress(RuntimeError):  # the backend is initialised already
         jax.config.update("jax_num_cpu_devices", min(MOST_CORES, cores()))
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     known = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def device_mesh(count: int | None, device: Device = "auto") -> Mesh | None:
-    """The first `count` devices of every process, in one line; None for a single device.
+    """Build a 1-D mesh of the first `count` devices of every process; None for a single device.
 
     Args:
-      count: devices of this process, and of each other; by default all of a processor, where one
-        process is at work, else one.
-      device: their kind; `use_device` has found it here.
+      count: devices in each process; by default all of a processor if there is one process, else
+        one.
+      device: their kind, as checked by `use_device`.
 
     Raises:
-      UserError: there are fewer here.
+      UserError: this machine has fewer.
     """
     backend = None if device == "auto" else device
     here = jax.local_devices(backend=backend)
@@ -101,5 +101,5 @@ def device_mesh(count: int | None, device: Device = "auto") -> Mesh | None:
         )
     if count == processes == 1:
         return None
-    every = np.array(jax.devices(backend)).reshape(processes, -1)  # `joined` has compared numbers
+    every = np.array(jax.devices(backend)).reshape(processes, -1)  # `joined` compared the counts
     return Mesh(every[:, :count].ravel(), (AXIS,))

@@ -1,4 +1,4 @@
-"""Several processes of one run, by `jax.distributed` and its multihost utilities.
+"""Multi-process runs, by `jax.distributed` and its multihost utilities.
 
 Process 0 decides (keys, execution settings, the step to resume at) and alone writes the run folder.
 Nothing that jax sends is encrypted or authenticated, keys included: the network must be trusted.
@@ -28,23 +28,23 @@ from rdpjax.errors import UserError
 T = TypeVar("T")
 
 AUTO = "auto"  # as --coordinator: jax asks SLURM, the TPU pod or Kubernetes
-START, START_AUTO = 30.0, 300.0  # seconds to meet in; a cluster may need minutes to start all
-HEARTBEAT = 30  # seconds without one after which jax ends the other processes
-FINISH = 24 * 3600  # seconds that the others wait while process 0 writes the release
-FAREWELL = 10.0  # seconds in which the other processes may fail in the same way
+START, START_AUTO = 30.0, 300.0  # seconds for all processes to join; clusters start slowly
+HEARTBEAT = 30  # seconds without a heartbeat after which jax ends the other processes
+FINISH = 24 * 3600  # seconds that the others wait for process 0 to write the release
+FAREWELL = 10.0  # seconds for the other processes to fail with the same error
 MEND = "start all with the same --coordinator and --processes; check host, port, firewall and proxy"
-BLOCK = 1024  # bytes; messages are padded to a multiple, so that few programs are compiled
+BLOCK = 1024  # bytes; messages are padded to a multiple, so that few shapes are compiled
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The processes of one run; with one of them, every method is an identity.
+    """Processes of one run; with a single one, every method is an identity.
 
-    All processes must call the methods in the same order. What is no array must be JSON.
+    All processes must call the methods in the same order. Values other than arrays must be JSON.
 
     Attributes:
-      index: of this process.
-      count: of processes.
+      index: number of this process, from 0.
+      count: number of processes.
       mesh: devices of all processes that share each step; None for the default device.
     """
 
@@ -96,7 +96,7 @@ class Hosts:
         if self.count == 1:
             return tree
         own = jax.tree.map(np.asarray, tree)
-        # As bytes: a sum with the others' zeros turns -0.0 into 0.0, and 64 bits into 32.
+        # As bytes: an all-reduce with the others' zeros turns -0.0 into 0.0, and 64 bits into 32.
         raw = jax.tree.map(lambda array: np.frombuffer(array.tobytes(), np.uint8), own)
         return jax.tree.map(
             lambda like, told: np.frombuffer(told.tobytes(), like.dtype).reshape(like.shape).copy(),
@@ -116,15 +116,15 @@ class Hosts:
 
 @contextmanager
 def joined(coordinator: str | None, index: int | None, count: int | None) -> Iterator[Hosts]:
-    """Join the other processes of the run before jax is used, and leave together with them.
+    """Join the other processes of the run before jax is used, and shut down together.
 
     Args:
       coordinator: HOST:PORT of process 0, or `AUTO` without the others; None for one process.
-      index: of this process.
-      count: of processes.
+      index: number of this process, from 0.
+      count: number of processes.
 
     Raises:
-      UserError: the processes cannot start together, or one of them ended.
+      UserError: the processes did not all join, or one of them ended.
     """
     if coordinator is None:
         yield Hosts()
@@ -137,14 +137,14 @@ def joined(coordinator: str | None, index: int | None, count: int | None) -> Ite
         yield hosts
         jax.distributed.shutdown()
     except jax.errors.JaxRuntimeError as error:
-        atexit.register(os._exit, 2)  # jax's own exit waits for processes that may be gone
+        atexit.register(os._exit, 2)  # jax's own exit waits for processes that may have ended
         raise UserError(
             f"process {hosts.index} of {hosts.count}: {_line(error)}; another process probably "
             "ended: see what it says, then start all again with --resume"
         ) from None
     except Exception as error:
         atexit.register(os._exit, 2 if isinstance(error, UserError) else 1)
-        # Processes that fail alike meet in the shutdown at once; nobody waits longer for others.
+        # Processes with the same error reach the shutdown at once; a longer wait gains nothing.
         farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
         farewell.start()
         farewell.join(FAREWELL)
@@ -155,7 +155,7 @@ def joined(coordinator: str | None, index: int | None, count: int | None) -> Ite
 
 
 def _initialize(coordinator: str, index: int | None, count: int | None) -> None:
-    """Start jax's own service."""
+    """Initialise `jax.distributed`; exit with status 2 if the processes do not meet in time."""
     auto = coordinator == AUTO
     limit = START_AUTO if auto else START
 
@@ -167,9 +167,9 @@ def _initialize(coordinator: str, index: int | None, count: int | None) -> None:
     watchdog = threading.Timer(limit, give_up)
     watchdog.start()
     try:
-        if index == 0:  # some versions of jax crash at a port in use
+        if index == 0:  # some versions of jax crash if the port is in use
             socket.create_server(("", int(coordinator.rpartition(":")[2]))).close()
-        jax.config.update("jax_enable_preemption_service", False)  # it would ignore SIGTERM
+        jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
         jax.distributed.initialize(
             None if auto else coordinator,
             count,
@@ -183,7 +183,7 @@ def _initialize(coordinator: str, index: int | None, count: int | None) -> None:
         raise UserError(f"--coordinator {coordinator}: cannot start: {_line(error)}") from None
     finally:
         watchdog.cancel()
-    # Gloo writes to standard output, which is the summary's alone.
+    # Gloo writes to standard output, which is reserved for the summary.
     sys.stdout.flush()
     sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,1 +1,1 @@
-"""Records and what is public about them: schemas, readers, codecs, the simulated cohort."""
+"""Records and their public description: schemas, readers, encoders, simulated cohorts."""

@@ -1,4 +1,4 @@
-"""Kaggle's cardiovascular disease table: its public schema, its reader and its writer."""
+"""Kaggle's cardiovascular disease table: public schema, reader and writer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ DAYS = 365.25
 _KAGGLE = "data dictionary of Kaggle's sulianova/cardiovascular-disease-dataset"
 _STEPS = "WHO STEPS data cleaning limits (analysis code for national surveys)"
 
-# Positions are chosen so that columns that belong together stand side by side: a convolution over
-# positions sees the pressures, the body and the habits as neighbourhoods.
+# Related columns are adjacent, since the networks convolve over column positions: a kernel sees
+# the pressures, the body measures and the habits each as one neighbourhood.
 CARDIO = Schema(
     name="cardio",
     columns=(
@@ -80,7 +80,7 @@ KAGGLE_LAYOUT = Layout(
     ),
     identifier="id",
 )  # fmt: skip
-"""The published file's own layout: what rows are written as where no input file says otherwise."""
+"""Layout of the published file: the default output format where there is no input file."""
 
 AgeUnit = Literal["auto", "days", "years"]
 HeightUnit = Literal["auto", "cm", "m"]
@@ -92,15 +92,15 @@ _FILES = ("cardio_train.csv", "cardio_train.csv.gz")
 
 @dataclass(frozen=True)
 class CardioTable:
-    """A cardio file as read.
+    """Parsed cardio file.
 
     Attributes:
       frame: the schema's columns in its order and units, `[records, 12]`: numerics as float64
         (not clipped), categoricals as int64.
       ids: each record's identifier as written, or None where the file has no `id`.
       layout: the file format; public.
-      notes: remarks for the person at the screen. They may come from the data: not for a release.
-      table: the file's cells and lines; private.
+      notes: remarks printed for the curator. They may come from the data: not for a release.
+      table: the file's raw cells and lines; private.
     """
 
     frame: pd.DataFrame
@@ -111,27 +111,27 @@ class CardioTable:
 
     @property
     def keys(self) -> Strings:
-        """What the hold-out hashes: the identifiers, or the records' text where there are none."""
+        """Hold-out keys, hashed per record: the identifiers, or the records' text if none."""
         return self.table.texts if self.ids is None else self.ids
 
     def verbatim(self, mask: np.ndarray) -> str:
-        """The header and the records chosen by a bool `[records]`, as they stand in the file."""
+        """Return the header and the records of a mask, bool `[records]`, byte for byte."""
         return verbatim(self.table.header_text, self.table.texts, mask)
 
 
 def read_cardio(
     path: Path | str, *, age_unit: AgeUnit = "auto", height_unit: HeightUnit = "auto"
 ) -> CardioTable:
-    """Read a cardio file; `parse_cardio` says what is accepted and what is an error."""
+    """Read a cardio file; formats, arguments and errors are those of `parse_cardio`."""
     return parse_cardio(read_table(path), age_unit=age_unit, height_unit=height_unit)
 
 
 def parse_cardio(
     table: Table, *, age_unit: AgeUnit = "auto", height_unit: HeightUnit = "auto"
 ) -> CardioTable:
-    """Check a table against the schema and bring it to the schema's units and column order.
+    """Validate a table against the schema and convert it to the schema's units and column order.
 
-    Values outside the bounds pass: the codec clips them.
+    Values outside the bounds are kept: the codec clips them.
 
     Args:
       table: the file's cells. The pressures may be called `sbp` and `dbp`; other unknown columns
@@ -169,13 +169,13 @@ def parse_cardio(
         else:
             values[column.name] = numbers(table, name)
     age, height = values["age"], values["height"]
-    # By size alone: -18393 is days with a wrong sign, and not that many years.
+    # Decided by magnitude: -18393 is days with a wrong sign, not a number of years.
     in_years = np.abs(age) < 120 if age_unit == "auto" else np.full(age.shape, age_unit == "years")
     values["age"] = np.where(in_years, age * DAYS, age)
     in_metres = (
         np.abs(height) < 3 if height_unit == "auto" else np.full(height.shape, height_unit == "m")
     )
-    # 1.13 * 100 is 112.99999999999999; a height has no more than a few decimals.
+    # Rounded, since 1.13 * 100 is 112.99999999999999 in float64.
     values["height"] = np.where(in_metres, np.round(height * 100, 6), height)
 
     kept = {name: column for column, name in written.items()}
@@ -200,7 +200,7 @@ def parse_cardio(
 
 
 def _columns(table: Table) -> dict[str, str]:
-    """The file's name for each of the schema's columns."""
+    """Map each column of the schema to its name in the file; UserError if one is missing."""
     written: dict[str, str] = {}
     for name in table.header:
         field = _OTHER_NAMES.get(name, name)
@@ -224,12 +224,12 @@ def _columns(table: Table) -> dict[str, str]:
 def cardio_columns(
     frame: pd.DataFrame, layout: Layout, *, derived: Sequence[Derived] = (), first: int = 1
 ) -> dict[str, Cells]:
-    """Generated records as the columns of a file in `layout`: one block of a stream.
+    """Format one block of generated records as the columns of a file in `layout`.
 
     Age is written in whole days, height in whole cm, weight with one decimal, all else whole. The
     derived columns follow from the values as written: `bmi` = weight / (height in m)^2 with two
-    decimals, `pp` = ap_hi - ap_lo. An identifier is `s` and seven or more digits, so that no
-    synthetic record is called as a real one is: the published file has whole numbers there.
+    decimals, `pp` = ap_hi - ap_lo. An identifier is `s` and seven or more digits: the published
+    file uses whole numbers, so no synthetic identifier equals a real one.
 
     Args:
       frame: records in the schema's columns and units, `[records, 12]`, in any column order.
@@ -268,19 +268,19 @@ def _rounded(values: pd.Series, decimals: int) -> Cells:
 
 
 def _decimals(column: Column) -> int:
-    """Decimals that a column is written with: 1 for a resolution of 0.1, 0 for a whole number."""
+    """Return the decimals of a column's output: 1 for a resolution of 0.1, 0 for whole numbers."""
     return 1 if isinstance(column, Numeric) and column.resolution < 1 else 0
 
 
 def find_cardio(data: Path | str | None, environ: Mapping[str, str]) -> Path | None:
-    """Where the records are: `data`, else $RDPJAX_DATA, else the working folder or its `data/`.
+    """Locate the input: `data`, else $RDPJAX_DATA, else the working folder or its `data/`.
 
     Args:
       data: a file or a folder that holds cardio_train.csv or cardio_train.csv.gz, or None.
       environ: the environment, such as `os.environ`.
 
     Returns:
-      The file, or None if nothing was named and nothing lies in the usual places: simulate then.
+      The file, or None if no path was given and the default places hold none: simulate then.
 
     Raises:
       UserError: the named file does not exist, or the named folder holds no such file.

@@ -1,8 +1,8 @@
-"""Crafted rows of a table: valid under the schema, unlike anybody's, and unlike each other.
+"""Canaries of a table: rows that are valid under the schema, atypical and mutually distinct.
 
-Every column goes through all of its values, evenly and in an order of its own. So a canary has
-values that hardly any record has, in combinations that none has, with a label that does not fit;
-what a network learns of a canary it learns from that canary.
+Each column is a separately shuffled, balanced permutation of its values. So a canary combines
+rare values at random with a label independent of them, and hardly any other record explains
+what a network memorises of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rdpjax.data.schema import Schema
 
 
 def table_canaries(schema: Schema, count: int, random: np.random.Generator) -> pd.DataFrame:
-    """Canonical records of a table, `count` of them.
+    """Craft `count` canaries as canonical records, frame `[count, columns]`.
 
     Guarantees:
       Every value lies within the schema's bounds or is one of its levels; no record is read.
@@ -43,15 +43,15 @@ def table_canaries(schema: Schema, count: int, random: np.random.Generator) -> p
 def extreme_rows(
     base: pd.DataFrame, records: pd.DataFrame, schema: Schema
 ) -> dict[str, pd.DataFrame]:
-    """Single rows at the ends of their columns, and far outside.
+    """Craft single rows at the bounds of every column, and far beyond them.
 
     Args:
-      base: rows whose columns and types the crafted ones take.
-      records: all rows, of which nothing is needed here.
+      base: rows that give the crafted ones their columns and dtypes.
+      records: all rows; unused here.
       schema: public columns.
 
     Returns:
-      By what they are: `extreme` has each column's upper bound or last level, `out of range`
+      One-row frames by name: `extreme` has each column's upper bound or last level, `out of range`
       numbers beyond any bound.
     """
     last = {c.name: c.levels[-1] if isinstance(c, Categorical) else c.high for c in schema.columns}
@@ -65,7 +65,7 @@ def extreme_rows(
 
 
 def positive_rows(records: pd.DataFrame, schema: Schema) -> np.ndarray:
-    """Mask of the rows with a positive label; of none where there is no label.
+    """Return the mask of rows with a positive label, bool `[rows]`; all False without a label.
 
     Examples:
       >>> from rdpjax.data.fields import Numeric
@@ -82,18 +82,18 @@ def positive_rows(records: pd.DataFrame, schema: Schema) -> np.ndarray:
 
 
 def take_rows(records: pd.DataFrame, chosen: np.ndarray) -> pd.DataFrame:
-    """The rows of a mask or of indices, numbered anew."""
+    """Select rows by a mask or by indices, with a fresh index."""
     taken = records[chosen] if chosen.dtype == bool else records.iloc[chosen]
     return taken.reset_index(drop=True)
 
 
 def join_frames(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Both, one after the other, with the columns of the second."""
+    """Concatenate two frames, with the columns of the second."""
     return pd.concat([first[list(second)], second], ignore_index=True)
 
 
 def evenly(values: int, count: int, random: np.random.Generator) -> np.ndarray:
-    """`count` numbers below `values`, each as often as the others, shuffled."""
+    """Draw `count` integers below `values`, in balanced numbers and shuffled order."""
     return random.permutation(
         np.arange(count) * values // max(count, 1)
         if count > values

@@ -1,7 +1,7 @@
-"""Columns of a table: bounded numbers and public levels.
+"""Columns of a schema: bounded numerics and categoricals with public levels.
 
-Whatever a column is made from (numpy scalars, arrays, lists of TOML) is kept as plain Python
-values, so that a schema compares, hashes and is written as text.
+Arguments of any kind (numpy scalars, arrays, lists of TOML) are stored as plain Python values, so
+that a schema compares, hashes and serialises.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from rdpjax.errors import UserError
 
 Level = bool | int | str
 Within = Literal["grid", "start", "uniform", "halves"]
-"""How a generated value lies in its cell.
+"""Placement of a generated value within its bin.
 
 "grid": at any `low + k * resolution`, both bounds included; input is rounded to the nearest.
-"start": at the cell's start.
-"uniform": at any multiple of the resolution; `high` is the end of the last cell and no value.
-"halves": at the start, or in the middle by a noisy share.
+"start": at the bin's start.
+"uniform": at any multiple of the resolution; `high` ends the last bin and is no value itself.
+"halves": at the start, or in the middle with a noisy probability (half units).
 """
 
 MOST_STEPS = 2**40
-"""Most values on a column's grid: with more, float64 could not tell neighbours apart."""
+"""Most values of a column's grid: above it, float64 cannot separate neighbouring values."""
 
 
 def plain(value: Any) -> Any:
-    """A numpy scalar as the Python value it stands for; anything else as it is.
+    """Convert a numpy scalar to the Python value; return anything else unchanged.
 
     Examples:
       >>> plain(np.int64(3)), plain("a")
@@ -46,10 +46,10 @@ def plain(value: Any) -> Any:
 
 
 def plain_list(value: Any, what: str) -> tuple[Any, ...]:
-    """The items of a list, tuple or array as plain values.
+    """Convert the items of a list, tuple or array to plain values, as a tuple.
 
     Raises:
-      UserError: a text, a mapping, a set (it has no order) or no collection at all.
+      UserError: a string, a mapping, a set (unordered) or not a collection.
     """
     ordered = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
     if not ordered or isinstance(value, AbstractSet) or getattr(value, "ndim", 1) == 0:
@@ -58,14 +58,14 @@ def plain_list(value: Any, what: str) -> tuple[Any, ...]:
 
 
 def text(value: Any, what: str, *, empty: bool = True) -> str:
-    """`value` as plain text; UserError for anything else."""
+    """Return `value` as a plain string; UserError for anything else."""
     if not isinstance(value, str) or not (value or empty):
         raise UserError(f"{what} must be text, got {plain(value)!r}")
     return str(value)
 
 
 def number(value: Any, what: str) -> int | float:
-    """`value` as a plain number; UserError for anything else, text and booleans among it."""
+    """Return `value` as a plain number; UserError for anything else, strings and bools included."""
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{what} must be a number, got {value!r}")
@@ -73,7 +73,7 @@ def number(value: Any, what: str) -> int | float:
 
 
 def whole(value: Any, what: str) -> int:
-    """`value` as a plain whole number of 1 or more; UserError for anything else."""
+    """Return `value` as a plain integer of 1 or more; UserError for anything else."""
     value = plain(value)
     if type(value) is not int or value < 1:
         raise UserError(f"{what} must be a whole number, 1 or more, got {value!r}")
@@ -82,16 +82,16 @@ def whole(value: Any, what: str) -> int:
 
 @dataclass(frozen=True)
 class Numeric:
-    """A bounded number, counted in public cells `[low + k * cell, low + (k + 1) * cell)`.
+    """Bounded numeric column with public bins `[low + k * cell, low + (k + 1) * cell)`.
 
     Attributes:
       name: the column's name.
       unit: unit of measurement of `low`, `high`, `cell` and of the values.
       low: public lower bound; smaller values are clipped to it.
       high: public upper bound; larger values are clipped to it.
-      cell: width of a histogram cell; with "grid" a whole multiple of `resolution`.
+      cell: width of a histogram bin; with "grid" a whole multiple of `resolution`.
       resolution: distance of neighbouring values, 1 for whole numbers and 0.1 for one decimal.
-      within: where a generated value lies in its cell; see `Within`.
+      within: where a generated value lies in its bin; see `Within`.
       source: where the bounds come from.
 
     Raises:
@@ -139,66 +139,66 @@ class Numeric:
 
     @property
     def per_cell(self) -> int:
-        """How many values of the grid a cell holds, with "grid"."""
+        """Number of grid values in a bin, with "grid"."""
         return round(self.cell / self.resolution)
 
     @cached_property
     def last_step(self) -> int:
-        """The largest k for which `low + k * resolution` is not above `high`."""
+        """Largest k with `low + k * resolution` not above `high`."""
         return math.floor((self.high - self.low) / self.resolution + 1e-6)
 
     @cached_property
     def decimals(self) -> int:
-        """How many decimals generated values are written with."""
+        """Decimals of generated values in the output."""
         parts = (self.low, self.resolution, self.step)
         exponents = [Decimal(repr(v)).normalize().as_tuple().exponent for v in parts]
         return max(0, *(-int(exponent) for exponent in exponents))
 
     @property
     def cells(self) -> int:
-        """How many cells cover `[low, high]`; `high` itself is in the last one."""
+        """Number of bins that cover `[low, high]`; `high` itself is in the last one."""
         if self.within == "grid":
             return self.last_step // self.per_cell + 1
         count = (self.high - self.low) / self.cell
-        closed = self.within != "uniform"  # 240 mmHg is a value of its own, 66.0 years is an end
+        closed = self.within != "uniform"  # closed: 240 mmHg is a value, 66.0 years is not
         return math.floor(count + 1e-9) + 1 if closed else math.ceil(count - 1e-9)
 
     @property
     def bins(self) -> int:
-        """Histogram bins: the cells, and one for "not whole" where halves are modelled."""
+        """Length of the column's histogram: `cells`, plus one for "not whole" with half units."""
         return self.cells + (self.within == "halves")
 
     @property
     def step(self) -> float:
-        """Distance of neighbouring generated values."""
+        """Spacing of generated values."""
         return {"start": self.cell, "halves": self.cell / 2}.get(self.within, self.resolution)
 
     @property
     def is_whole(self) -> bool:
-        """Whether bounds and steps are whole, so that every generated value is."""
+        """Whether bounds and steps are whole, so that every generated value is an integer."""
         parts = (self.low, self.high, self.resolution, self.step)
         return all(float(v).is_integer() and abs(v) <= 2**53 for v in parts)
 
     @property
     def weight(self) -> float:
-        """Of its histogram, as `Categorical.weight`."""
+        """Weight of its histogram in a record's vector, as `Categorical.weight`."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class Categorical:
-    """A column with a public list of levels, in the order of the data dictionary.
+    """Categorical column with public levels, in the order of the data dictionary.
 
     Attributes:
       name: the column's name.
-      levels: what a value can be: whole numbers, words or booleans, all of one kind.
+      levels: the possible values: whole numbers, words or booleans, all of one kind.
       source: where the levels come from.
-      runs: lengths of the consecutive runs of ordered levels that the levels fall into: (1, 10) is
-        a level apart, then ten ordered ones. Empty where nothing is known about order.
-      scale: each level's place on a scale that the runs share (hours, say), so that levels of
-        different runs can be the same place; empty for 0, 1, 2, ... within each run.
-      weight: how many times as precisely as others its histogram is measured: it counts as much
-        against the sensitivity.
+      runs: lengths of the ordered groups, consecutive levels each, that the levels divide into:
+        (1, 10) is a single level, then ten ordered ones. Empty where no order is known.
+      scale: each level's position on a scale common to all groups (hours, say), so that levels of
+        different groups can have equal positions; empty for 0, 1, 2, ... within each group.
+      weight: relative precision of its histogram: a record's entry in it is multiplied by this, and
+        counts as much against the sensitivity.
 
     Raises:
       UserError: names the column and the key that is wrong.
@@ -254,7 +254,7 @@ Column = Numeric | Categorical
 
 def _check_levels(levels: tuple[Any, ...], where: str) -> None:
     for level in levels:
-        # NaN is what pandas has for a missing word too.
+        # pandas reads a missing word as NaN too.
         if level is None or (isinstance(level, float) and math.isnan(level)):
             raise UserError(
                 f"{where}: level {level} stands for a missing value; name it by a word of its own"
@@ -277,7 +277,7 @@ def _check_levels(levels: tuple[Any, ...], where: str) -> None:
 
 
 def named_levels(column: Categorical) -> str:
-    """The levels as a message shows them: words quoted, numbers said to be such.
+    """Format the levels for messages: words quoted, numbers marked as numbers.
 
     Examples:
       >>> named_levels(Categorical("c", ("a ", "b"))), named_levels(Categorical("y", (0, 1)))

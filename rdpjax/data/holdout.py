@@ -1,4 +1,4 @@
-"""Which records are kept out of everything: a keyed rule about one record at a time."""
+"""Keyed hold-out split: each record's assignment is a keyed hash of its own identifier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PURPOSE = b"rdpjax holdout"
 
 
 def holdout_mask(ids: Sequence[str], fraction: float, key: bytes) -> np.ndarray:
-    """Say for each record whether it is held out: BLAKE2b(key, id) < fraction * 2**64.
+    """Assign each record to the hold-out where BLAKE2b(key, id) < fraction * 2**64.
 
     Args:
       ids: an identifier per record; the record's own text where the table has none.
@@ -50,7 +50,7 @@ def holdout_mask(ids: Sequence[str], fraction: float, key: bytes) -> np.ndarray:
         raise UserError(f"holdout {fraction}: must be at least 0 and below 1, such as 0.2")
     if not 16 <= len(key) <= 64:
         raise UserError(f"holdout key of {len(key)} bytes: give 16 to 64 bytes")
-    # Digests of equal length are ordered as the big-endian integers that they stand for.
+    # Digests of equal length compare as the big-endian integers that they encode.
     threshold = int(Fraction(fraction) * 2**64).to_bytes(8, "big")
     keyed = hashlib.blake2b(digest_size=8, key=key, person=_PURPOSE)
 

@@ -1,8 +1,8 @@
-"""Count values outside a schema's bounds and rules, and guess what would explain them.
+"""Count values outside a schema's bounds and rules, and suggest a unit or scale as the cause.
 
-A column in feet where the schema says cm is clipped to one bound throughout: a run would pay for
-noise around a constant. The counts are exact, so not private: they go to the curator's screen and
-to `internal/`, never into a release, and refuse a table before anything is measured.
+A column in feet under a schema in cm is clipped to one bound throughout, and a run would spend
+budget on a constant. The counts are exact, hence not DP: they go to the curator's screen and to
+`internal/`, never into a release, and refuse a table before any mechanism runs.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rdpjax.data.schema import Schema
 from rdpjax.errors import UserError
 
 NOTED = 0.01
-"""Share of a column's values outside its bounds from which on the curator is told."""
+"""Share of a column's values outside its bounds from which on the curator is warned."""
 REFUSED = 0.2
 """Share above which a table is refused unless the curator accepts the clipping."""
 EXPLAINED = 0.9
-"""Share of the values that an explanation must bring within the bounds."""
+"""Share of the values that a suggested factor must bring within the bounds."""
 SAMPLE = 20_000
-"""Values of a column that explanations are tried on."""
+"""Sample size per column on which factors are tried."""
 
 _SIZES = {
     "length": {"metres": 1, "centimetres": 0.01, "millimetres": 0.001, "inches": 0.0254,
@@ -46,14 +46,14 @@ _SHORT = {
 
 @dataclass(frozen=True)
 class Outside:
-    """How much of a column lies outside its bounds, or how many rows break a rule. Not private.
+    """Values of a column outside its bounds, or rows that break a rule. Exact, not DP.
 
     Attributes:
-      what: the column or the rule, as messages name it.
+      what: the column or the rule, as messages show it.
       wrong: what is wrong with these values.
-      count: of how many values, or rows.
-      records: how many there are.
-      guess: what would explain them; empty if nothing found does.
+      count: number of such values, or rows.
+      records: number of values, or rows, in all.
+      guess: the suggested cause; empty if none fits.
     """
 
     what: str
@@ -72,7 +72,7 @@ class Outside:
 
 
 def count_outside(schema: Schema, frame: pd.DataFrame) -> tuple[Outside, ...]:
-    """Columns with values outside their bounds, and rules that rows break.
+    """Count the values outside each column's bounds, and the rows that break each rule.
 
     Args:
       schema: bounds and rules.
@@ -113,12 +113,12 @@ def count_outside(schema: Schema, frame: pd.DataFrame) -> tuple[Outside, ...]:
 
 
 def heed(found: Sequence[Outside], *, accept: bool, mend: str) -> tuple[str, ...]:
-    """What the curator is told of values outside; refuses a table that is mostly clipped.
+    """Return warnings for the curator; refuse a table that is mostly clipped.
 
     Args:
-      found: as `count_outside` gives it.
-      accept: whether to go on whatever the shares are.
-      mend: how to say so, for the message.
+      found: as `count_outside` returns them.
+      accept: whether to continue whatever the shares are.
+      mend: the flag or key that accepts, for the message.
 
     Raises:
       UserError: a share above `REFUSED`, unless accepted.
@@ -130,37 +130,37 @@ def heed(found: Sequence[Outside], *, accept: bool, mend: str) -> tuple[str, ...
 
 
 def facts_of(found: Sequence[Outside]) -> dict[str, Any]:
-    """Exact counts, for `internal/facts.json`."""
+    """Return the exact counts, for `internal/facts.json`."""
     return {entry.what: {"outside": entry.count, "records": entry.records} for entry in found}
 
 
 def _guess(column: Numeric, outside: np.ndarray, schema: Schema, frame: pd.DataFrame) -> str:
-    """What would bring most of a column's values within its bounds."""
+    """Suggest a cause that brings most of a column's values within its bounds; "" for none."""
     kinds, counts = np.unique(outside, return_counts=True)
     if len(outside) > 1 and counts.max() >= EXPLAINED * len(outside):
         return f"does {kinds[counts.argmax()]:g} stand for a missing value"
     values = _sample(frame, column.name)
     if _inside(column, values) >= EXPLAINED:
-        return ""  # a few slips: most values are what the schema says
+        return ""  # few outliers: the unit is right
     for other in schema.columns:
         if isinstance(other, Numeric) and other.name != column.name:
             theirs = _sample(frame, other.name)
             if min(_inside(column, theirs), _inside(other, values)) >= EXPLAINED:
                 return f"is it swapped with {other.name!r}"
     middle = (column.low + column.high) / 2
-    median = float(np.nanquantile(values, 0.5, method="lower"))  # of infinities there is no mean
+    median = float(np.nanquantile(values, 0.5, method="lower"))  # a mean would be infinite or NaN
     fits = []
     for guess, factor in _factors(column.unit):
         with np.errstate(over="ignore"):
             share = _inside(column, values * factor)
         if share >= EXPLAINED:
-            # Wide bounds take several units: the likeliest puts the values in their middle.
+            # Several units can fit wide bounds: prefer a median near the middle of the bounds.
             fits.append((-round(share, 2), abs(median * factor - middle), guess))
     return min(fits)[2] if fits else ""
 
 
 def _factors(unit: str) -> Iterator[tuple[str, float]]:
-    """What values may have to be multiplied with, and what that would mean."""
+    """Yield candidate factors for a unit, each with its meaning."""
     name = _SHORT.get(unit.strip().lower(), unit.strip().lower())
     for sizes in _SIZES.values():
         own = next((sizes[n] for n in (name, f"{name}s") if n in sizes), None)
@@ -170,7 +170,7 @@ def _factors(unit: str) -> Iterator[tuple[str, float]]:
 
 
 def _sample(frame: pd.DataFrame, name: str) -> np.ndarray:
-    values = frame[name].to_numpy(np.float64)
+    values: np.ndarray = frame[name].to_numpy(np.float64)
     return values[:: -(-len(values) // SAMPLE)]
 
 

@@ -1,4 +1,4 @@
-"""Rules between columns, that generated rows should keep: today `a < b`."""
+"""Order rules `a < b` between numeric columns, to be kept by generated rows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Less = tuple[tuple[str, str], ...]
 
 
 def less_of(rules: Any, columns: Sequence[Column], where: str) -> Less:
-    """Pairs (a, b) of numeric columns for `a < b`, such that some row keeps all of them.
+    """Validate pairs (a, b) of numeric columns, `a < b`, that some row can satisfy all at once.
 
     Args:
       rules: pairs of names, tuples or lists.
       columns: the schema's.
-      where: what to call the schema in messages.
+      where: name of the schema in messages.
 
     Raises:
-      UserError: no pair, an unknown column or one that is no number, rules in a circle, or bounds
-        that leave no room.
+      UserError: not a pair, an unknown or non-numeric column, a cycle of rules, or bounds that
+        leave no room.
 
     Examples:
       >>> columns = (Numeric("low", "mmHg", 40, 140), Numeric("high", "mmHg", 70, 240))
@@ -55,7 +55,7 @@ def less_of(rules: Any, columns: Sequence[Column], where: str) -> Less:
 
 
 def _check_room(pairs: Iterable[tuple[str, str]], known: Mapping[str, Column], where: str) -> None:
-    """UserError if the rules go in a circle, or the bounds leave a column no value."""
+    """Raise UserError if the rules form a cycle, or the bounds leave a column no value."""
     below: dict[str, list[str]] = {}
     for low, high in pairs:
         below.setdefault(high, []).append(low)
@@ -79,14 +79,14 @@ def _check_room(pairs: Iterable[tuple[str, str]], known: Mapping[str, Column], w
 
 
 def _above(column: Numeric, value: float) -> float:
-    """The column's smallest value above `value`."""
+    """Return the column's smallest value above `value`."""
     origin = 0.0 if column.within == "uniform" else column.low
     steps = math.floor((value - origin) / column.step + 1e-6) + 1
     return origin + steps * column.step
 
 
 def breaking(less: Less, frame: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
-    """Which rows break each rule, bool `[rows]`; a value that is missing breaks none.
+    """Return the rows that break each rule, bool `[rows]`; a missing value breaks none.
 
     Examples:
       >>> breaking((("a", "b"),), pd.DataFrame({"a": [1, 2], "b": [2, 2]}))[("a", "b")].tolist()

@@ -1,8 +1,8 @@
-"""Levels in order, as numbers: scores for a network where a public order is known.
+"""Ordinal features: standardised normal scores of ordered levels.
 
-A patient's count of a laboratory value is "never", or a place among ordered bins; a length of stay
-is a place on one scale, with one run of bins for each status. A few numbers say that, where free
-weights for every level would be mostly noise.
+A patient's count of a laboratory value is "never" or one of several ordered bins; a length of
+stay is a position on one scale, with one ordered group of bins for each status. A few features
+encode that order, where free weights for every level would mostly fit noise.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from rdpjax.data.schema import Categorical
 
 
 def run_features(column: Categorical, shares: np.ndarray) -> np.ndarray:
-    """What networks see of a level in a run: which run, and how far up the common scale.
+    """Compute the network features of ordinal levels: indicators of the group, and scores.
 
-    In this order: a flag for each run but the largest one (the first of these), up for this run
-    and the later ones, standardised under the noisy shares so that what is rare weighs as much;
-    the score; its square less 1, if the largest run has 3 levels or more; and, for 3 runs or more,
-    flag times score for each flagged run of 2 levels or more. The score is the normal quantile of
-    the middle of a place's interval of the noisy distribution function, standardised under the
-    noisy shares and cut to [-3, 3]; levels of different runs at the same place of `column.scale`
-    share it. A level that is a run by itself has score 0, and takes no part in the distribution.
+    In this order: a flag for each ordered group but the largest one (the first of these), 1 for
+    this group and the later ones, standardised under the noisy shares so that a rare group has unit
+    variance too; the score; its square less 1, if the largest group has 3 levels or more; and, for
+    3 groups or more, flag times score for each flagged group of 2 levels or more. The score is the
+    normal quantile of the mid-rank of a level's position under the noisy distribution function,
+    standardised under the noisy shares and clipped to [-3, 3]; levels of different groups at the
+    same position of `column.scale` have the same score. A group of one level has score 0, and is
+    left out of the distribution.
 
     Args:
-      column: with runs.
+      column: with ordered groups (`runs`).
       shares: noisy shares of its levels.
 
     Returns:
@@ -49,7 +50,7 @@ def run_features(column: Categorical, shares: np.ndarray) -> np.ndarray:
         places = np.asarray(column.scale) if column.scale else within
         score[ordered] = _scores(places[ordered], shares[ordered])
     others = [r for r in range(len(column.runs)) if r != largest]
-    # Nested: what two runs have in common beside the largest is learnt from both.
+    # Nested flags: an effect common to two groups other than the largest has one weight.
     nested = [np.isin(run, others[i:]).astype(float) for i in range(len(others))]
     flags = [_standardised(flag, shares) for flag in nested]
     found = [*flags, score]
@@ -66,8 +67,8 @@ def _standardised(flag: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def _scores(places: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Standardised normal scores of places on a scale; equal places have equal ones."""
-    shares = shares + 1e-6  # where noise has left nothing, all places count alike
+    """Compute standardised normal scores of positions on a scale; equal positions score equally."""
+    shares = shares + 1e-6  # avoids 0 / 0: where all shares are 0, all positions count alike
     shares = shares / shares.sum()
     distinct, place = np.unique(places, return_inverse=True)
     mass = np.bincount(place, shares, minlength=len(distinct))
@@ -75,4 +76,5 @@ def _scores(places: np.ndarray, shares: np.ndarray) -> np.ndarray:
     scores = np.array([NormalDist().inv_cdf(rank) for rank in np.clip(middle, 1e-6, 1 - 1e-6)])
     scores = scores - mass @ scores
     spread = math.sqrt(mass @ scores**2)
-    return np.clip(scores / spread if spread > 0 else scores, -3, 3)[place]
+    clipped: np.ndarray = np.clip(scores / spread if spread > 0 else scores, -3, 3)
+    return clipped[place]

@@ -1,7 +1,7 @@
-"""What is public about a table: columns, bounds, levels, units, the unit of privacy.
+"""Public schema of a table: columns, bounds, levels, units, the unit of privacy.
 
-Nothing in a schema may be read off private records. Bounds come from public knowledge and each
-names its source; levels come from the data dictionary.
+Nothing in a schema may be derived from private records. Bounds come from public knowledge and
+each names its source; levels come from the data dictionary.
 """
 
 from __future__ import annotations
@@ -32,24 +32,23 @@ from rdpjax.structure import check_keys
 __all__ = ["Categorical", "Column", "Numeric", "Schema", "Within"]
 
 MOST_BINS = 2**18 - 1
-"""Most bins of all columns together: with the record count, as many as can be accounted for."""
+"""Most bins of all columns together: with the record count, the most that is accounted for."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """A table's public description.
+    """Public schema of a table.
 
     Attributes:
       name: name of the data set.
       columns: modelled columns, in the order of the networks' positions.
-      label: name of the `Categorical` that is to be predicted from the others; None for no such
-        column.
-      less: pairs (a, b): generated rows should have a < b. Real rows are never dropped for it.
+      label: name of the `Categorical` to be predicted from the others; None for none.
+      less: pairs (a, b): generated rows should have a < b. Real rows that break it are kept.
       unit_of_privacy: what one record is, in words ("one row = one person").
       records: the number of records, if public; None keeps it private.
       minimum_records: a public floor for the noisy record count.
-      given: name of the `Categorical` that generators draw first, from its noisy share, and that
-        networks are conditioned on; None for no such column.
+      given: name of the condition column, a `Categorical` that generators draw first, from its
+        noisy share, and that networks are conditioned on; None for none.
       positive: levels of the label that mean "positive"; empty for the second of two.
 
     Raises:
@@ -120,17 +119,17 @@ class Schema:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the label splits records in positive and negative ones."""
+        """Whether the label divides records into positives and negatives."""
         return self.label is not None and (
             bool(self.positive) or self.column(self.label).cells == 2
         )
 
     @property
     def is_positive(self) -> np.ndarray:
-        """Which of the label's levels mean "positive", bool (levels,).
+        """Levels of the label that count as positive, bool `[levels]`.
 
         Raises:
-          UserError: no label, or one of other than two levels with no word on which are positive.
+          UserError: no label, or other than two levels while `positive` is empty.
 
         Examples:
           >>> y = Categorical("y", ("well", "ill", "dead"))
@@ -152,9 +151,9 @@ class Schema:
         return tuple(column.name for column in self.columns)
 
     def position(self, name: str | None) -> int:
-        """Index of the column called `name`; UserError if there is none.
+        """Return the index of the column called `name`; UserError if there is none.
 
-        None is what `label` is where there is no label.
+        `name` is None where the schema has no label.
         """
         if name is None:
             raise UserError(f"schema {self.name!r} has no label; name its column in label = ...")
@@ -165,11 +164,11 @@ class Schema:
         return self.names.index(name)
 
     def column(self, name: str | None) -> Column:
-        """The column called `name`; UserError if there is none."""
+        """Return the column called `name`; UserError if there is none."""
         return self.columns[self.position(name)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for TOML; what is None or not known is left out."""
+        """Convert to plain values for TOML; None and unknown values are left out."""
         head = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "columns"
         }
@@ -186,7 +185,7 @@ class Schema:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Schema:
-        """The inverse of `to_dict`; UserError names an unknown or missing key."""
+        """Build a schema from `to_dict`; UserError names an unknown or missing key."""
         kinds = {"numeric": Numeric, "categorical": Categorical}
         columns = []
         for i, entry in enumerate(plain_list(values.get("columns", ()), "schema: columns")):
@@ -198,11 +197,12 @@ class Schema:
             if kind not in kinds:
                 raise UserError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
             columns.append(_build(kinds[kind], fields, where))
-        return _build(Schema, dict(values) | {"columns": tuple(columns)}, "schema")
+        schema: Schema = _build(Schema, dict(values) | {"columns": tuple(columns)}, "schema")
+        return schema
 
     @staticmethod
     def from_toml(toml: str) -> Schema:
-        """The inverse of `to_dict`, from text; UserError where that is no TOML."""
+        """Build a schema from the TOML of `to_dict`; UserError where the text is not TOML."""
         try:
             return Schema.from_dict(tomllib.loads(toml))
         except tomllib.TOMLDecodeError as error:
@@ -215,7 +215,7 @@ def _build(kind: type, fields: Mapping[str, Any], where: str) -> Any:
 
 
 def _check_width(columns: tuple[Column, ...], where: str) -> None:
-    """UserError naming the widest column where there are more bins than can be accounted for."""
+    """Raise UserError, naming the widest column, where there are more bins than `MOST_BINS`."""
     bins = sum(column.bins for column in columns)
     if bins <= MOST_BINS:
         return
@@ -231,7 +231,7 @@ def _check_width(columns: tuple[Column, ...], where: str) -> None:
 
 
 def _wide_enough(column: Numeric, bins: int) -> float:
-    """A width of 1, 2 or 5 times a power of 10 resolutions that leaves at most `bins` cells."""
+    """Suggest a bin width of 1, 2 or 5 times a power of 10 resolutions, for at most `bins` bins."""
     least = (column.high - column.low) / (bins - 1) / column.resolution
-    power = 10 ** max(0, math.floor(math.log10(least)))
+    power: int = 10 ** max(0, math.floor(math.log10(least)))
     return column.resolution * next(m * power for m in (1, 2, 5, 10) if m * power >= least)

@@ -1,7 +1,7 @@
-"""A made-up cardio cohort, in exactly the published file's form, for runs without the real file.
+"""Simulated cardio cohort in the published file's format, for runs without the real file.
 
-Every figure here is a round number chosen by hand from general medical knowledge and from what is
-publicly told about the table. Nothing is fitted to records.
+Every constant here is a round number chosen by hand from general medical knowledge and from
+public descriptions of the table. Nothing is fitted to records.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from rdpjax.data.cardio import DAYS, KAGGLE_LAYOUT
 def simulate_cardio(records: int = 70_000, seed: int = 0) -> str:
     """Simulate a cohort as the text of a file like Kaggle's cardio_train.csv.
 
-    Two thirds are women; ages gather around every second birthday; pressures and weights heap at
+    Two thirds are women; ages cluster around every second birthday; pressures and weights heap at
     round numbers; 1 to 2 % of the pressures are impossible (signs, factors of ten, swapped, typed
-    together), as they are in hand-typed records. Disease depends on age, pressure, cholesterol and
-    weight, so that gradient boosting tells it with an AUROC of 0.78 to 0.80.
+    together), as in hand-typed records. Disease depends on age, pressure, cholesterol and weight,
+    such that gradient boosting predicts it with an AUROC of 0.78 to 0.80.
 
     Args:
       records: the number of rows.
@@ -43,7 +43,7 @@ def simulate_cardio(records: int = 70_000, seed: int = 0) -> str:
     smoke = rng.random(records) < np.where(man, 0.22, 0.02)
     alco = rng.random(records) < np.where(man, 0.07, 0.02) + 0.15 * smoke
     active = rng.random(records) < 0.8
-    # Pressures lean to the right: most are near the middle, some are far above it.
+    # Right-skewed pressures: most are near the middle, some far above it.
     spread = 10 * rng.standard_normal(records) + 12 * (rng.standard_exponential(records) - 1)
     systolic = 127 + 0.4 * (age - 53) + 0.8 * (bmi - 27) + spread
     diastolic = 81 + 0.45 * (systolic - 127) + 6 * rng.standard_normal(records)
@@ -75,15 +75,17 @@ def simulate_cardio(records: int = 70_000, seed: int = 0) -> str:
         "cardio": cardio.astype(int),
     }
     frame = pd.DataFrame({name: columns[name] for name in KAGGLE_LAYOUT.header})
-    return frame.to_csv(sep=";", index=False, float_format="%.1f", lineterminator="\n")
+    text: str = frame.to_csv(sep=";", index=False, float_format="%.1f", lineterminator="\n")
+    return text
 
 
 def _sigmoid(logit: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logit))
+    chance: np.ndarray = 1 / (1 + np.exp(-logit))
+    return chance
 
 
 def _ages(rng: np.random.Generator, records: int) -> np.ndarray:
-    """Years: people are called in around every second birthday, more of them past fifty."""
+    """Draw ages in years, clustered around every second birthday and more frequent past fifty."""
     birthdays = np.arange(40, 65, 2)
     weights = np.linspace(1, 2, len(birthdays))
     called = rng.choice(birthdays, size=records, p=weights / weights.sum())
@@ -91,7 +93,7 @@ def _ages(rng: np.random.Generator, records: int) -> np.ndarray:
 
 
 def _weights(rng: np.random.Generator, kilograms: np.ndarray) -> np.ndarray:
-    """Mostly whole kilograms, some multiples of five, a few halves and tenths."""
+    """Round weights: mostly whole kilograms, some multiples of five, a few halves and tenths."""
     habit = rng.random(len(kilograms))
     return np.select(
         [habit < 0.1, habit < 0.96, habit < 0.98],
@@ -103,14 +105,14 @@ def _weights(rng: np.random.Generator, kilograms: np.ndarray) -> np.ndarray:
 def _grade(
     rng: np.random.Generator, tendency: np.ndarray, limits: tuple[float, float]
 ) -> np.ndarray:
-    """1, 2 or 3: a tendency and logistic noise, cut at the limits."""
+    """Draw grades 1, 2 or 3: a tendency plus logistic noise, cut at the limits."""
     return 1 + np.digitize(tendency + rng.logistic(size=len(tendency)), limits)
 
 
 def _cuff(
     rng: np.random.Generator, systolic: np.ndarray, diastolic: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is written down: a phrase such as 120/80 if it fits, else tens, fives or the reading."""
+    """Round readings as people record them: 120/80 and the like, else to tens, fives or units."""
     habit = rng.random(len(systolic))
 
     def heaped(reading: np.ndarray) -> np.ndarray:
@@ -132,7 +134,7 @@ def _cuff(
 def _slips(
     rng: np.random.Generator, high: np.ndarray, low: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slips of the pen in about one and a half rows in a hundred."""
+    """Put typing errors into about one and a half per cent of the rows."""
     slip = rng.random(len(high))
     shares_and_results = (
         (0.01, high, low * 10),
@@ -153,7 +155,7 @@ def _slips(
 
 
 def _misread(rng: np.random.Generator, height: np.ndarray) -> np.ndarray:
-    """One height in a thousand has lost or changed its first digit: 165 becomes 65 or 265."""
+    """Drop or change the first digit of one height in a thousand: 165 becomes 65 or 265."""
     slip = rng.random(len(height))
     wrong = height + np.where(slip < 0.0008, -100, 100)
     return np.where(slip < 0.001, wrong, height)

@@ -1,9 +1,9 @@
-"""Records to arrays and back.
+"""Tokenizer: records to tokens, and tokens to records.
 
-A value becomes a *cell* (public: a place on the schema's grid) and a cell becomes a *code*: one of
-at most `max_codes` groups of neighbouring cells that hold about equal shares of the *noisy*
-histogram. Values on which many people pile up (120 mmHg) are groups of their own, so they come
-back as they were. Inside a group a cell is drawn from the noisy histogram.
+A value maps to a bin (`cell`, public: an index on the schema's grid), and a bin to a token
+(`code`): one of at most `max_codes` groups of neighbouring bins with about equal shares of the
+*noisy* histogram. Values with large shares (120 mmHg) are groups by themselves, so they decode
+to themselves. Within a group, a bin is drawn from the noisy histogram.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from rdpjax.data.schema import Categorical, Numeric, Schema
 
 @dataclass(frozen=True)
 class Marginals:
-    """One-way shares of every column, as measured under the budget (or declared public).
+    """One-way marginals: the share of every bin of every column, noisy (or declared public).
 
     Attributes:
-      shares: one array per schema column, over its cells; non-negative, sums to 1.
-      halves: per column, the share of values that are not whole; 0 where that is not modelled.
+      shares: one array per schema column, over its bins; non-negative, sums to 1.
+      halves: per column, the share of half units; 0 where they are not modelled.
       records: the noisy (or public) number of records.
-      deviation: standard deviation of the noise on each count; 0 where nothing was measured.
+      deviation: standard deviation of the noise on each count; 0 without a measurement.
     """
 
     shares: tuple[np.ndarray, ...]
@@ -35,26 +35,26 @@ class Marginals:
 
     @staticmethod
     def uniform(schema: Schema, records: float) -> Marginals:
-        """Every cell alike: what is known before anything is measured."""
+        """Return uniform marginals: the state before any measurement."""
         shares = tuple(np.full(c.cells, 1 / c.cells) for c in schema.columns)
         return Marginals(shares, (0.0,) * len(shares), records)
 
 
 def encode_cells(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
-    """Cells of canonical values.
+    """Encode canonical values as bin indices `[rows, columns]`.
 
     Args:
       schema: public columns and bounds.
       frame: the schema's columns, in its units; levels must be the schema's.
 
     Returns:
-      Array (rows, columns) of the smallest unsigned type that the schema's cells fit in. A numeric
-      that is not whole where halves are modelled is its cell plus `column.cells`.
+      Array (rows, columns) of the smallest unsigned type that holds the schema's bins. A numeric
+      that is not whole, where half units are modelled, is its bin plus `column.cells`.
 
     Guarantees:
-      A row's cells depend on that row and the schema alone. Values outside the bounds, +-inf
-      included, go to the first or last cell, NaN to the first: every row gets a valid cell.
-      Values finer than a "grid" column's resolution are rounded to the nearest on it.
+      A row's bins depend on that row and the schema alone. Values outside the bounds, +-inf
+      included, go to the first or last bin, NaN to the first: every row gets a valid bin.
+      Values finer than a "grid" column's resolution are rounded to its nearest value.
     """
     largest = max(c.cells * (2 if c.bins > c.cells else 1) for c in schema.columns)
     out = np.empty((len(frame), len(schema.columns)), np.min_scalar_type(largest))
@@ -79,11 +79,11 @@ def encode_cells(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
 
 
 def histogram(schema: Schema, cells: np.ndarray) -> np.ndarray:
-    """All one-way histograms and the record count, as one vector.
+    """Compute all one-way histograms and the record count, as one vector.
 
     Args:
       schema: public columns.
-      cells: as `encode_cells` gives them, (rows, columns).
+      cells: bin indices from `encode_cells`, (rows, columns).
 
     Returns:
       float64 vector of length `sum(column.bins) + 1`; its last entry is the number of rows.
@@ -101,13 +101,13 @@ def histogram(schema: Schema, cells: np.ndarray) -> np.ndarray:
 
 
 def sensitivity(schema: Schema) -> float:
-    """The most that one record can move `histogram`, in L2 norm, rounded up."""
+    """Return the L2 sensitivity of `histogram` to one record, rounded up."""
     exact = np.sqrt(1 + sum(column.weight**2 for column in schema.columns))
     return float(np.nextafter(exact, np.inf))
 
 
 def project(counts: np.ndarray, total: float) -> np.ndarray:
-    """The nearest shares to noisy counts: Euclidean projection on the simplex of sum `total`.
+    """Project noisy counts onto the simplex of sum `total` (Euclidean), and return the shares.
 
     Returns:
       Shares, non-negative, summing to 1. Post-processing.
@@ -116,15 +116,16 @@ def project(counts: np.ndarray, total: float) -> np.ndarray:
       >>> project(np.array([3.0, 1.0, -2.0]), 4.0).tolist()
       [0.75, 0.25, 0.0]
     """
-    total = max(total, 1.0)  # a column that is all halves leaves no whole values to share out
+    total = max(total, 1.0)  # at least 1: a column of half units only has no whole values
     ordered = np.sort(counts)[::-1]
     excess = (np.cumsum(ordered) - total) / np.arange(1, len(counts) + 1)
     last = np.nonzero(ordered > excess)[0][-1]
-    return np.maximum(counts - excess[last], 0) / total
+    shares: np.ndarray = np.maximum(counts - excess[last], 0) / total
+    return shares
 
 
 def marginals_from(schema: Schema, noisy: np.ndarray, deviation: float) -> Marginals:
-    """Shares from a noisy `histogram`; post-processing.
+    """Compute marginals from a noisy `histogram`; post-processing.
 
     Args:
       schema: public columns.
@@ -146,10 +147,10 @@ def marginals_from(schema: Schema, noisy: np.ndarray, deviation: float) -> Margi
 
 
 def group_cells(shares: np.ndarray, max_codes: int) -> np.ndarray:
-    """Neighbouring cells in at most `max_codes` groups of about equal share, atoms kept alone.
+    """Group neighbouring bins, at most `max_codes` groups of about equal share, atoms alone.
 
     Returns:
-      int array: the group of every cell, non-decreasing from 0 without gaps.
+      int array: the group of every bin, non-decreasing from 0 without gaps.
 
     Examples:
       >>> group_cells(np.array([0.1, 0.1, 0.6, 0.1, 0.1]), 3).tolist()
@@ -161,7 +162,7 @@ def group_cells(shares: np.ndarray, max_codes: int) -> np.ndarray:
     def grouped(target: float) -> np.ndarray:
         groups, group, mass = np.empty(len(shares), int), 0, 0.0
         for cell, share in enumerate(shares):
-            # A new group starts when this one is full, or when an atom is ahead of or behind it.
+            # A group ends when it is full, and before and after an atom.
             if cell and (mass + share / 2 > target or share >= target):
                 group, mass = group + 1, 0.0
             groups[cell] = group
@@ -177,12 +178,12 @@ def group_cells(shares: np.ndarray, max_codes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Codes of one schema under one set of marginals.
+    """Tokenizer of one schema under one set of marginals.
 
     Attributes:
       schema: public columns.
-      marginals: noisy shares; the codec has no other knowledge of records.
-      groups: per column, the code of each cell.
+      marginals: noisy shares, the only input that depends on records.
+      groups: per column, the token of each bin.
     """
 
     schema: Schema
@@ -199,37 +200,37 @@ class Tokenizer:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """How many codes each column has."""
+        """Number of tokens of each column."""
         return tuple(int(g[-1]) + 1 for g in self.groups)
 
     @property
     def width(self) -> int:
-        """The widest column's number of codes: the networks' feature axis."""
+        """Number of tokens of the widest column: the networks' feature axis."""
         return max(self.widths)
 
     @property
     def given(self) -> int | None:
-        """Position of the column that networks are conditioned on, if there is one."""
+        """Index of the condition column; None if there is none."""
         given = self.schema.given
         return None if given is None else self.schema.position(given)
 
     def code_shares(self) -> np.ndarray:
-        """Noisy share of every code, (columns, width); 0 beyond a column's own width."""
+        """Compute noisy token shares, (columns, width); 0 beyond a column's own width."""
         table = np.zeros((len(self.groups), self.width))
         for j, (group, share) in enumerate(zip(self.groups, self.marginals.shares, strict=True)):
             np.add.at(table[j], group, share)
         return table
 
     def code_features(self, order: int) -> np.ndarray:
-        """What networks see of a code: cosines of its noisy mid-rank, smoother ones larger.
+        """Compute token features: cosines of the noisy mid-rank, with smoother ones larger.
 
-        Feature k of a code is sqrt(2) cos(pi k u) / k with u the middle of the code's interval of
-        the noisy distribution function. A network on them learns smooth dependence from few
-        parameters; the jagged part of a column (heaping) is in its marginal already. Levels in
-        runs have those of `rdpjax.data.runs` instead.
+        Feature k of a token is sqrt(2) cos(pi k u) / k with u the token's mid-rank under the noisy
+        distribution function. A network on them fits smooth dependence with few parameters; the
+        atoms of a column (heaping) are in its marginal already. Columns with ordered groups have
+        the ordinal features of `rdpjax.data.runs` instead.
 
         Args:
-          order: how many features of a code: k = 1 to `order`, or the first of its run features.
+          order: number of features of a token: k = 1 to `order`, or the first ordinal features.
 
         Returns:
           float32 (columns, width, order); 0 beyond a column's own width, and where a column has
@@ -249,18 +250,18 @@ class Tokenizer:
         return features
 
     def encode(self, cells: np.ndarray) -> np.ndarray:
-        """Codes of cells, uint8, both (rows, columns)."""
+        """Map bins to tokens, uint8, both (rows, columns)."""
         out = np.empty(cells.shape, np.uint8)
         for j, (column, group) in enumerate(zip(self.schema.columns, self.groups, strict=True)):
             out[:, j] = group[cells[:, j] % column.cells]
         return out
 
     def decode(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """Canonical values of codes.
+        """Decode tokens to canonical values.
 
         Args:
           codes: (rows, columns).
-          uniforms: float64 in [0, 1), (rows, columns, 2): which cell, and where in it.
+          uniforms: float64 in [0, 1), (rows, columns, 2): choice of the bin, and place within it.
 
         Returns:
           float64 (rows, columns); categoricals as the index of their level.
@@ -279,7 +280,7 @@ class Tokenizer:
         return out
 
     def frame(self, values: np.ndarray) -> pd.DataFrame:
-        """A canonical frame of decoded values: levels instead of their indices.
+        """Build a canonical frame from decoded values: levels in place of their indices.
 
         A column whose bounds and steps are whole is int64, any other number float64.
         """
@@ -293,27 +294,27 @@ class Tokenizer:
         return pd.DataFrame(columns)
 
     def _draw_cells(self, j: int, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """Cells drawn from the noisy histogram within each code's group."""
+        """Draw bins from the noisy histogram within each token's group."""
         group, share = self.groups[j], self.marginals.shares[j] + 1e-12
         edges = np.concatenate([[0.0], np.cumsum(share)])
         first = np.searchsorted(group, np.arange(group[-1] + 2))
         low, high = edges[first[codes]], edges[first[codes + 1]]
         cells = np.searchsorted(edges, low + uniforms * (high - low), side="right") - 1
-        return np.clip(cells, first[codes], first[codes + 1] - 1)
+        inside: np.ndarray = np.clip(cells, first[codes], first[codes + 1] - 1)
+        return inside
 
 
 def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: float) -> np.ndarray:
-    """Values inside their cells, on the resolution grid."""
+    """Place values within their bins, on the resolution grid."""
     if column.within == "grid":
         first: np.ndarray = cells.astype(np.int64) * column.per_cell
         count = np.minimum(column.per_cell, column.last_step + 1 - first)
         steps = first + np.minimum(np.floor(uniforms * count), count - 1)
-        # Rounded to the decimals that the schema is written with: 20.3, not 20.300000000000001.
-        values: np.ndarray = np.round(
-            column.low + steps * column.resolution, min(column.decimals, 12)
-        )
-        return np.clip(values, column.low, column.high) + 0.0  # no -0.0
-    start = column.low + cells * column.cell
+        # Rounded to the decimals of the resolution: 20.3, not 20.300000000000001.
+        rounded = np.round(column.low + steps * column.resolution, min(column.decimals, 12))
+        values: np.ndarray = np.clip(rounded, column.low, column.high)
+        return values + 0.0  # no -0.0
+    start: np.ndarray = column.low + cells * column.cell
     if column.within == "start":
         return start
     if column.within == "halves":
@@ -324,4 +325,5 @@ def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: flo
     last = np.floor(np.round(end / column.resolution, 6) - 1e-6) * column.resolution
     steps = np.maximum(np.round((last - first) / column.resolution), 0) + 1
     drawn = first + np.floor(uniforms * steps) * column.resolution
-    return np.clip(drawn, column.low, column.high)
+    values = np.clip(drawn, column.low, column.high)
+    return values

@@ -1,1 +1,1 @@
-"""Data sets: where records come from, how they are written and judged; one file each."""
+"""Data sets: reading, encoding, writing and evaluation of their records; one file each."""

@@ -28,7 +28,7 @@ HELD_OUT = "holdout.csv"
 
 @dataclass(frozen=True)
 class CardioSettings(Settings):
-    """The data set cardio.
+    """Settings of the data set cardio.
 
     Attributes:
       age_unit: unit of the age column; auto decides cell by cell (120 or more is days).
@@ -55,7 +55,7 @@ def open_cardio(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
-    """The cardio table from a file, or the simulated cohort where there is none."""
+    """Read the cardio table from a file, or simulate a cohort where there is none."""
     found = cardio.find_cardio(path, environ)
     if found is None:
         table = parse_table(simulate_cardio().encode(), "simulated cohort")
@@ -64,7 +64,7 @@ def open_cardio(
     records = cardio.parse_cardio(
         table, age_unit=settings.age_unit, height_unit=settings.height_unit
     )
-    # Only the texts: the cells as strings would stay in memory all through the training.
+    # Keep the texts only: the cells as strings would stay in memory during training.
     text = partial(verbatim, table.header_text, table.texts)
 
     def keep(mask: np.ndarray, folder: Path) -> None:
@@ -82,7 +82,7 @@ def open_cardio(
 
 
 def write_cardio(path: Path, blocks: Iterable[pd.DataFrame], output: Output) -> None:
-    """Stream generated rows to a file with the input's columns, in bounded memory."""
+    """Stream generated rows to a file in the input's format, in bounded memory."""
     layout, first = Layout.from_dict(output.format), 1
     with table_file(path, layout.separator, overwrite=output.overwrite) as write:
         for frame in blocks:
@@ -93,7 +93,7 @@ def write_cardio(path: Path, blocks: Iterable[pd.DataFrame], output: Output) -> 
 
 
 def cardio_evaluation() -> Evaluation:
-    """Scores and pictures of the cardio table."""
+    """Build the evaluation (scores and figures) of the cardio table."""
     from rdpjax.datasets.cardio_evaluation import CARDIO_EVALUATION
 
     return CARDIO_EVALUATION

@@ -1,4 +1,4 @@
-"""Scores and pictures of the cardio table."""
+"""Scores and figures of the cardio table."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _rest(path: Path, held_out: CardioTable, folder_ids: bool) -> pd.DataFrame:
 def _score(
     synthetic: CardioTable, real: CardioTable, train: pd.DataFrame | None, say: Say
 ) -> dict[str, Any]:
-    # The order of columns is the published file's, whatever the order in the files given: forests
-    # see the columns by position, and so their figures compare with those of others.
+    # Columns in the published file's order, whatever the input's: forests sample features by
+    # position, so only this order reproduces the field's figures.
     names = [name for name in KAGGLE_LAYOUT.fields if name in CARDIO.names]
     return score(synthetic.frame[names], real.frame, CARDIO, real_train=train, progress=say)
 

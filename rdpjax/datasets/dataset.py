@@ -1,4 +1,4 @@
-"""What a data set offers: how its records are read, encoded, written, crafted and judged."""
+"""Interface of a data set: reading, encoding, writing, canaries and evaluation of its records."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """A data set's own settings, public: `[data]` of a configuration, and flags of `train`.
+    """Settings of a data set, public: `[data]` of a configuration, and flags of `train`.
 
-    A data set that has some derives a frozen dataclass; its `__post_init__` refuses by UserError.
+    A data set with settings derives a frozen dataclass; its `__post_init__` raises UserError.
     """
 
 
 @dataclass(frozen=True)
 class Source:
-    """Private records as they were found.
+    """Private records as read.
 
     Attributes:
       records: canonical records, a frame or patients.
-      keys: what a record is kept out by: its id, or its text.
+      keys: hold-out key of each record: its id, or its text.
       format: the file's format, declared public.
       origin: "file" or "simulated".
-      notes: what the curator should hear; may come from the data.
+      notes: warnings for the curator; may come from the data.
       fingerprint: hash of the content; internal.
-      keep: writes the records of a mask, as they stood, in a folder: the hold-out.
-      facts: exact figures of what was read; internal.
+      keep: copies the records of a mask, byte for byte, into a folder: the hold-out.
+      facts: exact statistics of the input; internal.
     """
 
     records: Any
@@ -49,14 +49,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Output:
-    """What is written where generated records go.
+    """Output of generated records: number, format and settings.
 
     Attributes:
-      rows: how many records.
+      rows: number of records.
       format: the file's format.
-      settings: of the data set.
-      encoding: what made the records.
-      overwrite: replace an older file.
+      settings: settings of the data set.
+      encoding: the fitted codec that decoded the records.
+      overwrite: replace an existing file.
     """
 
     rows: int
@@ -68,15 +68,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How real and synthetic records of a data set are read, compared and drawn.
+    """Evaluation of a data set: readers, scores and figures of real and synthetic records.
 
     Attributes:
       read: `read(path, folder_ids)`: records with their ids; UserError where it cannot.
-      rest: `rest(path, held_out, folder_ids)`: those at a path that were not held out.
+      rest: `rest(path, held_out, folder_ids)`: the records at a path without the hold-out.
       score: `score(synthetic, real, train, say)`: plain values; `train` may be None.
-      show: the scores as text.
-      draw: `draw(real, synthetic, schema, folder, settings, title)`: pictures of canonical records.
-      shown: how many records pictures are drawn of, at most.
+      show: formats the scores as text.
+      draw: `draw(real, synthetic, schema, folder, settings, title)`: figures of canonical records.
+      shown: most records that figures are drawn of.
     """
 
     read: Callable[[Path, bool], Any]
@@ -89,25 +89,25 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set.
+    """Data set: codec, input and output, canaries, evaluation and defaults.
 
     Attributes:
-      codec: how its records become a table, given the settings.
-      open: from a path (None: look in the usual places, else simulate), the environment, the
-        settings, a private folder for caches, and the progress callback.
-      take: the records of a mask or of indices.
-      join: the records of both.
-      write: generated records, block by block, to a file or into a folder.
-      crafted: `crafted(count, random)`: canaries, unlike anybody's record and each other.
+      codec: builds the codec from the settings.
+      open: reads the source, given a path (None: search the default places, else simulate), the
+        environment, the settings, a private cache folder, and the progress callback.
+      take: selects records by a mask or by indices.
+      join: concatenates two sets of records.
+      write: writes generated records, block by block, to a file or into a folder.
+      crafted: `crafted(count, random)`: canaries, atypical and mutually distinct records.
       extremes: `extremes(base, records, codec)`: single records at and beyond the bounds, by name.
       positive: `positive(records, codec)`: mask of the records with a positive label.
-      evaluation: late, since it brings in scikit-learn and matplotlib.
-      released: what a release calls its records: a file, or a folder.
-      held_out: what `internal/` calls the hold-out.
-      noun: what several records are called.
-      settings: class of its own settings.
-      shares: of the budget, by default, for the codec's measurements and `marginals`.
-      format: of a release whose records came from no file.
+      evaluation: builds the evaluation; a function, since it imports scikit-learn and matplotlib.
+      released: name of the records in a release: a file, or a folder.
+      held_out: name of the hold-out in `internal/`.
+      noun: plural noun for the records.
+      settings: class of the data set's settings.
+      shares: default budget shares of the codec's measurements and of `marginals`.
+      format: format of a release whose records were not read from a file.
     """
 
     codec: Callable[[Any], Codec]
@@ -128,5 +128,5 @@ class Dataset:
 
     @property
     def file(self) -> str | None:
-        """What a release calls its records, if they are a single file."""
+        """Name of the records in a release if they are a single file, else None."""
         return self.released if Path(self.released).suffix else None

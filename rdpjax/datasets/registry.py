@@ -1,4 +1,4 @@
-"""The one list of data sets that commands know by name."""
+"""Registry of the data sets that commands know by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rdpjax.datasets.table import table_dataset
 from rdpjax.errors import UserError, nearest
 
 TABLE = "table"
-"""The configuration's `dataset` for a user's own schema."""
+"""Value of the configuration's `dataset` for a user's own schema."""
 
 GROUP = "rdpjax.datasets"
 """Entry points of other packages: `name = "package.module:DATASET"`."""
@@ -21,13 +21,13 @@ GROUP = "rdpjax.datasets"
 
 @cache
 def datasets() -> dict[str, Dataset]:
-    """Every data set by its name: those shipped, and those of installed packages."""
+    """Return every data set by name: built-in ones, and those of installed packages."""
     others = {point.name: point.load() for point in entry_points(group=GROUP)}
     return {"cardio": CARDIO, "sepsis": SEPSIS} | others
 
 
 def find_dataset(name: str) -> Dataset:
-    """The data set called `name`; UserError with the nearest name if there is none."""
+    """Return the data set called `name`; UserError with the nearest name if there is none."""
     known = datasets()
     if name not in known:
         raise UserError(
@@ -37,7 +37,7 @@ def find_dataset(name: str) -> Dataset:
 
 
 def dataset_of(name: str, schema: Schema) -> Dataset:
-    """The data set called `name`; where it is `TABLE`, that of a user's own schema.
+    """Return the data set called `name`; for `TABLE`, that of a user's own schema.
 
     Examples:
       >>> from rdpjax.data.cardio import CARDIO as columns

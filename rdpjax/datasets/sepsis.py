@@ -1,4 +1,4 @@
-"""PhysioNet 2019 sepsis: one file a stay in intensive care."""
+"""PhysioNet 2019 sepsis: one file per intensive care stay."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HELD_OUT = "holdout"
 
 @dataclass(frozen=True)
 class SepsisSettings(Settings):
-    """The data set sepsis.
+    """Settings of the data set sepsis.
 
     Attributes:
       max_hours: hours of a patient's stay that are modelled, from its first, 1 to 336.
@@ -55,7 +55,7 @@ def open_sepsis(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
-    """Patients from a folder or an archive, or a simulated cohort where there is none."""
+    """Read patients from a folder or an archive, or simulate a cohort where there is none."""
     named = path or environ.get("RDPJAX_DATA")
     found = Path(named) if named else next((p for p in _USUAL if p.exists()), None)
     if found is None:
@@ -89,11 +89,11 @@ def open_sepsis(
 
 
 _USUAL = tuple(Path(p) for p in ("physionet_sepsis", "data/physionet_sepsis"))
-"""Where the original toolkit looks for the challenge's files."""
+"""Default places of the challenge's files, as in the original toolkit."""
 
 
 def _slips(patients: Patients) -> dict[str, dict[str, int]]:
-    """How many readings of each variable lie outside its bounds: clipped, or left out."""
+    """Count each variable's readings outside its bounds: clipped, or dropped as absurd."""
     clipped, lost = np.zeros((2, len(VARIABLES)), int)
     for block in patients.blocks():
         kept = readable(block.values)
@@ -116,14 +116,14 @@ def write_sepsis(folder: Path, blocks: Iterable[Patients], output: Output) -> No
 
 
 def positive(patients: Patients, codec: Codec) -> np.ndarray:
-    """Mask of the patients with an onset within the modelled hours."""
+    """Return the mask of patients with an onset within the modelled hours."""
     assert isinstance(codec, TwoLevelCodec)
     mask: np.ndarray = (patients.onset >= 0) & (patients.onset < codec.hours)
     return mask
 
 
 def sepsis_evaluation() -> Evaluation:
-    """Scores and pictures of patients."""
+    """Build the evaluation (scores and figures) of patients."""
     from rdpjax.datasets.sepsis_evaluation import SEPSIS_EVALUATION
 
     return SEPSIS_EVALUATION

@@ -1,4 +1,4 @@
-"""Scores and pictures of patients."""
+"""Scores and figures of patients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _read(path: Path, folder_ids: bool) -> Patients:
 
 
 def _rest(path: Path, held_out: Patients, folder_ids: bool) -> Patients:
-    # Files that the run could not read were not trained on either.
+    # Files that the run skipped as bad were not in its training set either.
     source = read_patients(path, skip_bad=True, folder_ids=folder_ids)
     return training_patients(source.patients, held_out)
 

@@ -1,4 +1,4 @@
-"""Anybody's table, as its schema describes it: one row a record."""
+"""Table with a user-defined schema: one row a record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HELD_OUT = "holdout.csv"
 
 
 def table_dataset(schema: Schema) -> Dataset:
-    """The data set of a user's own schema; commands know it by its release, not by a name."""
+    """Build the data set of a user's own schema; commands find it by its release, not by a name."""
 
     def evaluation() -> Evaluation:
         from rdpjax.datasets.table_evaluation import table_evaluation
@@ -49,11 +49,11 @@ def table_dataset(schema: Schema) -> Dataset:
 
 
 def read_rows(schema: Schema, table: Table) -> pd.DataFrame:
-    """The schema's columns of a table, other columns left out.
+    """Read the schema's columns of a table; other columns are dropped.
 
     Raises:
-      UserError: names the column that is missing, or the line and column of a cell that is no
-        number or level.
+      UserError: names the missing column, or the line and column of a cell that is not a number or
+        level.
 
     Examples:
       >>> from rdpjax.data.schema import Numeric
@@ -83,7 +83,7 @@ def open_table(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
-    """The rows of a file; nothing is looked for, and nothing simulated."""
+    """Read the rows of a file; there is no default place, and no simulation."""
     if path is None:
         raise UserError(f"--data: name the table of schema {schema.name!r}")
     table = read_table(path)

@@ -1,4 +1,4 @@
-"""Scores and pictures of a table with a schema of its own."""
+"""Scores and figures of a table with a user-defined schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rdpjax.io.delimited import read_table
 
 
 def table_evaluation(schema: Schema) -> Evaluation:
-    """How tables of `schema` are read, compared and drawn."""
+    """Build the evaluation of tables of `schema`: reader, scores and figures."""
 
     def read(path: Path, folder_ids: bool) -> pd.DataFrame:
         return read_rows(schema, read_table(path))

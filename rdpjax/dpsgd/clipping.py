@@ -25,12 +25,12 @@ norm, the factor and the product cannot carry a contribution past C."""
 
 
 class ClippedSum(NamedTuple):
-    """A sum of clipped gradients and what the curator may look at (private, not noised).
+    """Sum of clipped gradients with its training metrics: private, not noised.
 
     Attributes:
       gradient: the clipped sum, float32, the shape of `params` (int32 on a lattice).
       loss: sum of the drawn examples' losses.
-      clipped: how many drawn examples had a gradient longer than the bound.
+      clipped: number of drawn examples whose gradient norm exceeds the bound.
     """
 
     gradient: Params
@@ -46,7 +46,7 @@ def clipped_gradients(
     keys: Shaped[Array, " batch"],
     clip_norm: float,
 ) -> Params:
-    """Each example's clipped gradient, leaves with a leading batch axis; see `clipped_sum`."""
+    """Compute per-example clipped gradients, leaves `[batch, ...]`; see `clipped_sum`."""
     return clip(loss, params, examples, valid, keys, clip_norm)[0]
 
 
@@ -58,10 +58,10 @@ def clipped_sum(
     keys: Shaped[Array, " batch"],
     clip_norm: float,
 ) -> ClippedSum:
-    """The sum over a batch of per-example gradients, each clipped to norm C.
+    """Sum the per-example gradients of a batch, each clipped to L2 norm C.
 
-    Every example's gradient is formed and held. `rdpjax.dpsgd.ghost.clipped_sum` gives the same
-    without; this is its oracle, and does for any loss.
+    Materialises every per-example gradient. `rdpjax.dpsgd.ghost.clipped.clipped_sum` computes the
+    same sum without them; this is its test oracle, and works for any loss.
 
     Args:
       loss: loss of one example.
@@ -96,42 +96,42 @@ def clipped_sum(
 
 
 def zero_sum(params: Params, dtype: DTypeLike = jnp.float32) -> ClippedSum:
-    """The sum over no examples."""
+    """Return the sum over no examples."""
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, dtype), params)
     return ClippedSum(zeros, jnp.float32(0), jnp.float32(0))
 
 
 def blank(keep: Bool[Array, " batch"], tree: Examples) -> Examples:
-    """Zeros in the rows that are not kept; a select, since NaN times zero is NaN."""
+    """Zero the rows that are not kept, by a select, since NaN times zero is NaN."""
     return jax.tree.map(lambda leaf: jnp.where(_along(keep, leaf), leaf, 0), tree)
 
 
 def clip_factors(
     norms: Float[Array, " batch"], valid: Bool[Array, " batch"], clip_norm: float
 ) -> tuple[Float[Array, " batch"], Bool[Array, " batch"]]:
-    """Factors in [0, 1] that bring gradients of these norms to C, and which rows count at all."""
+    """Return factors in [0, 1] that clip gradients of these norms to C, and which rows count."""
     sound = valid & jnp.isfinite(norms)
     bound = jnp.float32(clip_norm) * (1 - MARGIN)
     factors = jnp.where(norms > bound, bound / jnp.where(norms > 0, norms, 1), 1)
-    # A norm may underflow to 0, which a bound of 0 must not let through.
+    # A norm that underflows to 0 would have factor 1, also with a bound of 0.
     return jnp.where(sound & (bound > 0), factors, 0), sound
 
 
 def all_finite(params: Params) -> Bool[Array, ""]:
-    """Whether every parameter is finite; if one is not, no example counts."""
+    """Test whether every parameter is finite; if one is not, no example counts."""
     return jnp.isfinite(ravel_pytree(params)[0]).all()
 
 
 def clip(
     loss: Loss, params: Params, examples: Examples, valid: jax.Array, keys: jax.Array, bound: float
 ) -> tuple[Params, jax.Array, jax.Array, jax.Array]:
-    """Clipped gradients, the factors that clipped them, which rows count, and the losses."""
+    """Return clipped gradients, their clip factors, which rows count, and the losses."""
     with jax.default_matmul_precision("highest"):
         each = jax.vmap(jax.value_and_grad(_float32(loss)), in_axes=(None, 0, 0))
         losses, gradients = each(params, blank(valid, examples), keys)
     gradients = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients)
-    # The barrier keeps norm and sum from being rewritten apart: both are of these expressions.
-    gradients = jax.lax.optimization_barrier(gradients)  # type: ignore[no-untyped-call]
+    # The barrier keeps XLA from rewriting norm and sum apart: both read these values.
+    gradients = jax.lax.optimization_barrier(gradients)
     factors, sound = clip_factors(_norms(gradients), valid & all_finite(params), bound)
     gradients = jax.tree.map(lambda leaf: leaf * _along(factors, leaf), gradients)
     return blank(sound, gradients), factors, sound, losses

@@ -1,8 +1,8 @@
-"""Compile once, for every run: arrays that a function closes over become arguments.
+"""`jax.jit` with closed-over arrays hoisted to arguments: one compiled program for all runs.
 
-A stage's loss closes over what earlier stages released (noisy shares, a frozen decoder). Written
-into the program as constants they would make every run's program another one, and the persistent
-compilation cache would never find it again.
+A stage's loss closes over what earlier stages released (noisy marginals, a frozen decoder). As
+constants of the program these would differ between runs, and the persistent compilation cache would
+never hit.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import jax.numpy as jnp
 from jax.sharding import Sharding
 
 FOR_X86 = {"xla_cpu_prefer_vector_width": 512}
-"""Half of it is the default; random numbers come twice as fast in whole vectors."""
+"""Twice XLA's default: random bits are generated twice as fast in full vectors."""
 
 
 @cache
 def compiler_options() -> dict[str, Any]:
-    """What XLA is asked for here: options that change speed, and the last bits of numbers.
+    """Return XLA compiler options for this backend: they change speed and results' last bits.
 
-    `XLA_FLAGS` has precedence. Without options on anything but an x86 processor, and where this
-    version of XLA does not know them.
+    `XLA_FLAGS` takes precedence. Empty on anything but an x86 processor, and where this version of
+    XLA does not know the options.
     """
     if jax.default_backend() != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
         return {}
@@ -43,9 +43,9 @@ class Compiled:
     """`jax.jit` of a function whose closed-over arrays are arguments.
 
     Args:
-      function: of positional trees of arrays; traced once for each structure, shape and type.
-      donate: whether the first argument's memory is used for the result.
-      sharding: where arguments and results lie; by default wherever they are.
+      function: pure, of positional pytrees of arrays; traced once per structure, shape and dtype.
+      donate: whether the first argument's buffers are donated to the result.
+      sharding: of arguments and results; None leaves them where they are.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -92,6 +92,6 @@ class Compiled:
 
         consts = list(closed.consts)
         if self._sharding is not None:
-            consts = jax.device_put(consts, self._sharding)  # once, and not at every call
-        options = None if inside else compiler_options()  # inside of a trace they are not taken
+            consts = jax.device_put(consts, self._sharding)  # transferred once, not per call
+        options = None if inside else compiler_options()  # not accepted under a trace
         return jax.jit(run, compiler_options=options, **self._options), consts

@@ -1,10 +1,10 @@
-"""Discrete Gaussian noise: whole numbers, of exactly the law that is claimed.
+"""Discrete Gaussian noise: integers, of exactly the claimed distribution.
 
-The Gaussian law on floating-point numbers has a finite number of values, and which of them a sum
-plus noise can reach tells the sum's last digits (Mironov 2012). On whole numbers there are no such
-digits: sum and noise are added without rounding. The sampler is that of Canonne, Kamath, Steinke
-2020 (arXiv 2004.00010): rejection from a discrete Laplace law, with coins of probability exp(-x).
-Coins are judged in floating point, and in exact arithmetic where that cannot decide.
+Floating-point noise takes a finite number of values, and which of them a sum plus noise can reach
+reveals the sum's last digits (Mironov 2012). Integers have no such leak: sum and noise are added
+without rounding. The sampler is that of Canonne, Kamath, Steinke 2020 (arXiv 2004.00010): rejection
+from a discrete Laplace distribution, with Bernoulli coins of probability exp(-x). Coins are decided
+in floating point, and in exact arithmetic where that cannot decide.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ Reals = NDArray[np.float64]
 MOST_SCALE = 2**40
 
 _DOUBT = 2.0**-40
-"""Coins nearer to their probability than this are decided in exact arithmetic. Floating-point
-errors are below 2**-48: the rate's is 2**-51 of it, and x exp(-x) is at most 0.37."""
+"""Coins whose uniform number is nearer to their probability than this are decided in exact
+arithmetic. Floating-point errors are below 2**-48: the rate's relative error is 2**-51, and x
+exp(-x) is at most 0.37."""
 
 
 class Bits:
-    """Uniform 64-bit words from a secret key, the same from the same key: SHAKE-256 in blocks.
+    """Uniform 64-bit words, a deterministic function of a secret key: SHAKE-256 in blocks.
 
     Args:
       key: 32 secret bytes, used for one stream only.
@@ -46,23 +47,23 @@ class Bits:
         self._block = 0
 
     def words(self, count: int) -> NDArray[np.uint64]:
-        """The next `count` words."""
+        """Return the next `count` words, uint64 [count]."""
         block = self._key + self._block.to_bytes(8, "little")
         self._block += 1
         return np.frombuffer(hashlib.shake_256(block).digest(8 * count), "<u8")
 
 
 def discrete_gaussian(bits: Bits, count: int, scale: int) -> Whole:
-    """Independent whole numbers, x with probability proportional to exp(-x**2 / (2 scale**2)).
+    """Sample independent integers x with probability proportional to exp(-x**2 / (2 scale**2)).
 
     Args:
-      bits: where the randomness comes from; nothing else may draw from it.
-      count: how many.
-      scale: a whole number from 1 to `MOST_SCALE`; the standard deviation is about as large.
+      bits: source of the randomness; nothing else may draw from it.
+      count: number of samples.
+      scale: an integer from 1 to `MOST_SCALE`; the standard deviation is about as large.
 
     Guarantees:
-      Exactly this law, as far as the bits are uniform: no tail is cut, no probability rounded. A
-      count of 0 gives no numbers.
+      Exactly this distribution, as far as the bits are uniform: no tail is cut, no probability
+      rounded. A count of 0 gives no numbers.
 
     Examples:
       >>> discrete_gaussian(Bits(bytes(32)), 0, 3).tolist()
@@ -86,7 +87,7 @@ def discrete_gaussian(bits: Bits, count: int, scale: int) -> Whole:
 
 
 def _discrete_laplace(bits: Bits, count: int, scale: int) -> Whole:
-    """About `count` whole numbers, x with probability proportional to exp(-|x| / scale)."""
+    """Sample about `count` integers x with probability proportional to exp(-|x| / scale)."""
     low = _below(bits, 2 * count, scale)
     low = low[_heads(bits, low / scale, lambda i: Fraction(int(low[i]), scale))]
     high, going = np.zeros(len(low), np.int64), np.arange(len(low))
@@ -95,25 +96,25 @@ def _discrete_laplace(bits: Bits, count: int, scale: int) -> Whole:
         high[going] += 1
     x = low + scale * high
     negative = bits.words(len(x)) >> np.uint64(63) == 1
-    once = ~(negative & (x == 0))  # or 0 would come twice as often
+    once = ~(negative & (x == 0))  # reject -0, else 0 has twice its probability
     signed: Whole = np.where(negative, -x, x)[once]
     return signed
 
 
 def _below(bits: Bits, count: int, bound: int) -> Whole:
-    """At most `count` uniform whole numbers from 0 to bound - 1."""
+    """Sample at most `count` uniform integers from 0 to bound - 1, by rejection."""
     shift = 64 - max(1, (bound - 1).bit_length())
     drawn: Whole = (bits.words(count) >> np.uint64(shift)).astype(np.int64)
     return drawn[drawn < bound]
 
 
 def _heads(bits: Bits, rates: Reals, exact: Callable[[int], Fraction]) -> NDArray[np.bool_]:
-    """Independent coins, the i-th of which shows heads with probability exp(-rates[i]).
+    """Toss independent coins, the i-th of which shows heads with probability exp(-rates[i]).
 
     Args:
       bits: the randomness.
-      rates: rounded.
-      exact: `exact(i)`, the i-th rate itself.
+      rates: the rates, rounded to float64.
+      exact: `exact(i)`, the i-th rate as an exact fraction.
     """
     words = bits.words(len(rates))
     uniform, chances = words * 2.0**-64, np.exp(-rates)
@@ -124,7 +125,7 @@ def _heads(bits: Bits, rates: Reals, exact: Callable[[int], Fraction]) -> NDArra
 
 
 def _exactly(bits: Bits, word: int, rate: Fraction) -> bool:
-    """Whether the number 0.word..., whose digits go on in `bits`, is below exp(-rate)."""
+    """Decide whether the number 0.word..., whose digits go on in `bits`, is below exp(-rate)."""
     digits = 64
     while True:
         low, high = _exp_between(rate, digits)
@@ -136,7 +137,7 @@ def _exactly(bits: Bits, word: int, rate: Fraction) -> bool:
 
 
 def _exp_between(rate: Fraction, digits: int) -> tuple[int, int]:
-    """The whole parts of numbers just below and just above exp(-rate) 2**digits."""
+    """Bound exp(-rate) 2**digits: the integer parts of numbers just below and just above it."""
     context = Context(prec=digits // 3 + 40)  # what it rounds away is below 1e-20
     power = context.exp(context.divide(Decimal(-rate.numerator), Decimal(rate.denominator)))
     value, slack = context.multiply(power, Decimal(2**digits)), Decimal("1e-9")

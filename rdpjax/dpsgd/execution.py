@@ -1,4 +1,4 @@
-"""How a plan is computed on this machine: changes speed and memory, never the law."""
+"""Execution settings of a plan: they change speed and memory, never the mechanism."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from rdpjax.dpsgd import clipping, ghost, lattice
+from rdpjax.dpsgd import clipping, lattice
 from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params, zero_sum
+from rdpjax.dpsgd.ghost import clipped as ghost
 from rdpjax.errors import UserError
 
 Clipping: TypeAlias = Literal["vmap", "ghost", "lattice"]
@@ -29,19 +30,21 @@ AXIS = "devices"
 
 @dataclass(frozen=True)
 class Execution:
-    """Settings that two runs of one plan may differ in: their parameters agree to 1e-5.
+    """Settings in which two runs of one plan may differ: their parameters agree to 1e-5.
 
     Attributes:
-      clipping: `ghost` (no per-example gradients) or `vmap` (all of them, for any loss); `lattice`
-        (all of them, in whole numbers) for plans with discrete noise, and for no others.
+      clipping: `ghost` (no per-example gradients) or `vmap` (materialises them, for any loss);
+        `lattice` (materialises them, in integer units) for plans with discrete noise, and for no
+        others.
       precision: of parameters and activations inside losses; norms, sums and noise are float32.
         A loss computes in the precision of its parameters.
-      microbatch: records whose gradients are taken at once.
-      mesh: devices along one axis `AXIS` that share the microbatches; None for the default one.
+      microbatch: examples whose gradients are computed at once.
+      mesh: devices along one axis `AXIS` that share the microbatches; None for the default device.
 
     Guarantees:
       Sampling, sensitivity and noise are those of the plan under every setting. `bfloat16` changes
-      the losses that are trained on (and so the parameters, to its rounding), not their bound.
+      the losses that are trained on (and so the parameters, to its rounding), not the bound on
+      their gradients.
     """
 
     clipping: Clipping = "ghost"
@@ -60,24 +63,24 @@ class Execution:
     def clipped_sum(
         self, loss: Loss, params: Params, examples: Any, valid: Any, keys: Any, clip_norm: float
     ) -> ClippedSum:
-        """`rdpjax.dpsgd.clipping.clipped_sum` in the way and the precision of these settings."""
+        """Compute `rdpjax.dpsgd.clipping.clipped_sum` by these settings' method and precision."""
         summed = CLIPPED_SUMS[self.clipping]
         return summed(self._rounded(loss), params, examples, valid, keys, clip_norm)
 
     def microbatches(self, most: int) -> tuple[int, ...]:
-        """Rows of the microbatches that a round of at most so many rows is taken in, falling.
+        """Return the microbatch sizes, descending, for a round of at most `most` rows.
 
-        What the large ones leave over is often less than half of one, and takes half the work.
+        The rows left over by full microbatches are often less than half of one, and cost half.
 
         Guarantees:
-          On a lattice there is one size: an example's whole numbers come from one program, wherever
-          in the draw it stands, and so do not depend on who else is drawn.
+          On a lattice there is one size: an example's integers come from one program, wherever in
+          the draw it stands, and so do not depend on the other records drawn.
         """
         size = min(self.microbatch, most)
         return (size,) if self.clipping == "lattice" else (size, (size + 1) // 2)
 
     def zero_sum(self, params: Params) -> ClippedSum:
-        """The sum over no examples, of the type that `clipped_sum` gives."""
+        """Return the sum over no examples, of the dtype that `clipped_sum` returns."""
         return zero_sum(params, jnp.int32 if self.clipping == "lattice" else jnp.float32)
 
     def _rounded(self, loss: Loss) -> Loss:
@@ -92,11 +95,11 @@ class Execution:
 
 
 def default_microbatch(platform: str, expected: float) -> int:
-    """Records of a microbatch, for so many expected in a device's share of a batch.
+    """Choose the microbatch size for the expected records in a device's share of a batch.
 
     On a CPU what its caches hold (at a batch of 1,024, 48 rows are within a tenth of the best size
-    for every workload of the benchmarks), and few enough that the last microbatch wastes little; on
-    an accelerator nearly always the whole share.
+    for every workload of the benchmarks), and small enough that the last microbatch wastes little;
+    on an accelerator nearly always the whole share.
     """
     if platform == "cpu":
         return 16 * int(min(max(expected / 4, 16), 48) // 16)
@@ -104,7 +107,7 @@ def default_microbatch(platform: str, expected: float) -> int:
 
 
 def default_clipping(loss: Loss, params: Params, example: Any, key: Any) -> tuple[Clipping, str]:
-    """`ghost`, unless some per-example gradient would have to be formed all the same; and why."""
+    """Choose `ghost`, or `vmap` if some layer has no ghost rule; return it with the reason."""
     formed = ghost.formed_for_want_of_a_rule(loss, params, example, key)
     if not formed:
         return "ghost", "every layer has a rule"

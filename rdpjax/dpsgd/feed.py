@@ -1,8 +1,8 @@
-"""Chunks of DP-SGD steps on records that stay on the host: only drawn ones go to the device.
+"""DP-SGD chunks over records in host memory: only sampled records go to the device.
 
-The law is that of `rdpjax.dpsgd.loop`: the same draws from the same keys, the same sums, one noise.
-A step's records are drawn on the device and gathered on the host, from memory or from a mapped
-file, by a thread that works one round ahead of the device.
+The mechanism is that of `rdpjax.dpsgd.loop`: the same Poisson draws from the same keys, the same
+clipped sums, one noise. A step's records are sampled on the device and gathered on the host, from
+memory or from a memory-mapped file, by a thread that works one round ahead of the device.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import Draw, draw
 
 HOST_ROOM = 4 * 2**30
-"""Bytes of records that a CPU, whose memory is the host's, keeps in an array of its own."""
+"""Bytes of records that a CPU backend, which shares the host's memory, copies to a JAX array."""
 
 
 def room(device: jax.Device | None = None) -> int:
-    """Bytes of records that a device (the default one) keeps; of more, it is fed what is drawn.
+    """Return the bytes of records a device (the default one) keeps; more are fed by batches.
 
-    A quarter of an accelerator's memory, as far as it says how much it has: the rest is for the
-    model and a microbatch.
+    A quarter of an accelerator's memory, where it reports its size: the rest is for the model and a
+    microbatch.
     """
     (device,) = [device] if device else jnp.zeros(()).devices()
     known = None if device.platform == "cpu" else device.memory_stats()
@@ -56,10 +56,10 @@ class _Round(NamedTuple):
     """One round of a step's draw, with its records.
 
     Attributes:
-      step: the step's number in the chunk.
-      last: whether the step's draw ends with it.
-      drawn: the indices.
-      batch: the records of those indices in the first rows, then padding.
+      step: index of the step within the chunk.
+      last: whether this round completes the step's draw.
+      drawn: the sampled indices.
+      batch: the records at those indices in the first rows, then padding.
     """
 
     step: int
@@ -69,10 +69,12 @@ class _Round(NamedTuple):
 
 
 def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, update: Update) -> Chunk:
-    """As `rdpjax.dpsgd.loop.make_chunk`, for a tree of host arrays of one or more records.
+    """Build the function of `rdpjax.dpsgd.loop.make_chunk` for a pytree of host arrays.
+
+    The arrays hold one or more records.
 
     Guarantees:
-      The same mechanism as `make_chunk`, and from the same keys the same steps: on one device, and
+      The same mechanism as `make_chunk`. The same keys give the same steps: on one device, and
       where a step's draw takes one round, the same sums in the same order, else in another order.
       The device holds the records of no more than a few rounds.
     """
@@ -104,7 +106,7 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
         keys: StepKeys,
         divisor: jax.Array,
     ) -> tuple[State, Metrics]:
-        first = place(execution)[0] == 0  # what earlier rounds summed counts once
+        first = place(execution)[0] == 0  # earlier rounds' sum counts once
         part = jax.tree.map(
             lambda before, more: jnp.where(first, before, 0) + more,
             part,
@@ -115,9 +117,9 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
         return state, metrics_of(execution, Seen(part.loss, part.clipped, count)) | metrics
 
     def settled(result: Any) -> Any:
-        # Programs of several CPU devices that queue up may wait for each other for ever.
+        # Queued programs on several CPU devices can deadlock in their collectives.
         if execution.mesh is not None:
-            jax.block_until_ready(result)  # type: ignore[no-untyped-call]
+            jax.block_until_ready(result)
         return result
 
     add_round = on_all(execution, add)
@@ -145,7 +147,7 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
                 state, metrics = settled(done)
                 part, count = zero, 0
                 taken.append(metrics)
-                np.asarray(taken[-2:][0]["drawn"])  # waits: the host runs one step ahead, no more
+                np.asarray(taken[-2:][0]["drawn"])  # blocks: the host runs one step ahead at most
         stacked: Metrics = jax.tree.map(lambda *steps: np.stack(steps), *jax.device_get(taken))
         return state, stacked
 
@@ -155,7 +157,7 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
 def _rounds(
     plan: Plan, execution: Execution, records: Records, keys: np.ndarray
 ) -> Iterator[_Round]:
-    """All rounds of the steps with these sampling keys, uint32 `[steps, 2]`, in order."""
+    """Yield all rounds of the steps with these sampling keys, uint32 `[steps, 2]`, in order."""
     total = len(jax.tree.leaves(records)[0])
     step, turn, following = 0, 0, 0
     coming = _draw(keys[0], total, plan.threshold, np.uint32(0), np.int32(0))
@@ -164,12 +166,12 @@ def _rounds(
         last = int(drawn.following) == total
         step, turn, following = (now + 1, 0, 0) if last else (now, turn + 1, drawn.following)
         if step < len(keys):
-            # Before this round's records are handed over: on the device, where things are done in
-            # turn, the next draw is then not behind the work on them.
+            # Before this round's records are handed over: the device runs programs in order, and
+            # the next draw must not queue behind their gradients.
             coming = _draw(keys[step], total, plan.threshold, np.uint32(following), np.int32(turn))
         padding = execution.microbatches(len(drawn.indices))[0]
         batch = _gathered(records, drawn, padding)
-        # A mesh may reach over processes, each with the batch: then it is copied with the call.
+        # A mesh may span processes, each holding the batch: there the call itself transfers it.
         yield _Round(now, last, drawn, jax.device_put(batch) if execution.mesh is None else batch)
 
 
@@ -177,7 +179,7 @@ _draw = jax.jit(draw, static_argnums=(1, 2))
 
 
 def _gathered(records: Records, drawn: Draw, padding: int) -> Records:
-    """The drawn records in order, then rows of zeros: `padding` more than there are indices."""
+    """Gather the drawn records in order, then `padding` more rows of zeros than indices."""
     count = int(drawn.drawn)
 
     def gather(leaf: np.ndarray) -> np.ndarray:

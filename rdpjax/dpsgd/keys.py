@@ -1,7 +1,7 @@
 """Keys for every step and purpose, derived on the host from secret 256-bit roots.
 
-The device sees only 64-bit ThreeFry keys, fresh for each (stage, step, purpose): two draws never
-share a key, and no key tells anything about another (BLAKE2b is a keyed pseudo-random function).
+The device gets only 64-bit ThreeFry keys, fresh for each (stage, step, purpose): two draws never
+share a key, and keys are independent as far as keyed BLAKE2b is a pseudo-random function.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class StepKeys(NamedTuple):
 
 @dataclass(frozen=True)
 class Roots:
-    """The secret roots of one run. Each purpose has its own.
+    """Secret root keys of one run, one for each purpose.
 
     Attributes:
-      sampling: root of the Poisson draws.
-      noise: root of all privacy noise; deleted when a run completes.
-      initialisation: root of parameter initialisation, loss and update randomness.
-      holdout: key of the hash that keeps records out of everything.
-      secret: False when a user's seed made them, and anyone with the seed can subtract the noise.
+      sampling: root key of the Poisson draws.
+      noise: root key of all privacy noise; deleted when a run completes.
+      initialisation: root key of parameter initialisation, loss and update randomness.
+      holdout: key of the hash that selects the held-out records, which nothing else uses.
+      secret: False if derived from a user's seed: with the seed anyone can subtract the noise.
     """
 
     sampling: bytes
@@ -55,7 +55,7 @@ class Roots:
 
     @staticmethod
     def make(seed: int | None = None) -> Roots:
-        """Roots from the operating system, or reproducible ones from a user's seed.
+        """Draw roots from the operating system, or derive reproducible ones from a user's seed.
 
         Examples:
           >>> Roots.make(1) == Roots.make(1), Roots.make(1).secret
@@ -71,12 +71,12 @@ class Roots:
 
     @property
     def noise_id(self) -> str:
-        """A name for the noise root that tells nothing about it: the ledger's mark of a replay."""
+        """Public fingerprint of the noise key; lets the ledger recognise replayed steps."""
         return _digest(self.noise, "noise id", 8).hex()
 
 
 def derive(root: bytes, stage: str, purpose: str, step: int = 0) -> np.ndarray:
-    """One raw ThreeFry key, uint32 of shape (2,), for (root, stage, purpose, step).
+    """Derive the raw ThreeFry key, uint32 of shape (2,), of (root, stage, purpose, step).
 
     Guarantees:
       Distinct (stage, purpose, step) give independent keys as far as keyed BLAKE2b is a
@@ -89,12 +89,12 @@ def derive(root: bytes, stage: str, purpose: str, step: int = 0) -> np.ndarray:
 
 
 def stream_key(root: bytes, stage: str, purpose: str, step: int = 0) -> bytes:
-    """32 bytes for a stream of bits, for (root, stage, purpose, step); see `derive`."""
+    """Derive a 32-byte key for a bit stream, of (root, stage, purpose, step); see `derive`."""
     return _digest(root, f"{_path(stage, purpose, step)}\x00stream", ROOT_BYTES)
 
 
 def step_keys(roots: Roots, stage: str, start: int, steps: int) -> StepKeys:
-    """Keys of steps `start` to `start + steps` of `stage`, stacked for a scan; on the host."""
+    """Derive on the host the keys of steps `start` to `start + steps`, stacked for a scan."""
 
     def column(root: bytes, purpose: str) -> Any:
         return np.stack(
@@ -110,7 +110,7 @@ def step_keys(roots: Roots, stage: str, start: int, steps: int) -> StepKeys:
 
 
 def as_key(raw: jax.Array | np.ndarray) -> jax.Array:
-    """A typed JAX key from raw ThreeFry words of shape (..., 2)."""
+    """Wrap raw ThreeFry words of shape (..., 2) as a typed JAX key."""
     key: jax.Array = jax.random.wrap_key_data(jnp.asarray(raw), impl="threefry2x32")
     return key
 
@@ -122,6 +122,6 @@ def _path(stage: str, purpose: str, step: int) -> str:
 
 
 def _digest(root: bytes, text: str, size: int) -> bytes:
-    if len(root) != ROOT_BYTES:  # with an empty key BLAKE2b is a hash that anybody can compute
+    if len(root) != ROOT_BYTES:  # with an empty key BLAKE2b is an unkeyed, public hash
         raise ValueError("this root is gone: nothing can be derived from it any more")
     return hashlib.blake2b(text.encode(), key=root, digest_size=size).digest()

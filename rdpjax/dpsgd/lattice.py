@@ -1,9 +1,9 @@
-"""Clipped gradients as whole numbers, for noise of exactly the claimed law (`--hardened`).
+"""Clipped gradients in integer units, for exact discrete Gaussian noise (`--hardened`).
 
-A sum of floating-point gradients depends on their order, and noise on floating-point numbers does
-not reach all of them: both can tell more than the Gaussian law says. Here every example's clipped
-gradient is rounded to whole steps of a lattice, sums are sums of integers, and noise is a discrete
-Gaussian on the same lattice.
+A sum of floating-point gradients depends on their order, and floating-point noise cannot take every
+value: both can reveal more than the analysis of the Gaussian mechanism allows. Here every example's
+clipped gradient is rounded to integer units of a lattice, sums are sums of integers, and the noise
+is a discrete Gaussian on the same lattice.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from rdpjax.dpsgd.discrete import Bits, discrete_gaussian
 from rdpjax.dpsgd.keys import Roots, stream_key
 
 UNITS = 2**15
-"""Steps of the lattice in one clip norm: a gradient's squares then stay below 2**31."""
+"""Integer units in one clip norm: a gradient's squares then sum to less than 2**31."""
 
 _BLOCK = 2**14
-"""Squares whose halves are added at once, so that neither sum passes 2**32."""
+"""Squares per block, added in 16-bit halves, so that neither sum exceeds 2**32."""
 
 _FLOAT_BLOCK = 256
 
@@ -37,7 +37,7 @@ def lattice_sum(
     keys: Shaped[Array, " batch"],
     clip_norm: float,
 ) -> ClippedSum:
-    """As `rdpjax.dpsgd.clipping.clipped_sum`, in whole steps of clip_norm / `UNITS`.
+    """Compute `rdpjax.dpsgd.clipping.clipped_sum` in integer units of clip_norm / `UNITS`.
 
     Returns:
       The sum; its `gradient` is int32.
@@ -45,12 +45,12 @@ def lattice_sum(
     Guarantees:
       Each example contributes a vector of integers of L2 norm at most `UNITS`, checked in integer
       arithmetic after rounding: no rounding of a norm, a factor or a product can carry it further.
-      The sum is exact modulo 2**32, in any order and on any number of devices; to wrap around is a
-      function of the exact sum plus noise, which wrap around alike. Examples are taken one by one
-      through the same loop body, so that an example's integers do not depend on the row it stands
-      in: in a batch at once, a compiler may round the last rows in another way than the first. For
-      the rest the table of `clipped_sum` holds; what is not finite, or still too long once cut to
-      whole steps, counts as zero.
+      The sum is exact modulo 2**32, in any order and on any number of devices; reduction modulo
+      2**32 commutes with adding the noise, so that wrapping around is post-processing of the exact
+      sum plus noise. Examples are taken one by one through the same loop body, so that an example's
+      integers do not depend on its row: in a batch at once, a compiler may round the last rows in
+      another way than the first. For the rest the table of `clipped_sum` holds; a gradient that is
+      not finite, or still too long once truncated to integers, counts as zero.
 
     References:
       Kairouz, Liu, Steinke 2021, arXiv 2102.06387.
@@ -74,7 +74,7 @@ def lattice_sum(
 def _whole(
     loss: Loss, params: Params, example: Examples, valid: jax.Array, key: jax.Array, bound: float
 ) -> ClippedSum:
-    """What one example, with a batch axis of 1, adds to the sum."""
+    """Return one example's contribution to the sum; it comes with a batch axis of 1."""
     gradients, factors, sound, losses = clip(loss, params, example, valid, key, bound)
     whole = rounded(jax.tree.map(lambda leaf: leaf / bound * UNITS, gradients))
     return ClippedSum(
@@ -85,20 +85,20 @@ def _whole(
 
 
 def rounded(gradients: Params) -> Params:
-    """Rows of numbers, in steps, as whole numbers of norm at most `UNITS`: int32 leaves.
+    """Round rows of float integer units to int32, each row of L2 norm at most `UNITS`.
 
-    Rounded to the nearest; where that makes a row too long, towards zero, which makes no number
-    larger; where even that is too long (the row was), zeros.
+    Rounded to the nearest; where that makes a row too long, towards zero, which makes no magnitude
+    larger; where even that is too long (the row was), to zeros.
     """
-    # Nothing that float32 could hand over becomes an integer by chance: first into range.
+    # Clamp first: converting NaN or out-of-range floats to int32 is undefined.
     inside = jax.tree.map(lambda x: jnp.clip(jnp.nan_to_num(x), -UNITS, UNITS), gradients)
     nearest = jax.tree.map(lambda x: jnp.rint(x).astype(jnp.int32), inside)
 
-    # A compiler may compute numbers twice, in two loops that round in two ways (a barrier does not
-    # keep it from that). What a loop carries it cannot: what is measured here is what is returned.
+    # XLA may compute a value twice, in two loops that round differently, and a barrier does not
+    # prevent it. It cannot recompute a loop's carry: the values measured here are those returned.
     def unfit(carry: tuple[jax.Array, Params]) -> jax.Array:
         _, whole = carry
-        # Nearly always floating point is sure that all rows are short, and quicker to say so.
+        # Nearly always a float32 bound proves that all rows are short, at lower cost.
         found: jax.Array = jax.lax.cond(
             surely_short(whole).all(),
             lambda _: jnp.array(False),
@@ -118,14 +118,14 @@ def rounded(gradients: Params) -> Params:
 
 
 def surely_short(whole: Params) -> Bool[Array, " batch"]:
-    """Whether the L2 norm of a row is at most `UNITS` whatever float32 has rounded away."""
+    """Test whether a row's L2 norm is at most `UNITS` whatever float32 has rounded away."""
     total, roundings = jnp.zeros(()), 2
     for leaf in filter(jnp.size, jax.tree.leaves(whole)):
         numbers = leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)  # exact: below 2**24
         block = min(_FLOAT_BLOCK, numbers.shape[1])
         numbers = jnp.pad(numbers, ((0, 0), (0, -numbers.shape[1] % block)))
         squares = jnp.square(numbers).reshape(len(leaf), -1, block)
-        # A sum of n squares, in any order, is off by n roundings of 2**-24 of it at most.
+        # A sum of n squares, in any order, has a relative error of at most n roundings of 2**-24.
         sums = jnp.matmul(squares, jnp.ones(block), precision=jax.lax.Precision.HIGHEST)
         total = total + sums.sum(axis=1)
         roundings += block + sums.shape[1]
@@ -133,7 +133,7 @@ def surely_short(whole: Params) -> Bool[Array, " batch"]:
 
 
 def too_long(whole: Params) -> Bool[Array, " batch"]:
-    """Whether the L2 norm of a row is above `UNITS`, exactly; numbers lie within +-`UNITS`."""
+    """Test exactly whether a row's L2 norm is above `UNITS`; numbers lie within +-`UNITS`."""
     high = low = jnp.zeros((), jnp.uint32)
     for leaf in filter(jnp.size, jax.tree.leaves(whole)):
         numbers = leaf.reshape(leaf.shape[0], -1)
@@ -154,11 +154,11 @@ def too_long(whole: Params) -> Bool[Array, " batch"]:
 def lattice_noise(
     roots: Roots, stage: str, start: int, steps: int, numbers: int, noise_multiplier: float
 ) -> np.ndarray:
-    """Noise of steps `start` to `start + steps` of a stage, int32 `[steps, numbers]`.
+    """Sample the noise of steps `start` to `start + steps` of a stage, int32 `[steps, numbers]`.
 
     Guarantees:
       Independent discrete Gaussian numbers of parameter `noise_multiplier` times `UNITS`, rounded
-      up, from 256-bit keys of their own for each step; modulo 2**32. The same from the same root.
+      up, from a separate 256-bit key for each step; modulo 2**32. The same from the same root.
     """
     scale = math.ceil(noise_multiplier * UNITS)
     noise = np.empty((steps, numbers), np.int32)
@@ -169,7 +169,7 @@ def lattice_noise(
 
 
 def add_lattice_noise(noise: Int32[Array, " numbers"], sums: Params, clip_norm: float) -> Params:
-    """The noisy sum in the gradient's own units, float32; rounding to float32 comes last."""
+    """Return the noisy sum in the gradient's units, float32; rounding to float32 comes last."""
     flat, unravel = ravel_pytree(sums)
     whole = unravel(flat + noise)
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) * (clip_norm / UNITS), whole)

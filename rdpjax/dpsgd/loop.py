@@ -1,9 +1,9 @@
 """Chunks of DP-SGD steps: one jitted scan, data and state on the device.
 
-A stage gives two pure functions. `objective(state)` says what is trained and on which per-example
-loss. `update(state, gradient, key)` takes the step; it sees the noisy gradient and a key of its own
-but never a record, so whatever it does (optimiser, averaging, a generator's update through a
-discriminator) is post-processing.
+A stage gives two pure functions. `objective(state)` returns the trained parameters and the
+per-example loss. `update(state, gradient, key)` takes the step; its inputs are the noisy gradient
+and a separate key, never a record, so whatever it does (optimiser, averaging, a generator's update
+through a discriminator) is post-processing.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def drawn_sum(
     records: Records,
     keys: StepKeys,
 ) -> tuple[ClippedSum, jax.Array]:
-    """This device's part of the clipped sum over a fresh Poisson draw, and the size of the draw.
+    """Compute this device's part of the clipped sum over a fresh Poisson draw; and its size.
 
     Guarantees:
       The sum over all devices, one by default, has sensitivity `plan.clip_norm` under
-      add-or-remove-one of a record. Nothing is truncated: the loop goes on until every record is
+      add-or-remove-one of a record. Nothing is truncated: the loop runs until every record is
       decided on, over as many microbatches as the draw fills.
       A record's key depends on the step and on its own index, so neither the microbatch size nor
       other records change its gradient. Without records, or with an empty draw, the sum is zero.
@@ -81,23 +81,24 @@ def add_drawn(
     total: int,
     keys: StepKeys,
 ) -> ClippedSum:
-    """`part` plus this device's share of the clipped sum over one round of a draw.
+    """Add to `part` this device's share of the clipped sum over one round of a draw.
 
     Args:
-      part: what this device has summed so far in this step.
+      part: this device's sum so far in this step.
       plan: the clip norm.
       execution: microbatch size and devices.
       loss: loss of one example.
-      params: what is trained.
-      drawn: the round.
-      fetch: `fetch(rows, first)`, the records `rows`, which stand at `first` in the round.
-      total: how many records there are.
+      params: trained parameters.
+      drawn: the round of the Poisson draw.
+      fetch: `fetch(rows, first)`, the records at indices `rows`, from position `first` of the
+        round.
+      total: number of records.
       keys: this step's keys.
 
     Guarantees:
-      Over all devices every record of the round counts once, in one device's stretch of it;
-      microbatches are filled up with rows that are not valid, also where these are records of
-      another's stretch. An empty round, or an empty stretch, adds nothing.
+      Over all devices every record of the round counts once, in one device's slice of it;
+      microbatches are padded with rows marked invalid, even where these are records of another
+      device's slice. An empty round, or an empty slice, adds nothing.
     """
     sizes = execution.microbatches(len(drawn.indices))
     indices = jnp.concatenate([drawn.indices, jnp.full(sizes[0], total, jnp.int32)])
@@ -122,25 +123,25 @@ def add_drawn(
         return summed
 
     for size, smaller in zip(sizes, (*sizes[1:], 0), strict=True):
-        turns = jnp.maximum(end - begin - smaller + size - 1, 0) // size  # leaves one smaller turn
+        turns = jnp.maximum(end - begin - smaller + size - 1, 0) // size  # the rest fits a smaller
         part = microbatches(part, size, begin, turns)
         begin += turns * size
     return part
 
 
 def place(execution: Execution) -> tuple[jax.Array, int]:
-    """Which of the devices this is, and how many there are."""
+    """Return this device's index on the mesh, and the number of devices."""
     if execution.mesh is None:
         return jnp.int32(0), 1
     return jax.lax.axis_index(AXIS), execution.mesh.size
 
 
 def across(execution: Execution, tree: PyTree[jax.Array]) -> PyTree[jax.Array]:
-    """The sum over all devices of a tree of numbers of one type; every device is given it."""
+    """Sum a pytree of arrays of one dtype over all devices; every device gets the result."""
     if execution.mesh is None:
         return tree
-    flat, unravel = ravel_pytree(tree)  # devices meet once, and not at every leaf
-    return unravel(jax.lax.psum(flat, AXIS))  # type: ignore[no-untyped-call]
+    flat, unravel = ravel_pytree(tree)  # one collective, not one per leaf
+    return unravel(jax.lax.psum(flat, AXIS))
 
 
 def private_gradient(
@@ -150,11 +151,11 @@ def private_gradient(
     keys: StepKeys,
     divisor: Float[Array, ""] | float,
 ) -> Params:
-    """One step's noisy gradient: noise once on the clipped sum, divided by a public number.
+    """Return one step's noisy gradient: the clipped sum, noised once, over a public divisor.
 
     Args:
       plan: clip norm and noise.
-      execution: the devices.
+      execution: the device mesh.
       summed: this device's part of the clipped sum over the draw.
       keys: this step's keys (the noise itself, where it is discrete); the same on every device.
       divisor: the expected batch size, public or noised before; never the realised size.
@@ -162,8 +163,8 @@ def private_gradient(
     Guarantees:
       The gradient is (clipped sum + N(0, (sigma C)**2 I)) / divisor, one subsampled Gaussian
       mechanism at (q, sigma) of the plan, the same on every device: the parts are summed over the
-      devices first, then each adds the same noise, from the same key. Of a discrete plan, sum and
-      noise are whole steps of one lattice and the noise is a discrete Gaussian. An empty draw
+      devices first, then each adds the same noise, from the same key. For a discrete plan, sum and
+      noise are integer units of one lattice and the noise is a discrete Gaussian. An empty draw
       gives pure noise.
     """
     if plan.discrete != all(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(summed)):
@@ -179,11 +180,11 @@ def private_gradient(
 
 
 class Seen(NamedTuple):
-    """What one device has seen of a draw: private, NOT noised, for `internal/` alone.
+    """Per-device training metrics of a draw: private, NOT noised, for `internal/` only.
 
     Attributes:
       loss: sum of the losses of its examples.
-      clipped: how many of them had a gradient longer than the bound.
+      clipped: number of its examples whose gradient norm exceeds the bound.
       drawn: the size of the draw, the same on every device.
     """
 
@@ -193,9 +194,9 @@ class Seen(NamedTuple):
 
 
 def metrics_of(execution: Execution, seen: Seen) -> Metrics:
-    """Mean loss, share of clipped gradients and size of draws, private too, over all devices.
+    """Compute mean loss, clipped fraction and draw size over all devices; private, not noised.
 
-    Of one step or of many stacked: devices meet once.
+    For one step or many stacked, with one collective.
     """
     loss, clipped = across(execution, (seen.loss, seen.clipped))
     some = jnp.maximum(seen.drawn, 1)
@@ -205,7 +206,7 @@ def metrics_of(execution: Execution, seen: Seen) -> Metrics:
 def chunk_keys(
     plan: Plan, roots: Roots, stage: str, start: int, steps: int, params: Params
 ) -> StepKeys:
-    """What a chunk takes for steps `start` to `start + steps`: keys, or the noise itself.
+    """Derive the keys of steps `start` to `start + steps`; for a discrete plan, the noise too.
 
     Discrete noise is drawn here, on the host: `keys.noise` is then int32 `[steps, numbers]`.
     """
@@ -217,17 +218,17 @@ def chunk_keys(
 
 
 def size_of(params: Params) -> int:
-    """How many numbers there are in all leaves."""
+    """Count the parameters in all leaves."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: Update) -> Compiled:
-    """A jitted function that takes as many steps as it is given keys.
+    """Compile a function that takes one DP-SGD step for each of the step keys given.
 
     The state is donated: the caller must not use the old one again. `chunk(state, records, keys,
     divisor)` returns the new state and metrics stacked over the steps (private, see `Seen`). It is
-    traced once for each number of steps. With a mesh everything is on all its devices, in and out,
-    and every device takes every step: only sums are shared.
+    traced once for each number of steps. With a mesh all arguments and results are replicated and
+    every device takes every step: only sums cross devices.
     """
 
     def chunk(
@@ -247,11 +248,11 @@ def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: U
 
 
 def on_all(execution: Execution, function: Callable[..., Any], *, donate: bool = False) -> Compiled:
-    """The function compiled, on every device of the mesh, where `psum` has a meaning."""
+    """Compile a function for every device of the mesh, by `shard_map`, so that it may `psum`."""
     mesh = execution.mesh
     if mesh is None:
         return Compiled(function, donate=donate)
-    everywhere = PartitionSpec()  # type: ignore[no-untyped-call]
+    everywhere = PartitionSpec()
     shared = jax.shard_map(
         function,
         mesh=mesh,

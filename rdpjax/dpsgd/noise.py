@@ -12,7 +12,7 @@ from jaxtyping import Array, UInt32
 from rdpjax.dpsgd.keys import as_key
 
 MOST_NUMBERS = 2**32
-"""Normals that one key gives before they repeat."""
+"""Normals that one key yields before they repeat."""
 
 
 def add_gaussian(key: UInt32[Array, "2"], tree: Any, deviation: float | jax.Array) -> Any:
@@ -26,8 +26,9 @@ def add_gaussian(key: UInt32[Array, "2"], tree: Any, deviation: float | jax.Arra
     Guarantees:
       One draw of float32 normals, `jax.random.normal(key, ...)` of JAX's own ThreeFry, covers all
       leaves: no two numbers share randomness, and the noise does not depend on `tree`. The result
-      is float32 whatever the leaves are. float32 normals end at about 5.4 deviations; that, and the
-      spacing of floating-point numbers, are outside the claim (see the threat model).
+        is float32 whatever the leaves are. float32 normals end at about 5.4 standard deviations;
+        that, and the spacing of floating-point numbers, are outside the claim (see the threat
+        model).
 
     Raises:
       ValueError: more numbers than one key is good for.

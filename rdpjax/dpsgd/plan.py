@@ -1,4 +1,4 @@
-"""One object makes the sampler, the noise and the ledger's entry, so that they cannot disagree."""
+"""DP-SGD plan: sampler, noise and ledger event derive from it, so that they cannot disagree."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SCALE = 2**32
 
 @dataclass(frozen=True)
 class Plan:
-    """The public settings of one DP-SGD training, fixed before any record is read.
+    """Public parameters of one DP-SGD training, fixed before any record is read.
 
     Attributes:
-      threshold: a record is drawn if 32 random bits are below it; q = threshold / 2**32.
+      threshold: q * 2**32; each record is sampled with probability q = threshold / 2**32.
       noise_multiplier: standard deviation of the noise on the clipped sum, over `clip_norm`.
       clip_norm: C, the L2 sensitivity of the clipped sum under add-or-remove-one.
-      steps: how many noisy steps are taken.
-      discrete: whether gradients are summed in whole numbers and the noise is discrete.
+      steps: number of noisy steps.
+      discrete: whether gradients are summed in integer units and the noise is discrete Gaussian.
 
     Guarantees:
       The `event` accounts for exactly the sampler (`threshold`), the noise and the sensitivity
       that `rdpjax.dpsgd.loop` uses. q is rounded up, so the claim never understates it. The only
-      plan without a guarantee is `private == False` (noise 0, clip inf), whose event costs an
-      infinite epsilon.
+      plan without a guarantee is `private == False` (noise 0, clip inf), whose event has infinite
+      epsilon.
 
     Examples:
       >>> plan = Plan.at_rate(0.04, noise_multiplier=1.0, clip_norm=2.0, steps=10)
@@ -62,7 +62,7 @@ class Plan:
         steps: int,
         discrete: bool = False,
     ) -> Plan:
-        """A plan whose rate is `sampling_rate` rounded up to a multiple of 2**-32."""
+        """Make a plan whose rate is `sampling_rate` rounded up to a multiple of 2**-32."""
         threshold = int(round_up_rate(sampling_rate) * SCALE)
         return Plan(threshold, noise_multiplier, clip_norm, steps, discrete)
 
@@ -76,7 +76,7 @@ class Plan:
         return self.noise_multiplier > 0
 
     def event(self, stage: str, start: int, steps: int) -> Event:
-        """The ledger's entry for steps `start` to `start + steps` of `stage`."""
+        """Return the ledger event for steps `start` to `start + steps` of `stage`."""
         return Event(
             stage=stage,
             mechanism="poisson_discrete_gaussian" if self.discrete else "poisson_gaussian",

@@ -1,10 +1,10 @@
-"""Poisson sampling that is Poisson, in work that grows with the draw and not with the data.
+"""Exact Poisson sampling in O(batch) time, by geometric skips.
 
-Drawing every record independently with probability q is the same as walking through the records by
-independent geometric gaps. The binary digits of a geometric number are independent, since
-(1 - q)**k is a product over the digits of k: digit j is 1 with probability
-(1 - q)**(2**j) / (1 + (1 - q)**(2**j)). So a gap takes one comparison of random bits per digit,
-in integers throughout: float32 uniforms, whose grid is 2**-23, are too coarse for small q.
+Including every record independently with probability q is the same as stepping through the records
+by independent geometric gaps. The binary digits of a geometric number are independent, since (1 -
+q)**k is a product over the digits of k: digit j is 1 with probability (1 - q)**(2**j) / (1 + (1 -
+q)**(2**j)). So a gap takes one comparison of random bits per digit, in integers throughout: float32
+uniforms, whose grid is 2**-23, are too coarse for small q.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ WORDS = 4
 """Words of 32 bits in a digit's probability."""
 
 MOST = 2**13
-"""Most gaps drawn at once: memory does not grow with the batch."""
+"""Maximum gaps per round, so that memory does not grow with the batch."""
 
 MOST_RECORDS = 2**31 - 2
 
 
 class Draw(NamedTuple):
-    """Some of the records drawn in a step, in order.
+    """One round of a Poisson draw: part of a step's sampled records, in ascending order.
 
     Attributes:
-      indices: their indices, rising; the number of records where there is none.
-      drawn: how many there are.
-      following: the first record not yet decided on; the number of records at the end.
+      indices: indices of the sampled records, ascending; padded with the number of records.
+      drawn: number of records sampled in this round.
+      following: the first record not yet decided; the number of records once all are.
     """
 
     indices: Int32[Array, " capacity"]
@@ -44,7 +44,7 @@ class Draw(NamedTuple):
 
 
 def capacity(records: int, threshold: int) -> int:
-    """Gaps drawn in a round: almost always enough for a whole step, never more than `MOST`."""
+    """Return the gaps per round: almost always enough for a whole step, at most `MOST`."""
     mean = records * threshold / 2**32
     return min(records, MOST, math.ceil(mean + 8 * math.sqrt(mean) + 8))
 
@@ -56,23 +56,23 @@ def draw(
     following: UInt32[Array, ""] | int = 0,
     turn: Int32[Array, ""] | int = 0,
 ) -> Draw:
-    """Decide on records from `following` on, as far as a round of gaps goes.
+    """Sample one round: decide on records from `following` on, as far as its gaps reach.
 
     Args:
       key: raw ThreeFry key of this step's sampling.
-      records: how many records there are, from 1 to `MOST_RECORDS`.
-      threshold: q * 2**32, a whole number in [1, 2**32].
-      following: where the round before ended; 0 at first.
-      turn: the number of this round within the step; each draws from a key of its own.
+      records: number of records, from 1 to `MOST_RECORDS`.
+      threshold: q * 2**32, an integer in [1, 2**32].
+      following: where the previous round ended; 0 at first.
+      turn: index of this round within the step, folded into the key.
 
     Guarantees:
       Rounds from 0 until `following == records` decide on every record: each is drawn with
       probability threshold / 2**32, independently of the others and of every record's content.
-      `threshold == 2**32` draws all. Nothing is skipped, retried or truncated, and an empty draw
-      is a draw. Digits' probabilities are rounded down to multiples of 2**-128 and digits that
-      are rarer than that left out, so that a gap's law is within 2**-121 of the exact one in total
-      variation: over 2**40 gaps, more than any run draws, less than 2**-81, which added to a delta
-      of 1e-5 is lost in the rounding of a double.
+      `threshold == 2**32` draws all. Nothing is skipped, retried or truncated, and an empty draw is
+      a valid outcome. Digits' probabilities are rounded down to multiples of 2**-128 and digits
+      that are rarer than that left out, so that the law of a gap is within 2**-121 of the exact one
+      in total variation distance: over 2**40 gaps, more than any run draws, that is less than
+      2**-81, below the float64 rounding of a delta of 1e-5.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -93,7 +93,7 @@ def draw(
 
 @lru_cache(maxsize=64)
 def digit_probabilities(threshold: int) -> np.ndarray:
-    """Probability of each binary digit of a gap, as (digits, WORDS) words, highest word first.
+    """Return the probability of each digit of a gap, uint32 [digits, WORDS], high word first.
 
     Rounded down to 128 bits; digits less likely than 2**-128 are left out.
     """
@@ -107,14 +107,14 @@ def digit_probabilities(threshold: int) -> np.ndarray:
 
 
 def _walked(steps: UInt32[Array, " count"]) -> UInt32[Array, " count"]:
-    """Running sums of numbers up to 2**31 - 1, which stay at 2**31 - 1 once they reach it."""
+    """Compute running sums of integers up to 2**31 - 1, saturating at 2**31 - 1."""
     low, high = _running(steps & 0xFFFF), _running(steps >> 16)  # MOST of these stay below 2**32
     high += low >> 16
     return jnp.where(high < 2**15, (high << 16) | (low & 0xFFFF), jnp.uint32(2**31 - 1))
 
 
 def _running(numbers: UInt32[Array, " count"]) -> UInt32[Array, " count"]:
-    """Running sums in a few large operations, where a scan takes many small ones."""
+    """Compute running sums in a few large operations, where a scan takes many small ones."""
     count = numbers.shape[0]
     side = math.isqrt(count - 1) + 1
     square = jnp.pad(numbers, (0, side * side - count)).reshape(side, side)
@@ -127,7 +127,7 @@ def _running(numbers: UInt32[Array, " count"]) -> UInt32[Array, " count"]:
 
 
 def _gaps(key: jax.Array, count: int, threshold: int, most: int) -> UInt32[Array, " count"]:
-    """Independent geometric numbers: records passed over before the next, up to `most`."""
+    """Sample independent geometric gaps: records skipped before the next one, up to `most`."""
     chances = digit_probabilities(threshold)
     digits = len(chances)
     if digits == 0:
@@ -135,8 +135,8 @@ def _gaps(key: jax.Array, count: int, threshold: int, most: int) -> UInt32[Array
 
     def compare(word: int, less: jax.Array, tied: jax.Array) -> tuple[jax.Array, jax.Array]:
         bits = jax.random.bits(jax.random.fold_in(key, word), (digits, count), jnp.uint32)
-        # Without the barrier XLA computes the bits anew for each comparison.
-        bits = jax.lax.optimization_barrier(bits)  # type: ignore[no-untyped-call]
+        # Without the barrier XLA recomputes the bits for each comparison.
+        bits = jax.lax.optimization_barrier(bits)
         against = jnp.asarray(chances[:, word : word + 1])
         return less | (tied & (bits < against)), tied & (bits == against)
 
@@ -147,7 +147,7 @@ def _gaps(key: jax.Array, count: int, threshold: int, most: int) -> UInt32[Array
 
     nothing = jnp.zeros((digits, count), bool)
     less, tied = compare(0, nothing, ~nothing)
-    # 32 bits decide all but one comparison in 2**32; the other words are drawn only then.
+    # 32 bits decide all but one comparison in 2**32; the other words are drawn only on a tie.
     ones = jax.lax.cond(tied.any(), decide, lambda less, tied: less, less, tied)
     low = min(digits, 31)
     weights = jnp.asarray(2 ** np.arange(low, dtype=np.uint32))[:, None]

@@ -1,1 +1,1 @@
-"""Real against synthetic: fidelity, utility, figures. None of it is private."""
+"""Evaluation of synthetic against real records: fidelity, utility, figures. None of it is DP."""

@@ -1,9 +1,9 @@
-"""Membership inference from released records alone: which real records were trained on?
+"""Membership inference attacks on released records.
 
-An attack gives every real record a score, larger for those that it takes for members. Its scores on
-members and on as many others say how well it tells them: by the area under its ROC curve, and by
-what share of the members it finds where it hardly ever accuses anybody else, which is what counts
-for a person. These attacks are average-case: that they find nothing proves nothing.
+An attack scores every real record, higher for presumed members. Its scores on members and on as
+many non-members measure its power: by the area under the ROC curve, and by the
+true-positive rate at low false-positive rates, which is what matters for an individual. These
+attacks are average-case: their failure proves nothing.
 
 References:
   Carlini et al. 2022, Membership inference attacks from first principles, arXiv 2112.03570.
@@ -23,10 +23,10 @@ from jaxtyping import Float
 from rdpjax.errors import UserError
 
 NEIGHBOURS = 5
-"""Nearest neighbours whose distances stand for a density."""
+"""Number of nearest neighbours of the density estimate."""
 
 BLOCK = 2**22
-"""Distances held at once."""
+"""Batch size, in distances."""
 
 Scores = Float[np.ndarray, " records"]
 Points = Float[np.ndarray, "records features"]
@@ -34,12 +34,12 @@ Points = Float[np.ndarray, "records features"]
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of trials, with its exact interval.
+    """Proportion with its exact confidence interval.
 
     Attributes:
-      share: found.
-      low: end of the interval.
-      high: end of the interval.
+      share: the estimate.
+      low: lower end of the interval.
+      high: upper end of the interval.
     """
 
     share: float
@@ -49,12 +49,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a ROC curve.
+    """Point of a ROC curve.
 
     Attributes:
-      asked: the false-positive rate that was asked for.
-      found: members found (true-positive rate).
-      accused: others accused (false-positive rate), not above what was asked for.
+      asked: the requested false-positive rate.
+      found: true-positive rate.
+      accused: false-positive rate, not above the requested one.
     """
 
     asked: float
@@ -64,7 +64,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How well scores tell members from others.
+    """Power of an attack, from its scores of members and non-members.
 
     Attributes:
       auc: area under the ROC curve; 0.5 is guessing.
@@ -78,10 +78,10 @@ class Outcome:
 
 
 def nearest_distance(records: Points, synthetic: Points) -> Scores:
-    """Minus the Euclidean distance to the nearest synthetic record.
+    """Score records by minus the Euclidean distance to the nearest synthetic record.
 
     Args:
-      records: real ones, in features of one scale.
+      records: real ones, in features of equal scale.
       synthetic: one or more.
 
     Raises:
@@ -95,16 +95,16 @@ def nearest_distance(records: Points, synthetic: Points) -> Scores:
 
 
 def density_ratio(records: Points, synthetic: Points, reference: Points) -> Scores:
-    """Log density of the synthetic records over that of other real ones, by near neighbours.
+    """Score records by the log density ratio of synthetic to reference records, by neighbours.
 
-    A record that generators remember has more synthetic records near it than people like it account
-    for. With the distances d to a neighbour of the same rank the ratio of densities is
+    A memorised record has more synthetic neighbours than the density of real records explains.
+    With the distances d to the neighbour of equal rank the ratio of densities is
     (d_ref / d_syn)^features, up to a constant; its logarithm is averaged over the nearest few.
 
     Args:
-      records: real ones, in features of one scale.
+      records: real ones, in features of equal scale.
       synthetic: one or more.
-      reference: real ones that are no members and not attacked, one or more.
+      reference: real non-members that are not attacked, one or more.
 
     Raises:
       UserError: there is no synthetic or no reference record.
@@ -115,7 +115,7 @@ def density_ratio(records: Points, synthetic: Points, reference: Points) -> Scor
       >>> a > b
       True
     """
-    tiny = 1e-9  # a copy has distance 0; of two copies, the lonelier one tells more
+    tiny = 1e-9  # a copy has distance 0: keeps the logarithm finite
     near, far = (_distances(records, x, NEIGHBOURS) + tiny for x in (synthetic, reference))
     ratio: Scores = np.log(far).mean(axis=1) - np.log(near).mean(axis=1)
     return ratio
@@ -124,7 +124,7 @@ def density_ratio(records: Points, synthetic: Points, reference: Points) -> Scor
 def _distances(
     records: Points, others: Points, neighbours: int
 ) -> Float[np.ndarray, "records neighbours"]:
-    """To the nearest of the others, the second, …; where there are fewer, to those."""
+    """Compute distances to the nearest others, ascending; to all of them if they are fewer."""
     if not len(others):
         raise UserError("a membership attack needs one record or more on each side")
     count = min(neighbours, len(others))
@@ -135,7 +135,7 @@ def _distances(
         block = records[i : i + rows]
         products = squares[None, :] - 2 * block @ others.T
         nearest = np.argpartition(products, count - 1, axis=1)[:, :count]
-        # Products round: of the nearest few the distances are taken again, without cancellation.
+        # The matrix product cancels: recompute the distances of the nearest few directly.
         exact = np.linalg.norm(block[:, None, :] - others[nearest], axis=2)
         found[i : i + rows] = np.sort(exact, axis=1)
     return found
@@ -147,21 +147,21 @@ def outcome(
     rates: tuple[float, ...] = (0.01, 0.001),
     confidence: float = 0.99,
 ) -> Outcome:
-    """Judge an attack by its scores.
+    """Estimate the power of an attack from its scores.
 
     Args:
-      members: scores of records that were trained on, one or more.
-      others: scores of records that were not, one or more; NaN is no score.
+      members: scores of the records in the training set, one or more.
+      others: scores of records not in it, one or more; NaN is not a score.
       rates: false-positive rates, rising or falling, in (0, 1).
       confidence: of each interval alone, in (0, 1).
 
     Returns:
-      The area with DeLong's interval, widened by what its normal approximation can miss; the points
-      with Clopper and Pearson's. The threshold of a point is the lowest that accuses no more of the
-      others than asked for; ties are not accused.
+      The area with DeLong's interval, widened by the error of its normal approximation; the points
+      with Clopper and Pearson's. The threshold of a point is the lowest whose false-positive rate
+      is at most the requested one; ties with it count as negative.
 
     Raises:
-      UserError: no member, or nobody else.
+      UserError: no member, or no non-member.
 
     References:
       DeLong, DeLong, Clarke-Pearson 1988, Comparing the areas under two or more correlated receiver
@@ -188,11 +188,11 @@ def _area(members: Scores, others: Scores, confidence: float) -> Rate:
 
     m, n = len(members), len(others)
     ranks = rankdata(np.concatenate([members, others]))
-    above = (ranks[:m] - rankdata(members)) / n  # share of the others below each member
+    above = (ranks[:m] - rankdata(members)) / n  # proportion of the others below each member
     below = 1 - (ranks[m:] - rankdata(others)) / m
     area = float(above.mean())
     variance = _variance(above) / m + _variance(below) / n
-    # Where everything is told apart the variance is 0 and says nothing.
+    # Under perfect separation the variance estimate is 0 and underestimates the error.
     half = float(norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
     half += math.log(2 / (1 - confidence)) / (2 * min(m, n))
     return Rate(area, max(0.0, area - half), min(1.0, area + half))
@@ -214,7 +214,7 @@ def _point(members: Scores, others: Scores, rate: float, confidence: float) -> P
 
 
 def interval(successes: int, trials: int, confidence: float) -> Rate:
-    """A share with the exact interval of Clopper and Pearson 1934.
+    """Estimate a proportion with the exact interval of Clopper and Pearson 1934.
 
     Examples:
       >>> found = interval(0, 100, 0.95)
@@ -230,7 +230,7 @@ def interval(successes: int, trials: int, confidence: float) -> Rate:
 
 
 def ceiling(members: int, others: int, delta: float, confidence: float) -> float:
-    """The epsilon that an attack without a single error certifies, by the intervals of its rates.
+    """Compute the epsilon certified by an error-free attack, by the intervals of its rates.
 
     Examples:
       >>> round(ceiling(1000, 1000, 1e-5, 0.99), 2)
@@ -241,7 +241,7 @@ def ceiling(members: int, others: int, delta: float, confidence: float) -> float
 
 
 def allowed_area(epsilon: float, delta: float) -> float:
-    """The largest area under the ROC curve that (epsilon, delta) leaves to any attack.
+    """Compute the largest area under the ROC curve of any attack under (epsilon, delta)-DP.
 
     Kairouz, Oh, Viswanath 2015 (arXiv 1311.0776): the region above the two lines.
 
@@ -253,7 +253,7 @@ def allowed_area(epsilon: float, delta: float) -> float:
 
 
 def allowed_rate(accused: float, epsilon: float, delta: float) -> float:
-    """The largest true-positive rate at a false-positive rate that (epsilon, delta) leaves.
+    """Compute the largest true-positive rate under (epsilon, delta)-DP at a false-positive rate.
 
     Examples:
       >>> allowed_rate(0.01, 0.0, 0.0), round(allowed_rate(0.001, 1.0, 1e-5), 6)

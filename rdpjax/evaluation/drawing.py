@@ -1,6 +1,6 @@
-"""What all pictures share: the page and its heading, colours, and real beside synthetic.
+"""Common parts of all figures: page and heading, colours, real and synthetic overlaid.
 
-matplotlib is imported where a picture is drawn: figures in numbers do without it.
+matplotlib is imported on drawing only, so that numeric scores need none.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from rdpjax.evaluation.score import NOTE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's blue and vermilion: apart for every kind of colour vision, and in grey print.
+# Okabe and Ito's blue and vermilion: distinct for colour-blind readers and in greyscale.
 REAL, SYNTHETIC = "#0072B2", "#D55E00"
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, QUIET, FAINT = "#333333", "#777777", "#DDDDDD"
 _SIDES = ((REAL, "real"), (SYNTHETIC, "synthetic"))
-_MARGIN = 0.12  # inches left of the heading
-_LINE = 0.2  # inches a line of the heading
-_MOST_NUMBERED = 5  # levels whose shares fit above their bars as numbers
+_MARGIN = 0.12  # inches between the left edge and the heading
+_LINE = 0.2  # inches per line of the heading
+_MOST_NUMBERED = 5  # most levels with their shares printed above the bars
 
 
 def run_title(
     name: str, epsilon: float | None, delta: float | None = None, *, simulated: bool = False
 ) -> str:
-    """Name a run and what it claims, for the heading of its pictures.
+    """Format a run's name and its privacy claim, for the heading of its figures.
 
     Args:
       name: of the run.
@@ -49,17 +49,17 @@ def run_title(
 
 
 class Page:
-    """A figure under a heading: what it shows, of which run, and that it must not be published.
+    """Figure under a heading: content, run, and the notice that it must not be published.
 
-    It has its own canvas: no pyplot, so no global state and no display.
+    It has a separate canvas without pyplot: no global state and no display.
 
     Args:
       width: inches.
       height: inches of the body.
-      shows: what the picture shows.
-      title: the run and its claim, as `run_title` says them; may be empty.
-      remarks: lines below, such as sample sizes and where the largest gap is.
-      legend: whether blue and vermilion are explained.
+      shows: content of the figure.
+      title: the run and its claim, from `run_title`; may be empty.
+      remarks: further lines, such as sample sizes and the place of the largest gap.
+      legend: whether to explain blue and vermilion.
 
     Attributes:
       body: the sub-figure to draw in.
@@ -102,7 +102,7 @@ class Page:
             self.legend([real, synthetic], ["real", "synthetic"])
 
     def legend(self, handles: Sequence[Any], labels: Sequence[str]) -> None:
-        """Explain the colours, on the last line of the heading: the title may need the first."""
+        """Draw the legend on the last line of the heading, since the title may fill the first."""
         self._head.legend(
             handles,
             labels,
@@ -114,12 +114,12 @@ class Page:
         )
 
     def save(self, path: Path | str) -> None:
-        """Write the figure; the suffix of `path` says the format (.png, .svg, .pdf)."""
+        """Write the figure; the suffix of `path` is the format (.png, .svg, .pdf)."""
         self._figure.savefig(path, dpi=130)
 
 
 def plain(axes: Axes, title: str, size: float = 10) -> None:
-    """Give a panel its title, `size` points high, and quiet axes."""
+    """Set a panel's title, `size` points high, and reduce its axes."""
     axes.set_title(title, fontsize=size, color=INK, loc="left", fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#999999")
@@ -142,8 +142,8 @@ def draw_histograms(axes: Axes, heights: np.ndarray, edges: np.ndarray) -> None:
 def draw_levels(axes: Axes, shares: np.ndarray, levels: Sequence[object]) -> None:
     """Draw the shares `[2, levels]` of a category: real filled, synthetic as a line over it.
 
-    Few levels have their shares in per cent written above them, and 100 % is always as high; many
-    have an axis.
+    A few levels have their shares printed above the bars in per cent, on a fixed scale to 100 %;
+    many levels have an axis.
     """
     at = np.arange(len(levels))
     axes.bar(at, shares[0], 0.8, color=REAL, alpha=0.35, linewidth=0)
@@ -163,7 +163,7 @@ def draw_levels(axes: Axes, shares: np.ndarray, levels: Sequence[object]) -> Non
 
 
 def total_variation(shares: np.ndarray) -> float:
-    """Total variation distance of two lines of shares `[2, bins]`: 0 is alike, 1 is apart.
+    """Compute the total variation distance of two rows of shares `[2, bins]`, in [0, 1].
 
     Examples:
       >>> total_variation(np.array([[0.5, 0.5], [0.25, 0.75]]))
@@ -173,13 +173,13 @@ def total_variation(shares: np.ndarray) -> float:
 
 
 def show_gap(axes: Axes, gap: float) -> None:
-    """Write a total variation distance at the right of a panel's title."""
+    """Write a total variation distance to the right of a panel's title."""
     text = f"gap {gap:.3f}"
     axes.set_title(text, fontsize=7, color=QUIET, loc="right", fontweight="normal")
 
 
 def largest_gap(gaps: dict[str, float]) -> str:
-    """Say which column has the largest total variation distance.
+    """Format the column with the largest total variation distance.
 
     Examples:
       >>> largest_gap({"age": 0.01, "weight": 0.034})
@@ -193,7 +193,7 @@ def largest_gap(gaps: dict[str, float]) -> str:
 
 
 def sizes(real: int, synthetic: int, of: str) -> str:
-    """Say how many records are drawn.
+    """Format the numbers of records in a figure.
 
     Examples:
       >>> sizes(2400, 50000, "rows")
@@ -203,9 +203,9 @@ def sizes(real: int, synthetic: int, of: str) -> str:
 
 
 def show_clipped(axes: Axes, values: np.ndarray, low: float, high: float) -> None:
-    """Say below a panel how much of the real `values` lies beyond the bounds.
+    """Write below a panel the proportion of the real `values` beyond the bounds.
 
-    Training clips such values to the bounds: the small piles there are these.
+    Training clips such values to the bounds, where they form peaks.
     """
     known = values[~np.isnan(values)]
     if not known.size:

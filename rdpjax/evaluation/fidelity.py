@@ -1,4 +1,4 @@
-"""How near a synthetic table is to real records, on public bins and bounds only."""
+"""Fidelity of a synthetic table to real records, on public bins and bounds only."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rdpjax.evaluation.tables import (
     ordered,
 )
 
-_TREND_BINS = 10  # the field's contingency tables (SDMetrics) cut a numeric into ten
+_TREND_BINS = 10  # as SDMetrics bins a numeric in its contingency tables
 
 
 def ks_statistic(a: np.ndarray, b: np.ndarray) -> float:
-    """Kolmogorov-Smirnov statistic: the largest gap of two empirical distribution functions.
+    """Compute the Kolmogorov-Smirnov statistic: the largest gap of the empirical CDFs.
 
     Args:
       a: float[n], one sample.
@@ -44,13 +44,13 @@ def total_variation(
     sizes: Mapping[str, int],
     ways: int,
 ) -> float:
-    """Mean total variation distance of the joint histograms of every `ways` columns.
+    """Average the total variation distance of the joint histograms of every `ways` columns.
 
     Args:
-      a: bins of one table, int[n] per column, as `binned` gives them.
+      a: bins of one table, int[n] per column, from `binned`.
       b: bins of the other, int[m] per column.
       sizes: number of bins per column.
-      ways: how many columns are taken together.
+      ways: number of columns in a joint histogram.
 
     Returns:
       The mean over all sets of `ways` columns of half the summed absolute difference; 0 to 1.
@@ -67,13 +67,15 @@ def total_variation(
     return float(np.mean(gaps))
 
 
-def _joint(bins: Mapping[str, np.ndarray], names: tuple[str, ...], shape: tuple[int, ...]):
+def _joint(
+    bins: Mapping[str, np.ndarray], names: tuple[str, ...], shape: tuple[int, ...]
+) -> np.ndarray:
     cells = np.ravel_multi_index([bins[name] for name in names], shape)
     return np.bincount(cells, minlength=int(np.prod(shape))) / len(cells)
 
 
 def two_sample_auroc(synthetic: pd.DataFrame, real: pd.DataFrame, schema: Schema) -> float:
-    """AUROC of a gradient-boosted detector that tells real from synthetic rows; 0.5 is best.
+    """Compute the AUROC of a gradient-boosted real-or-synthetic classifier; 0.5 is best.
 
     Equally many rows of each side are drawn (fixed seed) and scored by five-fold cross-validation.
     """
@@ -92,7 +94,7 @@ def two_sample_auroc(synthetic: pd.DataFrame, real: pd.DataFrame, schema: Schema
 
 
 def level_shares(frame: pd.DataFrame, schema: Schema) -> dict[str, dict[str, float]]:
-    """Share of every level of every categorical.
+    """Compute the share of every level of every categorical.
 
     Examples:
       >>> s = Schema("t", (Categorical("y", (1, 2)),), label="y")
@@ -111,7 +113,7 @@ def level_shares(frame: pd.DataFrame, schema: Schema) -> dict[str, dict[str, flo
 def level_ratios(
     synthetic: Mapping[str, Mapping[str, float]], real: Mapping[str, Mapping[str, float]]
 ) -> dict[str, float]:
-    """Synthetic over real share of every level that one real record in a hundred has, or more.
+    """Compute the synthetic-to-real ratio of every level with a real share of 1 % or more.
 
     Examples:
       >>> level_ratios({"y": {"1": 0.9, "2": 0.1}}, {"y": {"1": 0.5, "2": 0.5}})
@@ -126,7 +128,7 @@ def level_ratios(
 
 
 def rule_breaks(frame: pd.DataFrame, schema: Schema) -> dict[str, float]:
-    """Share of rows, as they are written, that stand a rule `a < b` on its head: a > b.
+    """Compute the share of rows, as written, that violate each rule `a < b`, that is a > b.
 
     Examples:
       >>> s = Schema("t", (Numeric("lo", "m", 0, 9), Numeric("hi", "m", 0, 9),
@@ -138,7 +140,7 @@ def rule_breaks(frame: pd.DataFrame, schema: Schema) -> dict[str, float]:
 
 
 def pair_trends(synthetic: pd.DataFrame, real: pd.DataFrame, schema: Schema) -> float:
-    """Mean over all pairs of columns of how alike their relation is; 1 is best.
+    """Average over all pairs of columns the similarity of their association; 1 is best.
 
     Two numerics: 1 - |difference of Pearson correlations| / 2. Otherwise: 1 - total variation of
     the two contingency tables, a numeric cut into ten public bins. This is the "Column Pair
@@ -146,7 +148,7 @@ def pair_trends(synthetic: pd.DataFrame, real: pd.DataFrame, schema: Schema) -> 
     """
     names = ordered(synthetic, schema)
     a, b = (numbers(frame, schema, names).corr().to_numpy() for frame in (synthetic, real))
-    # A column without spread has no correlation; it is then as uncorrelated as can be.
+    # The correlation of a column without spread is undefined: take 0.
     gap = np.abs(np.nan_to_num(a) - np.nan_to_num(b)) / 2
     bins_a, bins_b = (binned(frame, schema, _TREND_BINS) for frame in (synthetic, real))
     sizes = {name: bin_count(schema, name, _TREND_BINS) for name in names}
@@ -166,11 +168,11 @@ def pair_trends(synthetic: pd.DataFrame, real: pd.DataFrame, schema: Schema) -> 
 
 
 def fidelity(synthetic: pd.DataFrame, real: pd.DataFrame, schema: Schema) -> dict[str, Any]:
-    """Every fidelity figure of a synthetic table against real records.
+    """Compute all fidelity scores of a synthetic table against real records.
 
     Args:
-      synthetic: canonical frame to be judged.
-      real: canonical frame of records that nothing was trained on.
+      synthetic: canonical frame to be scored.
+      real: canonical frame of held-out records.
       schema: the columns, their bounds and levels.
 
     Returns:

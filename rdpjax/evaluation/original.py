@@ -1,16 +1,17 @@
-"""The three metrics of the original RDP-VAEGAN evaluator, without its scaling and naming faults.
+"""Metrics of the original RDP-VAEGAN evaluator, with its scaling and naming faults corrected.
 
-As there: unbiased squared MMD on 800 rows a side, dimension-wise prediction F1, and a forest
-trained on synthetic rows. What differs, and why:
+As in the original: unbiased squared MMD on 800 rows a side, dimension-wise prediction F1, and a
+forest trained on synthetic rows. The corrections:
 
-* Numerics of both tables are scaled by the schema's public bounds. There, real rows were
+* Numerics of both tables are scaled by the schema's public bounds. Originally, real rows were
   standardised unclipped and synthetic rows clipped, which are two different units.
-* One-hot groups come from the schema. There, a shared prefix made `ap_hi` and `ap_lo` a group.
-* A numeric target is cut at one threshold for both tables. There, each was cut at its own median,
-  so that a shifted column cost nothing.
-* A level is predicted from the other columns only. There, the other one-hots of its own group
-  stayed among the inputs and gave the answer away.
-* The test rows are held out. There, the generator had been trained on them.
+* One-hot groups come from the schema. Originally, the shared prefix made `ap_hi` and `ap_lo` one
+  group.
+* A numeric target is binarised at one threshold for both tables. Originally, each had its own
+  median as threshold, so that a shifted column cost nothing.
+* A level is predicted from the other columns only. Originally, the other one-hots of its group
+  were among the inputs and leaked the target.
+* The test rows are held out. Originally, they were in the generator's training set.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ four to five times slower and moves the mean F1 by 0.005."""
 
 
 def encode(frame: pd.DataFrame, schema: Schema, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Model space of the three metrics: numerics in [0, 1] by public bounds, levels one-hot.
+    """Encode frames as inputs of the three metrics: numerics in [0, 1] by bounds, levels one-hot.
 
     Returns:
       float64[rows, width] for each of `names`, in their order.
@@ -58,10 +59,10 @@ def encode(frame: pd.DataFrame, schema: Schema, names: Sequence[str]) -> dict[st
 
 
 def mmd2(a: np.ndarray, b: np.ndarray) -> float:
-    """Unbiased squared maximum mean discrepancy, RBF kernel, median heuristic.
+    """Compute the unbiased squared maximum mean discrepancy, RBF kernel, median heuristic.
 
     The kernel is exp(-d^2 / (2 s^2)) with s^2 half the median squared distance of the pooled rows.
-    Unbiased means that it may be a little below zero when both come from one distribution.
+    An unbiased estimate may be slightly negative when both samples have one distribution.
 
     Args:
       a: float[n, d], n >= 2.
@@ -76,7 +77,7 @@ def mmd2(a: np.ndarray, b: np.ndarray) -> float:
     norms = (rows**2).sum(1)
     squared = np.maximum(norms[:, None] + norms[None] - 2 * rows @ rows.T, 0)
     median = np.median(squared[np.triu_indices_from(squared, k=1)])
-    # Half of all pairs being equal rows leaves no scale to take; any will do then.
+    # If half of all pairs are equal rows, the median distance is 0: use 1 (any scale would do).
     kernel = np.exp(-squared / (median if median > 0 else 1.0))
     np.fill_diagonal(kernel, 0)
     n, m = len(a), len(b)
@@ -87,13 +88,13 @@ def mmd2(a: np.ndarray, b: np.ndarray) -> float:
 def prediction_f1(
     synthetic: pd.DataFrame, real: pd.DataFrame, schema: Schema, rows: int = PREDICTION_ROWS
 ) -> dict[str, float]:
-    """Dimension-wise prediction: a forest learns each column from the others on synthetic rows.
+    """Compute dimension-wise prediction F1: forests predict each column from the others.
 
     Args:
-      synthetic: canonical frame to learn from.
-      real: canonical frame to predict; a numeric target is 1 above the median of these rows.
-      schema: the columns; the label takes no part, as in the original.
-      rows: at most so many synthetic rows, drawn with a fixed seed.
+      synthetic: canonical frame to train on.
+      real: canonical frame to test on; a numeric target is 1 above the median of these rows.
+      schema: the columns; the label is left out, as in the original.
+      rows: most synthetic rows used, drawn with a fixed seed.
 
     Returns:
       F1 on the real rows per numeric (`"height"`) and per level (`"gluc=2"`).
@@ -134,11 +135,11 @@ def prediction_f1(
 
 
 def original_metrics(synthetic: pd.DataFrame, real: pd.DataFrame, schema: Schema) -> dict[str, Any]:
-    """The original evaluator's figures of a synthetic table against held-out real records.
+    """Compute the original evaluator's metrics of a synthetic table against held-out real records.
 
     Args:
-      synthetic: canonical frame to be judged.
-      real: canonical frame of records that nothing was trained on.
+      synthetic: canonical frame to be scored.
+      real: canonical frame of held-out records.
       schema: the columns; the label's second level is the positive class.
 
     Returns:

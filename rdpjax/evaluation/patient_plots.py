@@ -1,6 +1,6 @@
-"""Figures of patients: some side by side, what is measured when, densities, stays and onsets.
+"""Figures of patients: examples, missingness, densities, stays and onsets.
 
-All of them draw real patients: they belong into `internal/`.
+All of them show real patients: they belong in `internal/`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from rdpjax.evaluation.drawing import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_DRAWN = ("HR", "O2Sat", "SBP", "MAP", "DBP", "Resp")  # on one axis: all lie within 0 to 240
-_POSITIVE = 4  # of the dozen: one in eighteen, as there are, would show none
-_PARTS = 60  # bins of a variable in its picture, at most
+_DRAWN = ("HR", "O2Sat", "SBP", "MAP", "DBP", "Resp")  # share an axis: all lie within 0 to 240
+_POSITIVE = 4  # of twelve: at the prevalence of one in eighteen there might be none
+_PARTS = 60  # most bins of a variable's histogram
 _OTHER_EDGES = {"Age": np.arange(0, 106, 5) - 0.5, "HospAdmTime": np.arange(-240, 1, 6.0)}
 _STAY_EDGES = np.arange(0, LONGEST + 7, 6) + 0.5
 
@@ -40,17 +40,17 @@ _STAY_EDGES = np.arange(0, LONGEST + 7, 6) + 0.5
 def plot_patients(
     real: Patients, synthetic: Patients, path: Path | str, hours: int = 24, title: str = ""
 ) -> None:
-    """Draw the vital signs of a dozen real patients beside those of a dozen synthetic ones.
+    """Draw the vital signs of twelve real patients beside those of twelve synthetic ones.
 
-    They are the first ones of each side: four that turn positive, then eight that do not, as far
-    as there are so many.
+    They are the first of each side: four positive ones, then eight negative ones, as far as there
+    are so many.
 
     Args:
       real: real patients.
       synthetic: synthetic patients.
-      path: file to write; its suffix says the format (.png, .svg, .pdf).
-      hours: how many hours of a stay are drawn.
-      title: the run and its claim, as `run_title` says them.
+      path: file to write; its suffix is the format (.png, .svg, .pdf).
+      hours: number of hours of a stay in the figure.
+      title: the run and its claim, from `run_title`.
     """
     remark = "of each side the first four patients that turn positive, and eight that do not"
     page = Page(13, 12, "Vital signs of patients", title, [remark])
@@ -99,7 +99,7 @@ def _vitals(axes: Axes, patients: Patients, i: int, hours: int) -> None:
 def plot_missingness(
     real: Patients, synthetic: Patients, path: Path | str, hours: int = 24, title: str = ""
 ) -> None:
-    """Draw the share of patients still there in whom a variable was measured, hour by hour.
+    """Draw, by hour, the share of patients still present in whom a variable was measured.
 
     Arguments as for `plot_patients`.
     """
@@ -111,7 +111,7 @@ def plot_missingness(
     page = Page(
         12, 7.5, "Share of patients measured, by hour", title, [count, _missing_gap(*shares)]
     )
-    # Laboratory values lie near 0: on a straight scale they would all look alike.
+    # Laboratory values have rates near 0: a linear scale would hide their differences.
     norm = AsinhNorm(0.02, vmin=0, vmax=1)
     panels = page.body.subplots(1, 2, sharey=True)
     for axes, share, side in zip(panels, shares, ("real", "synthetic"), strict=True):
@@ -136,7 +136,7 @@ def plot_missingness(
 
 
 def _missing_gap(real: np.ndarray, synthetic: np.ndarray) -> str:
-    """Say at which variable and hour the measured shares `[variables, hours]` differ most."""
+    """Format the variable and hour where the measured shares `[variables, hours]` differ most."""
     gaps = np.nan_to_num(np.abs(real - synthetic))
     i, hour = np.unravel_index(int(gaps.argmax()), gaps.shape)
     if gaps[i, hour] == 0:
@@ -146,7 +146,7 @@ def _missing_gap(real: np.ndarray, synthetic: np.ndarray) -> str:
 
 
 def measured_shares(patients: Patients, hours: int) -> np.ndarray:
-    """Share of the patients still there whose variable was measured, `[34, hours]`; NaN if none.
+    """Compute each variable's measured share of the patients present, `[34, hours]`; NaN if none.
 
     Examples:
       >>> values = np.full((3, 34), np.nan, np.float32); values[[0, 2], 0] = 80, 90
@@ -183,7 +183,7 @@ def plot_patient_densities(
         values = [side.statics[:, STATICS.index(name)] for side in sides]
         pictures.append((name, unit, edges, (edges[0], edges[-1]), values, False))
     shares = {name: _shares(values, edges) for name, _, edges, _, values, _ in pictures}
-    # A column without a value on one side has no distance.
+    # The distance is undefined where one side has no value.
     gaps = {name: total_variation(own) for name, own in shares.items() if own.any(axis=1).all()}
     page = Page(
         2.4 * across,
@@ -211,7 +211,7 @@ def _skewed(variable: Variable) -> bool:
 
 
 def _edges(variable: Variable) -> np.ndarray:
-    """Bins of whole steps, as heaped values would make a comb of others; wider where skewed."""
+    """Compute bin edges in whole steps, since heaping would show as a comb; wider where skewed."""
     low, high = round(variable.low / variable.step), round(variable.high / variable.step)
     if _skewed(variable):
         borders = np.unique(np.rint(np.geomspace(low, high + 1, _PARTS // 2)))
@@ -222,7 +222,7 @@ def _edges(variable: Variable) -> np.ndarray:
 
 
 def _shares(sides: Sequence[np.ndarray], edges: np.ndarray) -> np.ndarray:
-    """Share of each side's known values in every bin, `[2, bins]`; beyond are the outer ones."""
+    """Compute each side's share in every bin, `[2, bins]`; the outer bins hold values beyond."""
     shares = []
     for values in sides:
         known = np.clip(values[~np.isnan(values)], edges[0], edges[-1])
@@ -231,13 +231,13 @@ def _shares(sides: Sequence[np.ndarray], edges: np.ndarray) -> np.ndarray:
 
 
 def plot_stays(real: Patients, synthetic: Patients, path: Path | str, title: str = "") -> None:
-    """Draw lengths of stay, and among those who turn positive the hour of the stay it happens in.
+    """Draw lengths of stay, and the hour of onset of the positive patients.
 
     Args:
       real: real patients.
       synthetic: synthetic patients.
-      path: file to write; its suffix says the format.
-      title: the run and its claim, as `run_title` says them.
+      path: file to write; its suffix is the format.
+      title: the run and its claim, from `run_title`.
     """
     sides = (real, synthetic)
     positive = [100 * (side.onset >= 0).mean() for side in sides]

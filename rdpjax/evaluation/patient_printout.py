@@ -1,4 +1,4 @@
-"""The figures of `score_patients` as lines that a person can read."""
+"""Printed table of the scores of `score_patients`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rdpjax.evaluation.printout import Row, Section, scores_as_lines
 
 
 def as_patient_table(scores: Mapping[str, Any]) -> str:
-    """What `score_patients` returns, with a column for each side that was judged.
+    """Format the result of `score_patients`, with a column for each scored side.
 
     Args:
       scores: as `score_patients` returns them; a key `source` ("simulated", say) is shown on top.
 
     Returns:
-      Lines of at most 90 characters, without a last line break.
+      Lines of at most 90 characters, without a final line break.
     """
     test, hours = scores["real_test"], scores["hours"]
     count = f"{test['patients']:,} held-out patients"

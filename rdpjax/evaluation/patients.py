@@ -1,6 +1,6 @@
-"""How near synthetic patients are to held-out real ones, and what a classifier learns from them.
+"""Fidelity of synthetic patients to held-out real ones, and utility for a classifier.
 
-Every figure looks at the first hours of a stay (24), except the length and the label of a stay.
+All scores use the first hours of a stay (24), except the length and the label of a stay.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from rdpjax.evaluation.utility import classification
 
 HOURLY, COLUMN_COUNT = len(VARIABLES), len(VARIABLES) + len(STATICS)
 COMMON = 7
-"""The first so many variables are the vital signs that most patients have in most hours."""
+"""Number of leading variables that are vital signs, frequent in most patients."""
 _FEWEST_REAL = 300  # a variable with no more real readings has no KS distance
 _FEWEST = 20  # with fewer readings on either side, it is 1
-_FEWEST_PAIRS = 50, 200  # for a correlation from one hour to the next, and across variables
-_FEWEST_LABELLED = 10  # each class of the training label has more, or nothing is learnt
-_BLOCK = 2000  # patients summarised at once
+_FEWEST_PAIRS = 50, 200  # pairs for a correlation from one hour to the next, and across variables
+_FEWEST_LABELLED = 10  # each class of the training label has more, or no model is trained
+_BLOCK = 2000  # patients summarised per batch
 
 
 def window_rows(patients: Patients, hours: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first hours of every stay.
+    """Select the first hours of every stay.
 
     Returns:
-      float64 `[rows, 39]`, hourly variables and statics; and which patient each row belongs to.
+      float64 `[rows, 39]`, hourly variables and statics; and the index of each row's patient.
     """
     kept = patients.row < hours
     patient = np.repeat(np.arange(len(patients)), patients.stays)[kept]
     rows = np.concatenate([patients.values[kept], patients.statics[patient]], axis=1)
-    # Back to the decimals of the files: 98.6 as float32 is 98.5999985.
+    # Round to the decimals of the files: 98.6 as float32 is 98.5999985.
     return np.round(rows.astype(np.float64), 3), patient
 
 
 def summaries(patients: Patients, hours: int = 24) -> np.ndarray:
-    """What a classifier sees of a patient's first hours.
+    """Summarise a patient's first hours, as the input of a classifier.
 
     Returns:
-      float64 `[patients, 6 * 39]`: mean, least, greatest, first and last reading and number of
+      float64 `[patients, 6 * 39]`: mean, minimum, maximum, first and last reading and number of
       readings of each variable; NaN where there is none.
 
     Examples:
@@ -79,13 +79,13 @@ def summaries(patients: Patients, hours: int = 24) -> np.ndarray:
 
 
 def positive(patients: Patients, hours: int | None) -> np.ndarray:
-    """Whether the label turns positive within the first `hours` (None: ever), bool `[patients]`."""
+    """Return whether the label is positive within `hours` (None: ever), bool `[patients]`."""
     end = patients.stays if hours is None else np.minimum(patients.stays, hours)
     return (patients.onset >= 0) & (patients.onset < end)
 
 
 def copies(patients: Patients, among: Patients) -> int:
-    """How many of `patients` agree with one of `among` in every cell of every row."""
+    """Count the `patients` that equal one of `among` in every cell of every row."""
     known = set(_digests(among))
     return sum(digest in known for digest in _digests(patients))
 
@@ -108,7 +108,7 @@ def _digests(patients: Patients) -> list[bytes]:
 
 
 def next_hour_correlations(patients: Patients, hours: int = 24) -> np.ndarray:
-    """Correlation of readings of consecutive hours over all patients, `[COMMON]`; 0 if too few."""
+    """Compute correlations of readings of consecutive hours, `[COMMON]`; 0 if too few."""
     rows, patient = window_rows(patients, hours)
     out = np.zeros(COMMON)
     for j in range(COMMON):
@@ -120,7 +120,7 @@ def next_hour_correlations(patients: Patients, hours: int = 24) -> np.ndarray:
 
 
 def correlations(rows: np.ndarray) -> np.ndarray:
-    """Pearson correlation of every two columns over the rows that have both.
+    """Compute Pearson correlations of every two columns over the rows that have both.
 
     Args:
       rows: float64 `[rows, columns]`, NaN where missing.
@@ -137,7 +137,7 @@ def correlations(rows: np.ndarray) -> np.ndarray:
     pairs = mask.T @ mask
     number = np.maximum(pairs, 1)
     mean, square = filled.T @ mask / number, (filled**2).T @ mask / number
-    variance = square - mean**2  # of the row's variable where the column's one is there
+    variance = square - mean**2  # of the row over the rows with the column
     covariance = filled.T @ filled / number - mean * mean.T
     usable = (pairs > _FEWEST_PAIRS[1]) & (variance > 1e-9) & (variance.T > 1e-9)
     scale = np.sqrt(np.where(usable, variance * variance.T, 1))
@@ -145,7 +145,7 @@ def correlations(rows: np.ndarray) -> np.ndarray:
 
 
 def nearness(patients: Patients, real: Patients, hours: int = 24) -> dict[str, Any]:
-    """Distances of patients from real ones; 0 is best in all of them.
+    """Compute distances of patients from real ones; 0 is best for all.
 
     Returns:
       `missing_gap`: per hourly variable, difference of the shares of missing hours;
@@ -180,7 +180,7 @@ def nearness(patients: Patients, real: Patients, hours: int = 24) -> dict[str, A
 
 
 def learnt(train: Patients, test: Patients, hours: int = 24) -> dict[str, dict[str, float] | None]:
-    """Gradient boosting on `summaries`, trained on one side and tested on the other.
+    """Train gradient boosting on `summaries` of one side, and test it on the other.
 
     Returns:
       For the labels `stay` (positive in any hour) and `window` (within the first hours), `auroc`
@@ -190,14 +190,14 @@ def learnt(train: Patients, test: Patients, hours: int = 24) -> dict[str, dict[s
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     inputs, test_inputs = summaries(train, hours), summaries(test, hours)
-    # scikit-learn 1.9 fails on a column without a value; from a constant nothing is learnt either.
+    # scikit-learn 1.9 fails on a column without a value; a constant carries no information.
     blank = np.isnan(inputs).all(axis=0)
     inputs[:, blank] = test_inputs[:, blank] = 0
     out: dict[str, dict[str, float] | None] = {}
     for name, end in (("stay", None), ("window", hours)):
         target, truth = positive(train, end), positive(test, end)
         if not _FEWEST_LABELLED < target.sum() < len(target) - _FEWEST_LABELLED:
-            target = np.zeros_like(target)  # one class, from which nothing is learnt
+            target = np.zeros_like(target)  # a single class: no model is trained
         model = HistGradientBoostingClassifier(random_state=0, max_iter=150, learning_rate=0.05)
         mixed = 0 < truth.sum() < len(truth)
         out[name] = classification(model, inputs, target, test_inputs, truth) if mixed else None
@@ -205,7 +205,7 @@ def learnt(train: Patients, test: Patients, hours: int = 24) -> dict[str, dict[s
 
 
 def facts(patients: Patients, hours: int = 24) -> dict[str, float]:
-    """How many patients, what shares of them are positive, and their median stay in hours."""
+    """Count patients, and compute their positive shares and their median stay in hours."""
     return {
         "patients": len(patients),
         "positive_stay": float(positive(patients, None).mean()),
@@ -222,15 +222,14 @@ def score_patients(
     hours: int = 24,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Judge synthetic patients by real ones that nothing was trained on.
+    """Score synthetic patients against held-out real ones.
 
     Args:
-      synthetic: patients with the decimals they are released with, else none is a copy.
+      synthetic: patients rounded to the decimals of a release, else no copy is detected.
       real_test: held-out real patients.
-      real_train: the real training patients; scored in the same way, they show what a perfect copy
-        would reach (TRTR).
-      hours: how many hours of a stay are looked at.
-      progress: called with one line before each slow part.
+      real_train: the real training patients; their scores are those of a perfect copy (TRTR).
+      hours: number of hours of a stay that are scored.
+      progress: callback, called with one line before each slow part.
 
     Returns:
       Plain values, ready for JSON: `note`, `dataset`, `hours`, `real_test` (`facts`), and for each

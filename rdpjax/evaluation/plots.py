@@ -1,4 +1,4 @@
-"""Pictures of tables: densities, correlations side by side, and what each stage logged."""
+"""Figures of tables: densities, correlations side by side, and training curves of each stage."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rdpjax.evaluation.tables import bounds, level_codes, numbers, ordered, show
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PARTS = 60  # equal public bins of a numeric in its picture
+_PARTS = 60  # equal public bins of a numeric
 _SHARES = ("clipped",)
 _UNITS = {"drawn": "records", "clipped": "share of the draw"}
 _MEANINGS = {
@@ -53,11 +53,11 @@ def plot_densities(
     """Draw every column's distribution, real and synthetic, as small multiples.
 
     Args:
-      real: canonical frame of real records; the picture then belongs into `internal/`.
+      real: canonical frame of real records; the figure then belongs in `internal/`.
       synthetic: canonical frame of synthetic records.
       schema: columns, units, bounds and levels.
-      path: file to write; its suffix says the format (.png, .svg, .pdf).
-      title: the run and its claim, as `run_title` says them.
+      path: file to write; its suffix is the format (.png, .svg, .pdf).
+      title: the run and its claim, from `run_title`.
     """
     names = ordered(synthetic, schema)
     sides = (real, synthetic)
@@ -74,7 +74,8 @@ def plot_densities(
         legend=True,
     )
     grid = page.body.subplots(down, across, squeeze=False).flat
-    for axes, (name, (shares, edges)) in zip(grid, drawn.items(), strict=False):
+    # The axes are last, since zip consumes an item of its first iterable before it stops.
+    for (name, (shares, edges)), axes in zip(drawn.items(), grid, strict=False):
         column = schema.column(name)
         if isinstance(column, Numeric):
             divisor, unit = shown_in(column)
@@ -96,14 +97,14 @@ def plot_densities(
 def _shares(
     schema: Schema, name: str, sides: tuple[pd.DataFrame, pd.DataFrame]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Share of each side's records in every bin or level, `[2, bins]`, and the bins' edges."""
+    """Compute each side's share in every bin or level, `[2, bins]`, and the bins' edges."""
     column = schema.column(name)
     if isinstance(column, Categorical):
         counts = [np.bincount(level_codes(s, column), minlength=column.cells) for s in sides]
         edges = np.arange(column.cells + 1) - 0.5
     else:
         low, high = bounds(column)
-        # Whole bins of the resolution, or heaped values make a comb that is not in the records.
+        # Bins of whole resolution steps, since others would show heaping as a spurious comb.
         step = column.cell / shown_in(column)[0]
         width = step * max(1, round((high - low) / _PARTS / step))
         edges = np.arange(low, high + 2 * width, width)
@@ -125,7 +126,7 @@ def plot_correlations(
     """
     names = list(ordered(synthetic, schema))
     a, b = (numbers(frame, schema, names).corr().to_numpy() for frame in (real, synthetic))
-    a, b = np.nan_to_num(a), np.nan_to_num(b)  # a column without spread correlates with nothing
+    a, b = np.nan_to_num(a), np.nan_to_num(b)  # undefined correlations (no spread) count as 0
     size = 0.36 * len(names) + 1.0
     page = Page(
         3 * size + 1.4,
@@ -154,7 +155,7 @@ def plot_correlations(
 
 
 def _matrix(axes: Axes, matrix: np.ndarray, names: list[str], most: float, least: float) -> None:
-    """Draw a matrix whose diagonal says nothing, with numbers from `least` on."""
+    """Draw a matrix without its diagonal, with numbers from `least` on."""
     from matplotlib import colormaps
 
     colours = colormaps["PuOr_r"].with_extremes(bad=FAINT)
@@ -169,7 +170,7 @@ def _matrix(axes: Axes, matrix: np.ndarray, names: list[str], most: float, least
 
 
 def largest_correlation_gap(a: np.ndarray, b: np.ndarray, names: list[str]) -> str:
-    """Say between which columns two correlation matrices differ most.
+    """Format the pair of columns where two correlation matrices differ most.
 
     Examples:
       >>> a, b = np.array([[1, 0.45], [0.45, 1]]), np.array([[1, 0.35], [0.35, 1]])
@@ -186,18 +187,18 @@ def largest_correlation_gap(a: np.ndarray, b: np.ndarray, names: list[str]) -> s
 
 
 def _short(value: float) -> str:
-    """A correlation in two digits, without the zero in front."""
+    """Format a correlation with two digits, without the leading zero."""
     return f"{value:.2f}".replace("0.", ".", 1)
 
 
 def plot_losses(rows: Iterable[Mapping[str, Any]], path: Path | str, title: str = "") -> None:
-    """Draw each stage's logged numbers over its steps, a panel a number, a line of panels a stage.
+    """Draw each stage's logged metrics over its steps, a panel per metric, a row per stage.
 
     Args:
-      rows: dictionaries with `stage`, `step` and numbers by name, as `internal/metrics.jsonl` has
-        them. Anything that is no number is left out, and so is what a row lacks.
-      path: file to write; its suffix says the format.
-      title: the run and its claim, as `run_title` says them.
+      rows: dictionaries with `stage`, `step` and numbers by name, as in `internal/metrics.jsonl`.
+        Values that are not numbers, and missing ones, are left out.
+      path: file to write; its suffix is the format.
+      title: the run and its claim, from `run_title`.
     """
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
@@ -220,7 +221,7 @@ def plot_losses(rows: Iterable[Mapping[str, Any]], path: Path | str, title: str 
         title,
         [f"{name}: {told}" for name, told in _MEANINGS.items() if name in logged_names],
     )
-    # A line of panels for each stage, as wide as the page however many there are.
+    # One row of panels per stage, as wide as the page whatever their number.
     lanes = page.body.subfigures(max(len(curves), 1), 1, squeeze=False).flat
     for lane, (stage, lines), colour in zip(lanes, curves.items(), cycle(CYCLE), strict=False):
         grid = lane.subplots(1, len(lines), squeeze=False).flat
@@ -231,7 +232,7 @@ def plot_losses(rows: Iterable[Mapping[str, Any]], path: Path | str, title: str 
 
 
 def _place(name: str) -> int:
-    """The place of a number among a stage's panels: what is explained comes first."""
+    """Return the sort key of a metric among a stage's panels: documented ones come first."""
     known = list(_MEANINGS)
     return known.index(name) if name in known else len(known)
 
@@ -243,7 +244,7 @@ def _curve(axes: Axes, name: str, points: np.ndarray, colour: str) -> None:
     axes.set_xlabel("step", fontsize=8, color=INK)
     axes.set_ylabel(_UNITS.get(name, ""), fontsize=8, color=INK)
     if name in _SHARES:
-        axes.set_ylim(-0.02, 1.02)  # a flat line at 0 or 1 is a flat line there
+        axes.set_ylim(-0.02, 1.02)  # fixed limits: a constant 0 or 1 is drawn at the edge
     elif name in _UNITS:
         axes.set_ylim(0, 1.08 * max(1, np.nanmax(values)))
     finite = values[np.isfinite(values)]

@@ -1,4 +1,4 @@
-"""The figures of `score` as lines that a person can read."""
+"""Printed table of the scores of `score`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 _MODELS = {"gradient_boosting": "gradient boosting", "forest": "forest", "logistic": "logistic"}
 Row = tuple[str, tuple[str, ...]]
-"""A row's name, and the keys of its figure within a side."""
+"""Name of a row, and the keys of its score within a side."""
 Section = tuple[str, list[Row]]
 
 
 def as_table(scores: Mapping[str, Any]) -> str:
-    """What `score` returns, with a column for each table that was judged.
+    """Format the result of `score`, with a column for each scored table.
 
     Args:
       scores: as `score` returns them; a key `source` ("simulated", say) is shown on top.
 
     Returns:
-      Lines of at most 90 characters, without a last line break.
+      Lines of at most 90 characters, without a final line break.
     """
     test = scores["real_test"]
     subject = f"{scores['dataset']}, against {test['rows']:,} held-out records"
@@ -32,7 +32,7 @@ def as_table(scores: Mapping[str, Any]) -> str:
 
 
 def judged(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The sides that were judged, by the titles of their columns."""
+    """Return the scored sides, by the titles of their columns."""
     sides = {"synthetic": scores["synthetic"], "real train": scores["real_train"]}
     return {title: side for title, side in sides.items() if side is not None}
 
@@ -40,14 +40,14 @@ def judged(scores: Mapping[str, Any]) -> dict[str, Any]:
 def scores_as_lines(
     scores: Mapping[str, Any], subject: str, sections: Iterable[Section], name: int, cell: int
 ) -> list[str]:
-    """Lines of a table of scores, a column for each side that was judged.
+    """Format a table of scores, a column for each scored side.
 
     Args:
-      scores: with `note`, `synthetic`, `real_train` (None if not judged) and perhaps `source`.
-      subject: what was judged, and against what.
-      sections: titles, each with its rows: a name, and the keys of the figure within a side.
-      name: characters of the rows' names.
-      cell: characters of a figure.
+      scores: with `note`, `synthetic`, `real_train` (None if not scored) and perhaps `source`.
+      subject: what was scored, and against what.
+      sections: titles, each with its rows: a name, and the keys of the score within a side.
+      name: width of the rows' names, in characters.
+      cell: width of a score, in characters.
     """
     sides = judged(scores)
     lines = [
@@ -66,7 +66,7 @@ def scores_as_lines(
 
 
 def _cell(side: Any, path: tuple[str, ...]) -> str:
-    """`-` for what a side lacks."""
+    """Format a score; `-` where a side has none."""
     for key in path:
         side = None if side is None else side.get(key)
     if side is None or isinstance(side, str):

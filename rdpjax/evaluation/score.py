@@ -1,4 +1,4 @@
-"""All figures of one synthetic table, beside those of real rows."""
+"""All scores of one synthetic table, beside those of real rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rdpjax.evaluation.tables import ordered, positives
 from rdpjax.evaluation.utility import need_two_classes, utility
 
 NOTE = "computed on real records without privacy: do not publish"
-_FEWEST_ROWS = 50  # five-fold cross-validation and the medians mean nothing below
+_FEWEST_ROWS = 50  # minimum for five-fold cross-validation and medians
 
 
 def _silent(_: str) -> None:
@@ -31,15 +31,15 @@ def score(
     real_train: pd.DataFrame | None = None,
     progress: Callable[[str], None] = _silent,
 ) -> dict[str, Any]:
-    """Judge a synthetic table by real records that nothing was trained on.
+    """Score a synthetic table against held-out real records.
 
     Args:
-      synthetic: canonical frame to be judged. Its order of columns is the one that the models see.
+      synthetic: canonical frame to be scored. Its order of columns is that of the models' inputs.
       real_test: canonical frame of held-out real records.
       schema: columns, public bounds, levels, label.
-      real_train: canonical frame of the real training records. They are scored in the same way and
-        show what a perfect copy would reach.
-      progress: called with one line before each slow part.
+      real_train: canonical frame of the real training records; their scores are those of a perfect
+        copy.
+      progress: callback, called with one line before each slow part.
 
     Returns:
       Plain values, ready for JSON: `note`, `dataset`, `real_test` (rows, positives, rule_breaks),
@@ -55,7 +55,7 @@ def score(
             raise UserError(f"{name}: {len(frame)} rows; give {_FEWEST_ROWS} or more")
     need_two_classes(real_test, schema)
     names = list(ordered(synthetic, schema))
-    ordered(real_test, schema)  # says which column is missing
+    ordered(real_test, schema)  # raises UserError for a missing column
 
     def judged(title: str, frame: pd.DataFrame) -> dict[str, Any]:
         ordered(frame, schema)

@@ -1,4 +1,4 @@
-"""A canonical frame as the numbers and the public bins that every figure is computed on."""
+"""Convert a canonical frame to the numbers and public bins of the scores."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DAYS_PER_YEAR = 365.25
 
 
 def shown_in(column: Numeric) -> tuple[float, str]:
-    """Divisor and unit in which evaluation shows a numeric: days become years.
+    """Return divisor and unit of a numeric in evaluation: days become years.
 
-    Scripts of the field read ages in years. Dividing by 365.25 moves nothing in principle, but bin
-    edges and the forests' split points fall on the same floating-point numbers as theirs only if
-    the division is done first; so it is.
+    The field's scripts use ages in years. Dividing by 365.25 is immaterial in exact arithmetic, but
+    bin edges and the forests' split points equal theirs in floating point only if the division is
+    done first.
 
     Examples:
       >>> shown_in(Numeric("age", "days", 0, 36525))
@@ -33,7 +33,7 @@ def shown_in(column: Numeric) -> tuple[float, str]:
 
 
 def bounds(column: Numeric) -> tuple[float, float]:
-    """Public bounds in the unit of `shown_in`.
+    """Return public bounds in the unit of `shown_in`.
 
     Examples:
       >>> bounds(Numeric("age", "days", 29 * 365.25, 66 * 365.25))
@@ -44,9 +44,9 @@ def bounds(column: Numeric) -> tuple[float, float]:
 
 
 def ordered(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
-    """The schema's columns in the frame's order: numerics, then categoricals, then the label.
+    """Return the schema's columns in the frame's order: numerics, categoricals, the label.
 
-    A random forest draws its candidate columns by position, so the order is part of the recipe.
+    A random forest samples candidate columns by position, so the order affects the scores.
 
     Raises:
       UserError: if the frame lacks a column of the schema.
@@ -68,7 +68,7 @@ def ordered(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
 
 
 def level_codes(frame: pd.DataFrame, column: Categorical) -> np.ndarray:
-    """Position of every cell's level in `column.levels`, int64[rows].
+    """Return each cell's index in `column.levels`, int64[rows].
 
     Raises:
       UserError: if a cell is none of the levels.
@@ -77,7 +77,7 @@ def level_codes(frame: pd.DataFrame, column: Categorical) -> np.ndarray:
       >>> level_codes(pd.DataFrame({"c": [3, 1, 1]}), Categorical("c", (1, 2, 3)))
       array([2, 0, 0])
     """
-    codes = pd.Index(column.levels).get_indexer(pd.Index(frame[column.name]))
+    codes: np.ndarray = pd.Index(column.levels).get_indexer(pd.Index(frame[column.name]))
     if (codes < 0).any():
         row = int(np.argmax(codes < 0))
         raise UserError(
@@ -88,10 +88,10 @@ def level_codes(frame: pd.DataFrame, column: Categorical) -> np.ndarray:
 
 
 def numbers(frame: pd.DataFrame, schema: Schema, names: Sequence[str]) -> pd.DataFrame:
-    """The columns `names` as float64: numerics clipped to their public bounds, levels as numbers.
+    """Convert columns `names` to float64: numerics clipped to their bounds, levels as numbers.
 
-    Numerics are in the unit of `shown_in`. Levels that are numbers stay what they are; others
-    become their position in the schema.
+    Numerics are in the unit of `shown_in`. Numeric levels keep their value; others become their
+    index in the schema.
 
     Examples:
       >>> s = Schema("t", (Numeric("x", "m", 0, 9), Categorical("y", (1, 2))), label="y")
@@ -113,7 +113,7 @@ def numbers(frame: pd.DataFrame, schema: Schema, names: Sequence[str]) -> pd.Dat
 
 
 def positives(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
-    """The label as 0 and 1, int64[rows]: 1 for the schema's positive levels.
+    """Encode the label as 0 and 1, int64[rows]: 1 for the schema's positive levels.
 
     Examples:
       >>> s = Schema("t", (Categorical("y", ("no", "late", "soon")),), label="y",
@@ -122,14 +122,15 @@ def positives(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
       [1, 0, 1]
     """
     label = schema.column(schema.label)
-    assert isinstance(label, Categorical)  # Schema itself makes sure of it
-    return schema.is_positive[level_codes(frame, label)].astype(np.int64)
+    assert isinstance(label, Categorical)  # checked by Schema
+    positive: np.ndarray = schema.is_positive[level_codes(frame, label)].astype(np.int64)
+    return positive
 
 
 def binned(frame: pd.DataFrame, schema: Schema, count: int = BINS) -> dict[str, np.ndarray]:
-    """Public bin of every cell: `count` equal parts of [low, high], or the level's position.
+    """Bin every cell publicly: `count` equal parts of [low, high], or the level's index.
 
-    Values are clipped first, so that the outer bins hold what is out of bounds.
+    Values are clipped first, so the outer bins hold those out of bounds.
 
     Returns:
       int64[rows] for each column of the schema.
@@ -154,6 +155,6 @@ def binned(frame: pd.DataFrame, schema: Schema, count: int = BINS) -> dict[str, 
 
 
 def bin_count(schema: Schema, name: str, count: int = BINS) -> int:
-    """How many bins `binned` has for the column `name`."""
+    """Return the number of bins of `binned` for the column `name`."""
     column = schema.column(name)
     return count if isinstance(column, Numeric) else column.cells

@@ -1,4 +1,4 @@
-"""The real records that a run was trained on: the source without the hold-out."""
+"""Training records of a run: the source without the hold-out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def training_rows(
     source_ids: Sequence[object] | None = None,
     held_out_ids: Sequence[object] | None = None,
 ) -> pd.DataFrame:
-    """Rows of `source` that are not in the hold-out, matched by id, else by the whole row.
+    """Select rows of `source` that are not in the hold-out, matched by id, else by the whole row.
 
-    Equal rows without an id are held out together, so matching by row loses none of them.
+    Equal rows without an id are held out together, so matching by row is exact.
 
     Args:
       source: canonical frame of the table that a run read.
@@ -28,8 +28,8 @@ def training_rows(
       held_out_ids: an id per row of `held_out`, or None.
 
     Raises:
-      UserError: if no row is left, or none of the held-out rows is in the source: then the two
-        do not belong together, and "training rows" would be a false name.
+      UserError: if no row is left, or none of the held-out rows is in the source: then the two are
+        of different runs.
 
     Examples:
       >>> table = pd.DataFrame({"x": [5, 6, 6]})
@@ -49,7 +49,7 @@ def training_rows(
 
 
 def training_patients(source: Patients, held_out: Patients) -> Patients:
-    """Patients of `source` that are not in the hold-out, matched by id.
+    """Select patients of `source` that are not in the hold-out, matched by id.
 
     Raises:
       UserError: as for `training_rows`.

@@ -1,4 +1,4 @@
-"""Train on synthetic (or real) rows, test on held-out real ones: TSTR and TRTR."""
+"""Utility: train on synthetic (TSTR) or real (TRTR) rows, test on held-out real ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rdpjax.errors import UserError
 from rdpjax.evaluation.tables import numbers, ordered, positives
 
 JOBS = 2
-"""Threads of the forests; the figures do not depend on it."""
+"""Number of threads of the forests; the scores do not depend on it."""
 
 
 def need_two_classes(frame: pd.DataFrame, schema: Schema) -> None:
-    """UserError if the label of the test rows has one class: nothing can then be ranked."""
+    """Raise UserError if the label of the test rows has one class: AUROC is then undefined."""
     if len(np.unique(positives(frame, schema))) < 2:
         raise UserError(
             f"real test rows: every row has the same {schema.label!r}; give rows of both classes"
@@ -29,8 +29,8 @@ def classification(
     """Fit a scikit-learn classifier and score it on other rows.
 
     Returns:
-      `auroc` and `auprc` (average precision; class 1 is the positive one). A training label with
-      one class teaches nothing: 0.5 and the test rows' share of positives.
+      `auroc` and `auprc` (average precision; class 1 is the positive one). With one class in the
+      training label no model is trained: 0.5 and the test rows' share of positives.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -44,13 +44,13 @@ def classification(
 
 
 def utility(train: pd.DataFrame, test: pd.DataFrame, schema: Schema) -> dict[str, dict[str, float]]:
-    """AUROC and AUPRC of three classifiers with fixed settings, trained on one table.
+    """Compute AUROC and AUPRC of three classifiers with fixed settings, trained on one table.
 
     Args:
-      train: canonical frame, synthetic (TSTR) or real (TRTR). The order of its columns is the
-        order that the models see (see `tables.ordered`).
-      test: canonical frame of real records that nothing was trained on.
-      schema: names the label and its positive levels.
+      train: canonical frame, synthetic (TSTR) or real (TRTR). The order of its columns is that of
+        the models' inputs (see `tables.ordered`).
+      test: canonical frame of held-out real records.
+      schema: defines the label and its positive levels.
 
     Returns:
       `{"gradient_boosting": {"auroc": ..., "auprc": ...}, "forest": ..., "logistic": ...}`.

@@ -1,1 +1,1 @@
-"""Generators by name: recipes of stages, one file each."""
+"""Generators by name: recipes of training stages, one file each."""

@@ -1,4 +1,4 @@
-"""One masked network: each column given those before it, rules kept by masks."""
+"""One masked autoregressive network: each column given those before it; rules kept by masks."""
 
 from rdpjax.generators.recipe import Recipe
 from rdpjax.stages.autoregressive import AutoregressiveStage

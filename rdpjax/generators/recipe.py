@@ -1,4 +1,4 @@
-"""A generator before it is trained: its stages in order, and all that it refuses."""
+"""Recipe of a generator: its stages in order, defaults and checks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LabelSource = Literal["labeler", "generator"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stages that together make a generator.
+    """Recipe: training stages that together make a generator.
 
     Attributes:
-      stages: settings of the stages, by name, in the order in which they are trained. The last one
-        with a method `emit` makes the records.
+      stages: settings of the stages, by name, in training order. The last one with a method `emit`
+        generates the records.
       label_source: whether labels are drawn by the stage with a method `logits`, or come with the
         records.
-      shares: of the budget, by default: each stage's, and that of `marginals`.
+      shares: default budget shares of each stage and of `marginals`.
     """
 
     stages: Mapping[str, Any]
@@ -34,21 +34,21 @@ class Recipe:
 
     @property
     def sampler(self) -> tuple[str, Any]:
-        """Name and settings of the stage that makes the records."""
+        """Name and settings of the stage that generates the records."""
         return [(name, stage) for name, stage in self.stages.items() if hasattr(stage, "emit")][-1]
 
     @property
     def labeler(self) -> tuple[str, Any] | None:
-        """Name and settings of the stage that draws the labels, if one does."""
+        """Name and settings of the stage that draws the labels; None if there is none."""
         if self.label_source == "generator":
             return None
         return next((n, stage) for n, stage in self.stages.items() if hasattr(stage, "logits"))
 
     def settings(self, measured: Mapping[str, float] | None = None) -> dict[str, Any]:
-        """What a configuration takes from here.
+        """Return the recipe's part of a configuration.
 
         Args:
-          measured: shares of the data set's own measurements; the stages divide what these leave.
+          measured: shares of the data set's own measurements; the stages divide the remainder.
 
         Examples:
           >>> recipe = Recipe({"a": None}, shares={"marginals": 0.2, "a": 0.8})
@@ -63,7 +63,7 @@ class Recipe:
         return {"stages": dict(self.stages), "shares": shares, "label_source": self.label_source}
 
     def check(self) -> None:
-        """Refuse stages that do not make a generator together, or settings out of range.
+        """Refuse stages that do not form a generator, or settings out of range.
 
         Raises:
           UserError: names the stage, and the setting.
@@ -82,9 +82,9 @@ class Recipe:
             raise UserError("stages: no labeler; keep it or use label_source = 'generator'")
 
     def check_schema(self, schema: Schema) -> None:
-        """UserError where a stage, or the source of the labels, needs another label than there is.
+        """Raise UserError where a stage, or the source of the labels, needs another label.
 
-        A stage that needs more of a schema than columns has a method `check(schema)`.
+        A stage with further requirements on the schema has a method `check(schema)`.
         """
         if self.label_source == "labeler":
             need_two_levels(schema, "label_source = 'labeler'")
@@ -94,7 +94,7 @@ class Recipe:
 
 
 def _check_settings(name: str, stage: Any) -> None:
-    """Counts are 1 or more, all other numbers finite and not negative."""
+    """Check that counts are 1 or more, and all other numbers finite and not negative."""
     for key, value in dataclasses.asdict(stage).items():
         if isinstance(value, int) and value < 1:
             raise UserError(f"{name}.{key} is {value}; it must be 1 or more")

@@ -1,4 +1,4 @@
-"""The one list of generators that commands know by name."""
+"""Registry of the generators that commands know by name."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ GROUP = "rdpjax.generators"
 
 @cache
 def generators() -> dict[str, Recipe]:
-    """Every recipe by its name: those shipped, and those of installed packages."""
+    """Return every recipe by name: built-in ones, and those of installed packages."""
     others = {point.name: point.load() for point in entry_points(group=GROUP)}
     return {"vaegan": VAEGAN, "vae": VAE, "autoregressive": AUTOREGRESSIVE} | others
 
 
 def find_generator(name: str) -> Recipe:
-    """The recipe called `name`; UserError with the nearest name if there is none."""
+    """Return the recipe called `name`; UserError with the nearest name if there is none."""
     known = generators()
     if name not in known:
         raise UserError(
@@ -33,6 +33,6 @@ def find_generator(name: str) -> Recipe:
 
 
 def stage_classes() -> dict[str, type]:
-    """Every stage of a known generator, by its name."""
+    """Return every stage class of a known generator, by name."""
     stages = [stage for recipe in generators().values() for stage in recipe.stages.items()]
     return {name: type(stage) for name, stage in stages}

@@ -1,4 +1,4 @@
-"""The autoencoder alone: the label is a column like any other, with any number of levels."""
+"""The autoencoder alone: the label is a modelled column, with any number of levels."""
 
 from rdpjax.generators.recipe import Recipe
 from rdpjax.stages.vae import VaeStage

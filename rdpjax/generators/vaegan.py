@@ -1,4 +1,4 @@
-"""The three-stage RDP-VAEGAN: an autoencoder, a GAN through its frozen decoder, a labeler."""
+"""Three-stage RDP-VAEGAN: autoencoder, GAN through its frozen decoder, labeler."""
 
 from rdpjax.generators.recipe import Recipe
 from rdpjax.stages.gan import GanStage

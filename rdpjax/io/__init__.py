@@ -1,1 +1,1 @@
-"""Bytes to columns and back, once for all data sets; it knows no record, schema or run."""
+"""File formats: bytes to columns and back, independent of records, schemas and runs."""

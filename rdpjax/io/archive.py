@@ -1,7 +1,7 @@
-"""Where patients' `.psv` files lie: a folder, or an archive that is read without being unpacked.
+"""Sources of patients' `.psv` files: a folder, or an archive that is read without being unpacked.
 
-Nothing is written to disk and no member's path is ever used as one: the patient's id is made of its
-last part, or of all parts joined by `_`.
+Nothing is written to disk and no member's path is ever used as a path: the patient's id is its last
+part, or all parts joined by `_`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import BinaryIO, NamedTuple
 from rdpjax.errors import UserError
 
 MOST_BYTES = 2**24
-"""A longer file is no patient's: two weeks take a hundredth of that."""
+"""Bytes after which a file is refused: two weeks of one patient take a hundredth of that."""
 
-_NOT_IN_IDS = frozenset('<>:"/\\|?*')  # an id becomes the name of a file, on any system
+_NOT_IN_IDS = frozenset('<>:"/\\|?*')  # an id becomes a file name on any system
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # gzip, bzip2, xz
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _ALIKE = re.compile(
@@ -34,7 +34,7 @@ _Reader = Callable[[BinaryIO, _Chosen], Iterator["Member"]]
 
 
 class Member(NamedTuple):
-    """One file: its name for messages, its patient, its bytes, and how far the source is read."""
+    """One file: its name for messages, its patient's id, its bytes, its end in the source."""
 
     name: str
     id: str
@@ -44,15 +44,15 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A set of patients' files, read anew whenever it is asked for.
+    """Source of patients' files, read from disk at every iteration.
 
     Attributes:
-      path: the folder or archive; None for files that are made, not read.
-      place: what precedes a file's name in messages.
-      size: what `position` of the last file comes near to, for a progress bar.
-      files: reads them, in any order.
-      other: the name of an archive that lies among them, of which nothing is read.
-      notes: what lies beside them and looks like records, but is not read.
+      path: the folder or archive; None for simulated files.
+      place: prefix of a file's name in messages.
+      size: approximate `position` of the last file, for a progress bar.
+      files: iterates over them, in any order.
+      other: the name of a nested archive, which is not read.
+      notes: notes on files that look like records, but are not read.
     """
 
     path: Path | None
@@ -63,11 +63,11 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def members(self) -> Iterator[Member]:
-        """The files, one by one; a file longer than `MOST_BYTES` is cut one byte above that.
+        """Yield the files, one by one; a file longer than `MOST_BYTES` is cut one byte above that.
 
         Raises:
-          UserError: no such file at all, two of one patient, a name that is no patient's, a damaged
-            or locked archive.
+          UserError: no such file at all, two of one patient, a name that is no valid id, a damaged
+            or encrypted archive.
         """
         names: dict[str, str] = {}
         for member in self.files():
@@ -92,7 +92,7 @@ class Source:
 
 
 def is_id(id: str) -> bool:
-    """Whether a patient may be called so: it becomes the name of a file.
+    """Return whether an id is a valid file name on every system.
 
     Examples:
       >>> [is_id(id) for id in ("p1", "Zoë 2.1", "p?1", ".p1", "p1 ", "")]
@@ -102,21 +102,21 @@ def is_id(id: str) -> bool:
 
 
 def open_source(path: Path, *, recursive: bool = True, folder_ids: bool = False) -> Source:
-    """Find out what `path` is, by its bytes rather than by its name.
+    """Detect by its bytes, not by its name, whether `path` is a folder or which archive it is.
 
     Args:
       path: a folder, or a `.tar`, `.tar.gz` (also bz2, xz) or `.zip`.
-      recursive: look into a folder's folders too. Of an archive, all members are read anyway.
+      recursive: search a folder's subfolders too. Of an archive, all members are read anyway.
       folder_ids: a patient's id names the folders in `path` too: `a/p1.psv` is `a_p1`.
 
     Raises:
-      UserError: no such path, one that cannot be read, a folder with files only where they are not
-        looked for, or a file that is no such archive.
+      UserError: no such path, an unreadable one, a folder with files only in subfolders that are
+        not searched, or a file that is not a supported archive.
     """
     inner: list[str] = []
 
     def chosen(name: PurePath) -> str | None:
-        """The id of the patient whose file is called so; None for any other file."""
+        """Return the id of the patient whose file has this name; None for any other file."""
         if name.name.lower().endswith(_ARCHIVES) and not name.name.startswith("."):
             inner.append(_shown(name.as_posix()))
         if not _is_psv(name):
@@ -160,12 +160,12 @@ def open_source(path: Path, *, recursive: bool = True, folder_ids: bool = False)
 
 
 def _is_psv(name: PurePath) -> bool:
-    # A Mac leaves a hidden companion beside each file of an archive.
+    # macOS stores a hidden companion (`._name`) beside each file of an archive.
     return name.suffix.lower() == ".psv" and not re.search(r"(^|/)\.[^./]", name.as_posix())
 
 
 def _unread(folder: Path, found: list[Path], read: set[Path]) -> tuple[str, ...]:
-    """Say how many files of a folder look like records, but are not read."""
+    """Describe how many files of a folder look like records, but are not read."""
     others = sorted(
         {
             file.relative_to(folder).as_posix()
@@ -209,11 +209,11 @@ def _in_tar(file: BinaryIO, chosen: _Chosen) -> Iterator[Member]:
             id = chosen(PurePosixPath(info.name)) if info.isfile() else None
             if id is not None:
                 opened = archive.extractfile(info)
-                assert opened is not None  # it is a file
+                assert opened is not None  # isfile() holds
                 content = opened.read(MOST_BYTES + 1)
                 yield Member(_shown(info.name), id, content, file.tell())
-        # tarfile takes a damaged header, or the end of a cut file, for the end of the archive; the
-        # check sum of a compressed file is looked at only behind its last byte.
+        # tarfile takes a damaged header, or a truncated file, for the end of the archive, and a
+        # decompressor verifies its checksum only after the last byte: check the end, then read on.
         rest = archive.fileobj
         assert rest is not None
         rest.seek(archive.offset)

@@ -1,4 +1,4 @@
-"""Arrays longer than memory: written to a .npy file block by block, read through a memory map."""
+"""Arrays larger than memory: written to a .npy file block by block, read through a memory map."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def write_array(
     *,
     mode: int = PRIVATE,
 ) -> None:
-    """Write an array as a file that is there whole or not at all.
+    """Write an array to a file atomically, block by block.
 
-    It is written, not mapped: a full disk is then an error of this call, where a store through a
-    map of a file without room would kill the process.
+    It is written, not mapped: a full disk then raises here, where a store through a map of a file
+    without allocated blocks would kill the process (SIGBUS).
 
     Args:
-      path: the file, `.npy`; an earlier one is replaced.
+      path: the file, `.npy`; an existing one is replaced.
       blocks: rows in order, each `[rows, ...]` of `dtype`, together `shape`.
-      shape: of the whole, rows first.
+      shape: of the whole array, rows first.
       dtype: of the elements.
       mode: of the file.
 
     Raises:
-      OSError: what the disk refuses; nothing is left behind.
-      ValueError: blocks that are not of this shape and type.
+      OSError: a write fails (disk full, ...); nothing is left behind.
+      ValueError: blocks of another shape or dtype.
     """
     dtype = np.dtype(dtype)
     rows = 0
@@ -53,10 +53,10 @@ def write_array(
 
 
 def open_array(path: Path) -> np.ndarray:
-    """The array in the file, mapped read-only: rows are read from disk when they are looked at.
+    """Memory-map the array in the file read-only: rows are read from disk when accessed.
 
     Raises:
-      UserError: no such file, or one that is cut off or no array.
+      UserError: no such file, or one that is truncated or holds no array.
     """
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,29 +1,30 @@
-"""Write files and folders that are there whole or not at all: beside, fsync, rename."""
+"""Atomic writes of files and folders: write under a temporary name, fsync, rename."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from rdpjax.errors import UserError
 
 PRIVATE = 0o600
 PUBLIC = 0o644
 STDOUT = Path("-")
-_BESIDE = ".rdpjax-"  # tempfile adds what makes it a name that nobody else has
+_BESIDE = ".rdpjax-"  # prefix; tempfile appends a unique suffix
 
 
 @contextlib.contextmanager
 def new_file(path: Path, *, mode: int = PRIVATE, overwrite: bool = True) -> Iterator[BinaryIO]:
     """Open a file to write, which gets its name when the block ends without an error.
 
-    A link is followed: what it points to is replaced, not the link. What is no regular file (a
-    device, a pipe) is written through, and `-` is standard output.
+    A symbolic link is followed: its target is replaced. Files that are not regular (devices, pipes)
+    are written through, and `-` is standard output.
 
     Args:
       path: the file.
@@ -31,8 +32,8 @@ def new_file(path: Path, *, mode: int = PRIVATE, overwrite: bool = True) -> Iter
       overwrite: replace a regular file.
 
     Raises:
-      OSError: what the disk refuses; nothing is left behind, and an older file stays as it is.
-      UserError: a folder, or a file that is not to be replaced.
+      OSError: a write fails (disk full, ...); nothing is left behind, and an older file stays.
+      UserError: `path` is a folder, or a file that must not be replaced.
 
     Examples:
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +61,7 @@ def new_file(path: Path, *, mode: int = PRIVATE, overwrite: bool = True) -> Iter
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        check_absent(target, path, overwrite)  # somebody may have made it meanwhile
+        check_absent(target, path, overwrite)  # it may have been created meanwhile
         os.replace(part, target)
     except BaseException:
         Path(part).unlink(missing_ok=True)
@@ -74,17 +75,29 @@ def write_file(path: Path, content: str | bytes, *, mode: int = PRIVATE) -> None
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-@contextlib.contextmanager
-def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Fill a folder beside `target`, which gets that name when the block ends without an error.
-
-    Args:
-      target: the folder; those above it are made if need be.
-      overwrite: replace an older one, which is ours.
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as JSON atomically, readable by this user alone.
 
     Raises:
-      OSError: what the disk refuses; nothing is left behind, and an older folder stays as it is.
-      UserError: there is something, and it is not to be replaced.
+      UserError: a write fails (disk full, ...); the older file stays.
+    """
+    try:
+        write_file(path, json.dumps(values, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); check the path") from None
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a folder to fill, which gets the name `target` when the block ends without an error.
+
+    Args:
+      target: the folder; its parents are created if missing.
+      overwrite: replace an older one, which must be ours.
+
+    Raises:
+      OSError: a write fails (disk full, ...); nothing is left behind, and an older folder stays.
+      UserError: `target` exists and must not be replaced.
     """
     check_absent(target, target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +109,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield part
         check_absent(target, target, overwrite)
         if target.exists():
-            target.rename(old)  # and removed with the folder that it is in now
+            target.rename(old)  # removed with the temporary folder
         try:
             part.rename(target)
         except OSError:
@@ -107,15 +120,15 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def is_stdout(path: Path) -> bool:
-    """Whether `path` is `-`, or another name of standard output, such as /dev/stdout."""
+    """Return whether `path` is `-`, or another name of standard output, such as /dev/stdout."""
     try:
         return path == STDOUT or os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
-    except (OSError, ValueError):  # no such file; a standard output that is no file
+    except (OSError, ValueError):  # no such file, or a standard output without a descriptor
         return False
 
 
 def check_absent(target: Path, shown: Path, overwrite: bool) -> None:
-    """UserError naming `shown` if there is something at `target` that is not to be replaced."""
+    """Raise a UserError naming `shown` if `target` exists and must not be replaced."""
     if not overwrite and os.path.lexists(target):
         mend = "choose another folder" if target.is_dir() else "give --overwrite, or another name"
         raise UserError(f"{shown}: exists; {mend}")
@@ -123,7 +136,7 @@ def check_absent(target: Path, shown: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses (it is full, say) into a UserError naming `path`."""
+    """Turn OSError (disk full, ...) into a UserError naming `path`."""
     try:
         yield
     except OSError as error:
@@ -131,7 +144,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def _sync(folder: Path) -> None:
-    """Make a new name in a folder outlast a crash, where the file system can."""
+    """Fsync a folder, so that a new name survives a crash, where the file system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

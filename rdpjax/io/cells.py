@@ -1,4 +1,4 @@
-"""From the cells of a table, as strings, to numbers, levels and words; faults name their line."""
+"""Parse cells of a table, as strings, into numbers, levels and words; errors name the line."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _MISSING = ("nan", "na", "n/a", "null", "none", "?", "-")
 
 
 def number(cell: str, mend: str, greatest: float = math.inf) -> float:
-    """A finite number from a stripped cell.
+    """Parse a finite number from a stripped cell.
 
     Args:
-      cell: as it stands in the file.
-      mend: what to do about a cell that holds none, for the message.
-      greatest: absolute value that is still taken.
+      cell: the text in the file.
+      mend: advice on a cell that holds no number, for the message.
+      greatest: largest absolute value allowed.
 
     Raises:
-      ValueError: says what is wrong, and the mend.
+      ValueError: states the fault and the mend.
 
     Examples:
       >>> number("-1e3", "correct it")
@@ -38,7 +38,7 @@ def number(cell: str, mend: str, greatest: float = math.inf) -> float:
       ...
       ValueError: '18,393' is no number; write decimals with a point, thousands without a mark
     """
-    # Python's float also takes "1_0", "nan" and "inf": hence the expression.
+    # A regular expression, since Python's float also takes "1_0", "nan" and "inf".
     if NUMBER.fullmatch(cell):
         value = float(cell)
         if math.isfinite(value) and abs(value) <= greatest:
@@ -50,7 +50,7 @@ def number(cell: str, mend: str, greatest: float = math.inf) -> float:
 
 
 def numbers(table: Table, name: str) -> np.ndarray:
-    """A column as finite numbers, float64 `[records]`.
+    """Parse a column as finite numbers, float64 `[records]`.
 
     Raises:
       UserError: names the line and column of the first cell that is empty, text, NaN or infinite.
@@ -65,13 +65,14 @@ def numbers(table: Table, name: str) -> np.ndarray:
       rdpjax.errors.UserError: t.csv: line 2, column 'y': '?' stands for a missing value; fill it in
     """
     values, codes = _convert(table, name, _number)
-    return np.asarray(values, dtype=np.float64)[codes]
+    found: np.ndarray = np.asarray(values, dtype=np.float64)[codes]
+    return found
 
 
 def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
-    """A column as the given levels, `[records]`; whole numbers may be written `1`, `01` or `1.0`.
+    """Parse a column as public levels, `[records]`; whole numbers may be `1`, `01` or `1.0`.
 
-    1 and 0 may be written `true` and `false` in any case, and the other way round.
+    1 and 0 may be written `true` and `false` in any case, and vice versa.
 
     Args:
       table: the records.
@@ -107,11 +108,13 @@ def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
 
     values, codes = _convert(table, name, level)
     words_allowed = any(isinstance(value, str) for value in allowed)
-    return np.asarray(values, dtype=object if words_allowed else type(allowed[0]))[codes]
+    kind = object if words_allowed else type(allowed[0])
+    found: np.ndarray = np.asarray(values, dtype=kind)[codes]
+    return found
 
 
 def words(table: Table, name: str) -> Strings:
-    """A column as stripped, non-empty strings; UserError names the first empty cell."""
+    """Return a column as stripped, non-empty strings; UserError names the first empty cell."""
     column = table.frame[name]
     blocks = []
     for start in range(0, len(column), BLOCK):
@@ -126,7 +129,7 @@ def words(table: Table, name: str) -> Strings:
 def _convert(
     table: Table, name: str, convert: Callable[[str], Any]
 ) -> tuple[list[Any], np.ndarray]:
-    """Convert each distinct stripped cell; returns them and, per record, an index into them.
+    """Convert each distinct stripped cell; return the values and, per record, an index into them.
 
     A ValueError of `convert` becomes a UserError that names the first line holding the cell.
     """

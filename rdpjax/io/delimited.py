@@ -1,4 +1,4 @@
-"""Read a delimited table as strings, and say in one line what is wrong with it if it is.
+"""Read a delimited table as strings; errors are one line that names the place.
 
 Nothing is repaired or guessed beyond the file format: `;` or `,`, gzip, a byte-order mark, either
 line end, quotes. Cells stay strings until `io.cells` checks them, so that a message can show the
@@ -75,7 +75,7 @@ def parse_table(content: bytes, path: Path | str) -> Table:
 
     Args:
       content: the bytes of the file, gzipped or not.
-      path: what to call the file in messages.
+      path: the file's name in messages.
 
     Returns:
       The records.
@@ -111,7 +111,7 @@ def parse_table(content: bytes, path: Path | str) -> Table:
 
 
 def fingerprint(table: Table) -> str:
-    """Hash of a table's header and records, as they stand in the file."""
+    """Hash a table's header and records, as they stand in the file."""
     digest = hashlib.blake2b(table.header_text.encode(), digest_size=16)
     for block in table.texts.blocks():
         digest.update("\n".join(["", *block]).encode())
@@ -119,7 +119,7 @@ def fingerprint(table: Table) -> str:
 
 
 def verbatim(header_text: str, texts: Strings, mask: np.ndarray) -> str:
-    """A file of the header and the records chosen by a bool `[records]`, as they stood in theirs.
+    """Join the header and the records chosen by a bool `[records]`, byte for byte as in their file.
 
     Examples:
       >>> table = parse_table(b"x;y\\n1;2\\n3; 4\\n", "t.csv")
@@ -131,7 +131,7 @@ def verbatim(header_text: str, texts: Strings, mask: np.ndarray) -> str:
 
 
 def _split(records: Iterable[Record], width: int) -> tuple[np.ndarray, Split]:
-    """The line number of each record, and their fields in packed columns."""
+    """Return the line number of each record, and the fields in packed columns."""
     columns: list[list[pa.Array]] = [[] for _ in range(width)]
     starts, texts = [np.empty(0, np.int64)], []
     for block in in_blocks(records):

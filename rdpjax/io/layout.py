@@ -1,4 +1,4 @@
-"""The file format of a table, which is public: separator, column names, order, decimals."""
+"""Layout of a table, which is public: separator, column names, order, decimals."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rdpjax.errors import UserError
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table is written, so that released rows can be written the same way.
+    """File format of a table, so that released rows can be written in the same one.
 
     Attributes:
-      separator: what stands between fields, `;` or `,`.
+      separator: field separator, `;` or `,`.
       header: the modelled columns and the identifier, named and ordered as in the file.
       renamed: pairs (name in the file, name in the schema) where the two differ.
       identifier: the file's name for the record number, or None. It is never modelled.
@@ -44,7 +44,7 @@ class Layout:
         return tuple(names.get(name, name) for name in self.header)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON or TOML (which has no None: an absent identifier is left out)."""
+        """Return plain values for JSON or TOML, which has no None: its key is left out."""
         values: dict[str, Any] = {
             "separator": self.separator,
             "header": list(self.header),
@@ -54,7 +54,7 @@ class Layout:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Layout:
-        """The inverse of `to_dict`; UserError for values that describe no layout."""
+        """Invert `to_dict`; UserError for values that describe no layout."""
         try:
             separator, header = values["separator"], tuple(str(name) for name in values["header"])
             renamed = tuple((str(old), str(new)) for old, new in values.get("renamed", ()))
@@ -69,11 +69,11 @@ class Layout:
 
 
 class Cells(NamedTuple):
-    """A column to be written.
+    """A column of values to write.
 
     Attributes:
       values: `[records]`.
-      decimals: of numbers; None for texts.
+      decimals: decimals of numbers; None for texts.
     """
 
     values: np.ndarray
@@ -81,11 +81,11 @@ class Cells(NamedTuple):
 
 
 def format_cells(columns: Sequence[Cells], separator: str) -> bytes:
-    """Columns as the lines of a delimited file, without a header.
+    """Format columns as the lines of a delimited file, without a header.
 
     Args:
       columns: in the order of the file, all of one length.
-      separator: what stands between fields.
+      separator: field separator.
 
     Returns:
       UTF-8 lines, each ended by `\\n`.
@@ -104,11 +104,12 @@ def format_cells(columns: Sequence[Cells], separator: str) -> bytes:
     )
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink, options)
-    return sink.getvalue().to_pybytes()
+    text: bytes = sink.getvalue().to_pybytes()
+    return text
 
 
 def _structural(cells: pa.Array, separator: str) -> bool:
-    """Whether texts hold what stands between fields or lines, so that they need quotes."""
+    """Return whether texts contain a field or line separator, so that they need quotes."""
     if not pa.types.is_string(cells.type):
         return False
     held = pc.match_substring_regex(cells, f'[{separator}"\\r\\n]')
@@ -121,7 +122,7 @@ def _cells(values: np.ndarray, decimals: int | None) -> pa.Array:
     scaled = np.rint(values * 10**decimals).astype(np.int64)
     if decimals == 0:
         return pa.array(scaled)
-    # Few values differ, so formatting each of them once is far cheaper than formatting every cell.
+    # Distinct values are few, so formatting each of them once is far cheaper than every cell.
     encoded = pa.array(scaled).dictionary_encode()
     distinct = encoded.dictionary.to_numpy(zero_copy_only=False) / 10**decimals
     texts = pa.array([f"{value:.{decimals}f}" for value in distinct], type=pa.string())

@@ -1,4 +1,4 @@
-"""Columns of a table as Arrow's types, for a Parquet file."""
+"""Convert columns of a table to Arrow's types, for a Parquet file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rdpjax.io.layout import Cells
 
 
 def as_arrow(columns: Mapping[str, Cells]) -> pa.Table:
-    """A block of records: whole numbers as int64, others as float64, texts as strings.
+    """Build a block of records: whole numbers as int64, others as float64, texts as strings.
 
     Examples:
       >>> table = as_arrow({"id": Cells(np.array(["s1"])), "bmi": Cells(np.array([21.966]), 2)})

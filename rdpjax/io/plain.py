@@ -1,7 +1,7 @@
-"""Records without quotes: split by Arrow, some seven times as fast as one by one.
+"""Split records without quotes by Arrow, some seven times as fast as one by one.
 
-Only where the two ways cannot differ. Whatever is unusual, a mistake among it, is left to the slow
-way, which knows what to say about it.
+Only for input on which both parsers agree. Anything unusual, mistakes included, is left to
+`rdpjax.io.records`, which has the error messages.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import pyarrow.csv
 from rdpjax.io.records import BOM
 
 _AT_ONCE = 1 << 22  # bytes
-_NOWHERE = "\x01"  # a separator that stands in no text file: the whole line is one field
+_NOWHERE = "\x01"  # a control character in no text file: the whole line is one field
 
 
 class Split(NamedTuple):
-    """Records as columns of strings.
+    """Columns of strings of a table's records.
 
     Attributes:
       columns: a chunked array of strings for each field.
@@ -33,13 +33,13 @@ class Split(NamedTuple):
 
 
 def split_plain(content: bytes, start: int, separator: str, width: int) -> Split | None:
-    """Split what follows a header into fields; None where that takes more than a separator.
+    """Split the records after a header into fields; None where quotes or other rules may apply.
 
     Args:
       content: a file, UTF-8.
-      start: where the first record begins.
+      start: byte at which the first record begins.
       separator: `;` or `,`.
-      width: how many fields a record has.
+      width: number of fields of a record.
 
     Guarantees:
       A result is what `records_of` gives, and each record is one line, directly after the one
@@ -52,7 +52,7 @@ def split_plain(content: bytes, start: int, separator: str, width: int) -> Split
       >>> split_plain(b'x;y\\n1;"2"\\n', 4, ";", 2) is split_plain(b"x;y\\n1\\n", 4, ";", 2) is None
       True
     """
-    # The other way leaves out blanks that lead a field, Arrow a byte-order mark that leads a file.
+    # The csv reader drops blanks that lead a field, Arrow a byte-order mark that leads a file.
     special = (b'"', b"\n ", separator.encode() + b" ", BOM)
     if content[start : start + 1] == b" " or any(content.find(b, start) >= 0 for b in special):
         return None
@@ -62,7 +62,7 @@ def split_plain(content: bytes, start: int, separator: str, width: int) -> Split
     try:
         columns = read_columns(body, separator, dict.fromkeys(range(width), strings), width)
         (texts,) = read_columns(body, _NOWHERE, {0: strings}, 1)
-    except pa.ArrowInvalid:  # no records, another number of fields, a control sign
+    except pa.ArrowInvalid:  # no records, another number of fields, a control character
         return None
     lengths = pa.compute.min_max(pa.compute.binary_length(texts)).as_py()
     usual = lengths["min"] > 0 and lengths["max"] <= csv.field_size_limit()
@@ -78,13 +78,13 @@ def read_columns(
     missing: Sequence[str] = (),
     threads: bool = True,
 ) -> list[pa.ChunkedArray]:
-    """Columns of records without a header and without quotes, a record a line.
+    """Read columns of records without a header and without quotes, a record a line.
 
     Args:
       body: the records, UTF-8.
-      separator: what stands between fields.
-      kinds: the type of each wanted column, by its position.
-      width: how many fields a record has.
+      separator: field separator.
+      kinds: the Arrow type of each wanted column, by its position.
+      width: number of fields of a record.
       missing: texts that become null; a column of strings has no null.
       threads: read with several threads, a block each.
 

@@ -1,6 +1,6 @@
-"""From the bytes of a delimited file to its header and its records, one at a time.
+"""Parse a delimited file's bytes into its header and its records, one at a time.
 
-The one careful reader of every delimited format: a `Dialect` says what differs between them.
+The one strict parser of all delimited formats, which differ in their `Dialect`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _GUESSED = ("\t", "|", ":", ";", ",", " ")
 
 @dataclass(frozen=True)
 class Dialect:
-    """A kind of delimited file.
+    """Dialect of delimited files.
 
     Attributes:
-      separators: what may stand between fields; the more frequent one in the header does.
+      separators: allowed field separators; the most frequent one in the header is used.
       quotes: whether a field in double quotes may hold separators and line ends.
-      field: what a field is called in messages.
+      field: the word for a field in messages.
     """
 
     separators: tuple[str, ...]
@@ -37,7 +37,7 @@ class Dialect:
     field: str = "field"
 
     def separator(self, header: str) -> str | None:
-        """The most frequent separator of a header line; None where there is none.
+        """Return the most frequent separator of a header line; None where there is none.
 
         Examples:
           >>> [TABLE.separator(text) for text in ("id;age;weight", "id,age,weight", "id|age")]
@@ -63,10 +63,10 @@ class Delimited:
     """A delimited file, read as far as its header.
 
     Attributes:
-      separator: what stands between fields.
+      separator: field separator.
       header: the first line that is not blank; its fields are stripped.
       start: byte of the content at which the records begin.
-      records: the others, read once; UserError at the first with another number of fields.
+      records: the records, an iterator; UserError at the first with another number of fields.
     """
 
     separator: str
@@ -76,12 +76,12 @@ class Delimited:
 
 
 def open_delimited(content: bytes, path: Path, dialect: Dialect = TABLE) -> Delimited:
-    """Read the header of a file. Blank lines are skipped, here and among the records.
+    """Parse the header of a file. Blank lines are skipped, here and among the records.
 
     Args:
       content: the bytes of the file, not compressed.
-      path: what to call the file in messages.
-      dialect: its kind.
+      path: the file's name in messages.
+      dialect: its dialect.
 
     Raises:
       UserError: undecodable bytes, an empty file, no separator in the header; from `records`:
@@ -118,7 +118,7 @@ def open_delimited(content: bytes, path: Path, dialect: Dialect = TABLE) -> Deli
 
 
 def decompressed(content: bytes, path: Path) -> bytes:
-    """The bytes themselves, or what is in them if they are gzip; UserError for an archive."""
+    """Decompress gzip, or return other content unchanged; UserError for an archive."""
     if content[:2] == b"PK":
         raise UserError(f"{path}: is a zip archive or an Excel file; unpack it or export it as CSV")
     if content[:2] != b"\x1f\x8b":
@@ -130,7 +130,7 @@ def decompressed(content: bytes, path: Path) -> bytes:
 
 
 def lines_of(content: bytes, path: Path) -> Iterator[str]:
-    """The lines of a file with their ends, decoded one by one once all of it is known to decode."""
+    """Yield the lines of a file with their ends, after checking that all of it decodes."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"{path}: is encoded as UTF-16; save it as UTF-8")
     try:
@@ -149,7 +149,7 @@ def lines_of(content: bytes, path: Path) -> Iterator[str]:
 def records_of(
     lines: Iterable[str], separator: str, path: Path, *, quotes: bool = True
 ) -> Iterator[Record]:
-    """Every line that is not blank, as fields; a quoted field may reach over several lines."""
+    """Yield every line that is not blank, as fields; a quoted field may span several lines."""
     taken: list[str] = []
 
     def feed() -> Iterator[str]:
@@ -180,7 +180,7 @@ def records_of(
 def _of_width(
     width: int, records: Iterable[Record], path: Path, separator: str, noun: str
 ) -> Iterator[Record]:
-    """The records as they come; UserError at the first with another number of fields."""
+    """Yield the records; UserError at the first with another number of fields."""
     for record in records:
         if len(record.fields) != width:
             found = len(record.fields)

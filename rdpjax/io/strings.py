@@ -1,4 +1,4 @@
-"""Many strings in little memory, and how to go through them without a Python object for each."""
+"""Packed sequences of strings, iterated without a Python object for each."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.compute
 
 BLOCK = 4_096
-"""How many records are Python objects at one time while a table is read."""
+"""Records that are Python objects at one time while a table is read."""
 
 T = TypeVar("T")
 
 
 class Strings(Sequence[str]):
-    """An immutable sequence of strings, packed end to end, block by block.
+    """Immutable sequence of strings, packed end to end, block by block.
 
     Args:
-      blocks: lists of strings or arrays that `pack` made; read once.
+      blocks: lists of strings or arrays from `pack`; consumed once.
 
     Examples:
       >>> names = Strings([["ada", "bo"], ["ada"]])
@@ -50,7 +50,7 @@ class Strings(Sequence[str]):
             yield from block
 
     def blocks(self, mask: np.ndarray | None = None) -> Iterator[list[str]]:
-        """The strings, or those chosen by a bool `[strings]`, in lists of bounded length."""
+        """Yield the strings, or those chosen by a bool `[strings]`, in lists of bounded length."""
         start = 0
         for block in self._packed.iterchunks():
             end = start + len(block)
@@ -60,7 +60,7 @@ class Strings(Sequence[str]):
 
     @property
     def distinct(self) -> bool:
-        """Whether no string stands in it twice."""
+        """Whether all strings differ."""
         return bool(pa.compute.count_distinct(self._packed).as_py() == len(self))
 
 
@@ -69,12 +69,12 @@ def _cut(packed: pa.Array) -> list[pa.Array]:
 
 
 def pack(strings: Sequence[str] | pa.Array) -> pa.Array:
-    """Strings as one packed array; a packed one as it is."""
+    """Pack strings as one Arrow array; a packed one is returned as it is."""
     return strings if isinstance(strings, pa.Array) else pa.array(strings, pa.large_string())
 
 
 def in_blocks(values: Iterable[T], size: int = BLOCK) -> Iterator[list[T]]:
-    """Lists of `size` values in order; the last one may be shorter, none is empty.
+    """Yield lists of `size` values in order; the last one may be shorter, none is empty.
 
     Examples:
       >>> list(in_blocks("abcde", 2))

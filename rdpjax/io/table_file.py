@@ -1,4 +1,4 @@
-"""Write a table block by block; the ending of its name decides the format."""
+"""Write a table block by block; its file name's suffix determines the format."""
 
 from __future__ import annotations
 
@@ -26,31 +26,33 @@ def table_file(
 ) -> Iterator[Callable[[Block], None]]:
     """Open a table to write: delimited (`.csv`, `.csv.gz`) or `.parquet`.
 
-    Standard output (`-`), devices and pipes get delimited text, whatever they are called.
+    Standard output (`-`), devices and pipes get delimited text, whatever their name.
 
     Args:
       path: the file.
-      separator: what stands between fields of a delimited file.
+      separator: field separator of a delimited file.
       mode: of a new file.
       overwrite: replace an older file.
 
     Yields:
-      What takes the records, block by block: a mapping from the names of the columns, in the order
-      of the file, to their cells. All blocks have the same columns.
+      A function that writes a block of records: a mapping from the names of the columns, in the
+      order of the file, to their cells. All blocks have the same columns.
 
     Raises:
-      OSError: what the disk refuses; nothing is left behind.
-      UserError: another ending, or a file that is not to be replaced.
+      OSError: a write fails (disk full, ...); nothing is left behind.
+      UserError: another suffix, or a file that must not be replaced.
     """
     writer = _writer(path, separator)
     with new_file(path, mode=mode, overwrite=overwrite) as file, writer(file) as write:
         yield write
 
 
-def _writer(path: Path, separator: str) -> Callable[[BinaryIO], contextlib.AbstractContextManager]:
+def _writer(
+    path: Path, separator: str
+) -> Callable[[BinaryIO], contextlib.AbstractContextManager[Callable[[Block], None]]]:
     name = path.name.lower()
     if is_stdout(path) or path.is_dir() or (path.exists() and not path.is_file()):
-        name = ".csv"  # a folder is refused by `new_file`
+        name = ".csv"  # `new_file` refuses a folder
     if name.endswith(".csv"):
         return lambda file: _delimited(file, separator)
     if name.endswith(".csv.gz"):
@@ -81,7 +83,7 @@ def _delimited(file: BinaryIO, separator: str) -> Iterator[Callable[[Block], Non
 
 @contextlib.contextmanager
 def _gzipped(file: BinaryIO, separator: str) -> Iterator[Callable[[Block], None]]:
-    # Neither name nor time in it: equal rows are equal files.
+    # No name and no time in the gzip header: equal rows give equal files.
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
         _delimited(cast(BinaryIO, packed), separator) as write,

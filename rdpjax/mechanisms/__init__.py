@@ -1,1 +1,1 @@
-"""Mechanisms: a sensitivity, an event and a noisy answer, in one object."""
+"""Mechanisms: sensitivity, event and noisy answer in one object."""

@@ -1,4 +1,4 @@
-"""Measure a vector summed over the records, by the discrete Gaussian mechanism."""
+"""Discrete Gaussian mechanism on a vector summed over the records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
 
 
 class Answer(NamedTuple):
-    """A measurement's noisy answer.
+    """Noisy answer of a measurement.
 
     Attributes:
       vector: float64 `[numbers]`.
@@ -36,13 +36,13 @@ class Measurement:
     """One sum over the records: its sensitivity, its event and its noisy answer in one object.
 
     Attributes:
-      name: of the event in the ledger, and of the answer.
-      sensitivity: the largest L2 norm of what any record can add to the vector.
+      name: name of the event in the ledger, and of the answer.
+      sensitivity: L2 sensitivity, the largest norm of any record's contribution.
       numbers: length of the vector.
-      vector: `vector(records, answers)`, the exact sum; it may use the answers given before.
+      vector: `vector(records, answers)`, the exact sum; it may use the earlier noisy answers.
 
     Raises:
-      UserError: more numbers than the accountant allows for; said before a record is read.
+      UserError: more numbers than the accountant allows for; raised before a record is read.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Measurement:
         check_size(self.name, self.numbers)
 
     def event(self, noise_multiplier: float) -> Event:
-        """The ledger's entry of one answer."""
+        """Return the ledger event of one answer."""
         return measurement_event(self.name, noise_multiplier, self.sensitivity)
 
     def answer(self, records: Any, answers: Answers, event: Event, key: bytes) -> Answer:
-        """The noisy sum; see `noisy`.
+        """Compute the exact sum and return it with noise; see `noisy`.
 
         Raises:
           ValueError: the vector has another length than was declared; a fault in the code.
@@ -72,11 +72,11 @@ class Measurement:
 
 
 def measurement_event(name: str, noise_multiplier: float, sensitivity: float) -> Event:
-    """The ledger's entry: every record is read once, at the vector's sensitivity.
+    """Return the ledger event: every record is read once, at the vector's sensitivity.
 
     Args:
-      name: of the measurement.
-      noise_multiplier: noise over sensitivity; 0 where nothing is private.
+      name: name of the measurement.
+      noise_multiplier: noise over sensitivity; 0 for a non-private run.
       sensitivity: the most that one record can add to the vector, in L2 norm.
     """
     bound = sensitivity if noise_multiplier > 0 else float("inf")
@@ -84,7 +84,7 @@ def measurement_event(name: str, noise_multiplier: float, sensitivity: float) ->
 
 
 def check_size(name: str, numbers: int) -> None:
-    """UserError where a vector has more numbers than the accountant allows for."""
+    """Refuse a vector with more numbers than the accountant allows for."""
     if numbers > LATTICE_NUMBERS:
         raise UserError(
             f"{name}: {numbers} numbers to measure, at most {LATTICE_NUMBERS} can be accounted; "
@@ -93,19 +93,20 @@ def check_size(name: str, numbers: int) -> None:
 
 
 def noisy(sums: np.ndarray, event: Event, key: bytes) -> tuple[np.ndarray, float]:
-    """Sums with noise, and the noise's standard deviation.
+    """Add discrete Gaussian noise to sums; return them with the noise's standard deviation.
 
     Args:
-      sums: of a bounded vector over the private records, in whole multiples of `GRID`.
-      event: as `measurement_event` made it, already entered.
+      sums: sum of a bounded vector over the private records, in whole multiples of `GRID`.
+      event: from `measurement_event`, already in the ledger.
       key: 32 bytes for this noise, used nowhere else.
 
     Guarantees:
-      One discrete Gaussian mechanism: noise and sums are whole steps of one lattice, added without
-      rounding, so no digit of the result tells more than the law allows. The noise's parameter is
-      `noise_multiplier` times the event's bound, rounded up to a whole number of steps, of which
-      there are `LATTICE_STEPS` or more; the bound must be the largest L2 norm of what any record
-      can add. Without records it is noise on zeros. Rounding to float64 comes last.
+      One discrete Gaussian mechanism: noise and sums are integer units of one lattice, added
+      without rounding, so no digit of the result reveals more than the mechanism's guarantee
+      allows. The noise's parameter is `noise_multiplier` times the event's bound, rounded up to a
+      whole number of units, of which there are `LATTICE_STEPS` or more; the bound must be the
+      largest L2 norm of what any record can add. Without records it is noise on zeros. Rounding to
+      float64 comes last.
 
     Raises:
       UserError: more numbers than the accountant allows for.

@@ -1,1 +1,1 @@
-"""Flax networks and per-example losses. No privacy in here."""
+"""Flax networks and per-example losses; no DP mechanism is in this package."""

@@ -1,15 +1,16 @@
-"""A masked autoregressive network over the columns of a record.
+"""Masked autoregressive network over the columns of a record.
 
-Every column has its noisy distribution, tilted by what the columns before it say: logits of column
-c are its log prior plus t_c times the features of its codes, where the few tilts t_c are a linear
-function and one hidden layer of the features before c. That no later column takes part is what
-masks see to in Germain et al. 2015, MADE, arXiv 1502.03509.
+Each column's conditional is its noisy marginal, exponentially tilted given the columns before it:
+the logits of column c are its log prior plus t_c times the features of its tokens, where the few
+tilts t_c are a linear function plus one hidden layer of the features before c. Masks enforce the
+order (Germain et al. 2015, MADE, arXiv 1502.03509).
 
-Here hardly anything is masked, since a masked weight matrix has no rule in ghost clipping. Columns
-after the first stand in groups. From group to group a triangle is a tree of dense blocks: what the
-first half says to the second, the first quarter to the second and the third to the fourth, and so
-on, with the blocks of one level in one product. Inside a group, and from the hidden units, copies
-of the inputs are masked instead of weights; weights behind a masked input have no gradient.
+Few weights are masked here, since a masked weight matrix has no ghost clipping rule. Columns after
+the first are divided into groups. Between groups, the block-triangular matrix is a binary tree of
+dense blocks: the first half feeds the second, the first quarter the second and the third the
+fourth, and so on, with the blocks of one level as one batched product. Within a group, and from
+the hidden units, copies of the inputs are masked instead of weights; weights of a masked input
+have zero gradient.
 """
 
 from __future__ import annotations
@@ -34,15 +35,16 @@ LEVELS = 4
 
 @dataclass(frozen=True)
 class Autoregressive:
-    """The network as pure functions.
+    """Autoregressive network as pure functions.
 
     Attributes:
       order: the columns in the order in which they are drawn.
-      widths: how many codes each column has, by column.
-      live: how many features each column has, by column; later ones are not looked at.
-      given: whether the first column is drawn from its prior, and nothing is learnt of it.
-      hidden: hidden units, rounded up to as many for each group. Those of a group see the first
-        column and all groups before their own; they are seen from their own group on.
+      widths: number of tokens of each column, by column.
+      live: number of features of each column, by column; later ones are ignored.
+      given: whether the first column is the condition column: drawn from its prior, not trained.
+      hidden: number of hidden units, rounded up to a multiple of the number of groups. The units of
+        a group have the first column and all earlier groups as inputs; their outputs go to their
+        own group and to later ones.
     """
 
     order: tuple[int, ...]
@@ -55,13 +57,14 @@ class Autoregressive:
     def of(
         features: np.ndarray, widths: tuple[int, ...], given: int | None, hidden: int
     ) -> Autoregressive:
-        """The network of a table.
+        """Build the network of a table.
 
         Args:
           features: (columns, width, order); features of a column that are 0 stand last.
-          widths: how many codes each column has: n codes tell at most n - 1 features apart.
-          given: the column to draw first, from its prior; None to learn of all, in their order.
-          hidden: hidden units.
+          widths: number of tokens of each column: n tokens identify at most n - 1 features.
+          given: the condition column, drawn first, from its prior; None to train all, in their
+            order.
+          hidden: number of hidden units.
         """
         some = np.abs(features).max(axis=1) > 0
         live = np.minimum(some.sum(axis=1), np.asarray(widths) - 1).tolist()
@@ -70,13 +73,13 @@ class Autoregressive:
         return Autoregressive(order, widths, tuple(live), given is not None, hidden)
 
     def init(self, key: jax.Array) -> Params:
-        """Parameters that start at independent columns of the prior's shares."""
+        """Initialise parameters such that the columns are independent, with the prior's shares."""
         groups, inputs, units = self._groups, self._size * self._each, self._units
         keys = jax.random.split(key, self._levels + 1)
         spread = 1 / np.sqrt(self._head + inputs * groups / 2)
 
         def inward(key: jax.Array, rows: tuple[int, ...], groups: int) -> jax.Array:
-            """Zeros to the tilts of so many groups, normal weights to their units."""
+            """Stack zeros for the tilts of so many groups, and normal weights for their units."""
             weights = spread * jax.random.normal(key, (*rows, groups, units))
             both = jnp.concatenate([jnp.zeros((*rows, groups, inputs)), weights], axis=-1)
             return both.reshape(*rows, -1)
@@ -99,7 +102,7 @@ class Autoregressive:
     def loss(
         self, params: Params, codes: Int[Array, " columns"], prior: Prior, features: Features
     ) -> Float[Array, ""]:
-        """Negative log-likelihood of one record, in nats; without the first column if `given`."""
+        """Compute one record's negative log-likelihood, in nats; less the column `given`."""
         first, table, priors = self._tables(prior, features)
         placed = codes[np.asarray(self.order)].astype(jnp.int32)
         seen = table[np.arange(len(table)), jnp.pad(placed[1:], (0, len(table) - self._rest))]
@@ -114,7 +117,7 @@ class Autoregressive:
     def draw(
         self, params: Params, key: jax.Array, rows: int, prior: Prior, features: Features
     ) -> Int[Array, "rows columns"]:
-        """Records, column by column: inputs that are not drawn yet are 0."""
+        """Draw records, column by column: inputs of columns not drawn yet are 0."""
         first, table, priors = self._tables(prior, features)
         first_key, key = jax.random.split(key)
         skip, inward = self._dense(params)
@@ -164,18 +167,18 @@ class Autoregressive:
         first: Float[Array, " head"],
         rest: Float[Array, "places each"],
     ) -> Float[Array, "rest each"]:
-        """Tilts of one record's columns after the first, from the features before each."""
+        """Compute tilts of one record's columns after the first, each from the features before."""
         dtype = params["bias"].dtype
         linear, inward = self._linear(params, first.astype(dtype), rest.astype(dtype))
         units = tanh(inward + params["unit_bias"]).reshape(-1)
         bent = jnp.einsum("gh,gho->go", _masked(units, self._open), params["outward"])
-        tilts = (linear + bent + params["bias"]).astype(jnp.float32)
+        tilts: jax.Array = (linear + bent + params["bias"]).astype(jnp.float32)
         return tilts.reshape(-1, self._each)[: self._rest]
 
     def _linear(
         self, params: Params, first: jax.Array, rest: jax.Array
     ) -> tuple[Float[Array, "groups inputs"], Float[Array, "groups units"]]:
-        """What is linear in the features: parts of the tilts, and what goes into the units."""
+        """Compute the linear parts: of the tilts, and the inputs of the hidden units."""
         groups, inputs = self._groups, self._size * self._each
         out = (first @ params["first"]).reshape(groups, -1)
         for level in range(self._levels):
@@ -183,7 +186,7 @@ class Autoregressive:
             heard = jnp.einsum("bi,bio->bo", said, params[f"tree_{level}"])
             heard = heard.reshape(2**level, 1, -1, out.shape[-1])
             out = out + jnp.pad(heard, [(0, 0), (1, 0), (0, 0), (0, 0)]).reshape(out.shape)
-        # A column of a group hears those before it in the group.
+        # Strictly lower triangular: within a group, a column depends on those before it.
         before = np.repeat(np.tri(self._size, k=-1), self._each, axis=1)
         mask = np.broadcast_to(before, (groups, *before.shape))
         near = jnp.einsum(
@@ -194,23 +197,27 @@ class Autoregressive:
     def _dense(
         self, params: Params
     ) -> tuple[Float[Array, "features tilts"], Float[Array, "features units"]]:
-        """`_linear` as matrices."""
+        """Materialise `_linear` as matrices."""
         basis = jnp.eye(self._head + self._groups * self._size * self._each)
-        each = jax.vmap(lambda x: self._linear(params, x[: self._head], x[self._head :]))
-        tilts, units = each(basis)
+
+        def linear(features: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return self._linear(params, features[: self._head], features[self._head :])
+
+        tilts, units = jax.vmap(linear)(basis)
         return tilts.reshape(len(basis), -1), units.reshape(len(basis), -1)
 
     def _first_logits(self, params: Params, prior: Prior, first: jax.Array) -> jax.Array:
-        return prior[self.order[0]] + (first @ params["start"]).astype(jnp.float32)
+        heard: jax.Array = (first @ params["start"]).astype(jnp.float32)
+        return prior[self.order[0]] + heard
 
     def _tables(
         self, prior: Prior, features: Features
     ) -> tuple[
         Float[Array, "width head"], Float[Array, "places width each"], Float[Array, "rest width"]
     ]:
-        """Features of the first column; of the others at every place; and their prior.
+        """Tabulate features of the first column; those of the others by place; and their prior.
 
-        The others have tables as wide as the widest of them.
+        The tables of the others are as wide as the widest of them.
         """
         live = np.arange(features.shape[-1]) < np.asarray(self.live)[:, None]
         looked_at = features * jnp.asarray(live, features.dtype)[:, None, :]
@@ -226,12 +233,12 @@ class Autoregressive:
 
     @property
     def _rest(self) -> int:
-        """Columns after the first."""
+        """Number of columns after the first."""
         return len(self.order) - 1
 
     @property
     def _head(self) -> int:
-        """Features of the first column."""
+        """Number of features of the first column."""
         return self.live[self.order[0]]
 
     @property
@@ -241,7 +248,7 @@ class Autoregressive:
 
     @property
     def _levels(self) -> int:
-        """Levels of the tree, with at least one column for each of its groups."""
+        """Number of levels of the tree, with at least one column for each of its groups."""
         return min(LEVELS, max(self._rest, 1).bit_length() - 1)
 
     @property
@@ -251,23 +258,23 @@ class Autoregressive:
 
     @property
     def _size(self) -> int:
-        """Places of a group; the last ones may be empty."""
+        """Number of places of a group; the last ones may be empty."""
         return max(1, -(-self._rest // self._groups))
 
     @property
     def _units(self) -> int:
-        """Hidden units of a group."""
+        """Number of hidden units of a group."""
         return -(-self.hidden // self._groups)
 
     @property
     def _open(self) -> np.ndarray:
-        """Whether the units of a group are seen in another: (groups, groups * units)."""
+        """Mask from the units of one group to another, bool (groups, groups * units)."""
         groups = np.arange(self._groups)
         return np.repeat(groups, self._units)[None] <= groups[:, None]
 
 
 def _at(logits: Float[Array, "columns width"], codes: Int[Array, " columns"]) -> jax.Array:
-    """Each column's logit of its code; a product, since a gather of parameters has no rule."""
+    """Select each column's logit at its token; a product, since a gather has no clipping rule."""
     return (logits * one_hot(codes, logits.shape[1])).sum(axis=1)
 
 

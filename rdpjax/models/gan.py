@@ -1,7 +1,7 @@
-"""A generator of latents for a frozen decoder, and a Conv1d discriminator of coded records.
+"""Generator of latents for a frozen decoder, and a Conv1d discriminator of tokenised records.
 
 Goodfellow et al. 2014, Generative Adversarial Networks, arXiv 1406.2661. The generator starts at
-the autoencoder's own prior, split by label: what the discriminator adds is a correction.
+the autoencoder's prior, conditioned on the class: training adds a correction to it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SoftRecord = Float[Array, "*batch columns width"]
 
 @dataclass(frozen=True)
 class Generator:
-    """Noise and a class to a latent: an affine map per class plus a learned residual.
+    """Map from noise and class to a latent: an affine map per class plus a trained residual.
 
     Attributes:
-      noise: noise dimensions, at least `latent`.
-      latent: the decoder's latent dimensions.
+      noise: number of noise dimensions, at least `latent`.
+      latent: number of the decoder's latent dimensions.
       hidden: width of the residual network.
-      known: how many numbers say the class to the residual network.
+      known: number of class features that the residual network takes.
     """
 
     noise: int = 64
@@ -44,7 +44,7 @@ class Generator:
         means: Float[Array, "maps latent"],
         roots: Float[Array, "maps latent latent"],
     ) -> Params:
-        """Parameters that start at N(means[y], roots[y] roots[y]^T) for map y."""
+        """Initialise parameters at N(means[y], roots[y] roots[y]^T) for map y."""
         sample = jnp.zeros((self.noise + self.known,))
         return {
             "mean": means,
@@ -59,9 +59,9 @@ class Generator:
         which: Float[Array, "batch maps"],
         known: Float[Array, "batch known"],
     ) -> Latent:
-        """Latents from noise, the map that each starts from (a one-hot), and what is known."""
-        # All maps, then a choice: a gather of matrices would scatter in the gradient.
-        affine = jnp.einsum("yij,bj->byi", params["root"], noise[:, : self.latent])
+        """Compute latents from noise, the affine map of each (one-hot), and the class features."""
+        # Apply all maps, then select: the gradient of a gather of matrices is a scatter.
+        affine: jax.Array = jnp.einsum("yij,bj->byi", params["root"], noise[:, : self.latent])
         affine = ((affine + params["mean"][None]) * which[..., None]).sum(axis=1)
         seen = jnp.concatenate([noise, known], axis=-1)
         bent: jax.Array = self._residual.apply({"params": params["residual"]}, seen)  # type: ignore
@@ -74,7 +74,7 @@ class Generator:
 
 
 class Discriminator(nn.Module):
-    """One logit for the features of a (record, label) pair; starts near zero."""
+    """Discriminator: one logit for the features of a (record, label) pair; starts near zero."""
 
     channels: int = 8
     hidden: int = 16
@@ -92,10 +92,10 @@ class Discriminator(nn.Module):
 
 
 def straight_through(key: jax.Array, logits: SoftRecord, temperature: float) -> SoftRecord:
-    """Draws from softmaxes as one-hots whose gradient is that of a relaxed draw.
+    """Draw one-hots from softmaxes, with the gradient of a relaxed draw (straight-through Gumbel).
 
-    Generated records thus have exactly the form of real ones (hard one-hots), so that hard against
-    soft is not what a discriminator learns. Jang, Gu, Poole 2017, arXiv 1611.01144.
+    Generated records are thus hard one-hots like real ones, so the discriminator cannot separate
+    them by hard against soft. Jang, Gu, Poole 2017, arXiv 1611.01144.
     """
     perturbed = logits + jax.random.gumbel(key, logits.shape)
     soft = jax.nn.softmax(perturbed / temperature)

@@ -1,4 +1,4 @@
-"""A Conv1d classifier of the label, with a linear path beside it."""
+"""Conv1d classifier of the label, with a parallel linear path."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rdpjax.models.vae import INPUT_SCALE
 
 
 class Labeler(nn.Module):
-    """Features of a record to the logit of the label's positive level; starts at zero.
+    """Classifier: features of a record to the logit of the label's positive level; starts at zero.
 
     Attributes:
-      label: position of the label's own column, which is never looked at.
+      label: position of the label column, which is masked.
       channels: channels of the convolution.
       hidden: width of the dense layer.
     """

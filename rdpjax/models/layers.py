@@ -1,8 +1,8 @@
 """Layers that vectorise over examples: convolution as slices and one matmul, dense by position.
 
 `lax.conv` inside a scan is an order of magnitude slower on CPUs, and a vmapped one becomes a
-grouped convolution; shifted slices and a matmul have neither fault. Every layer computes in the
-precision of its parameters.
+grouped convolution; shifted slices and a matmul avoid both. Every layer computes in the precision
+of its parameters.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, Int
 
 
 def tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Hyperbolic tangent by the logistic function: on CPUs XLA's own takes ten times as long.
+    """Compute tanh by the logistic function: on CPUs XLA's own takes ten times as long.
 
-    To an absolute 2e-7, computed in float32.
+    The absolute error is at most 2e-7; computed in float32.
     """
     return (2 * nn.sigmoid(2 * x.astype(jnp.float32)) - 1).astype(x.dtype)
 
@@ -27,7 +27,7 @@ class Conv1d(nn.Module):
     Parameters have the layout of `flax.linen.Conv`: `kernel` (size, in, out) and `bias` (out,).
 
     Attributes:
-      features: channels out.
+      features: number of output channels.
       size: odd kernel size.
     """
 
@@ -52,11 +52,11 @@ class Conv1d(nn.Module):
 
 
 class Dense(nn.Module):
-    """`flax.linen.Dense` in the precision of its parameters.
+    """Dense layer like `flax.linen.Dense`, in the precision of its parameters.
 
     Attributes:
-      features: numbers out.
-      kernel_init: of the weights.
+      features: number of outputs.
+      kernel_init: initialiser of the weights.
     """
 
     features: int
@@ -71,11 +71,11 @@ class Dense(nn.Module):
 
 
 class PositionDense(nn.Module):
-    """A dense layer with weights of its own at every position, so that order is not pooled away.
+    """Dense layer with separate weights at every position: no weight sharing, no pooling.
 
     Attributes:
-      features: channels out.
-      scale: of the initial weights, in units of LeCun's.
+      features: number of output channels.
+      scale: scale of the initial weights, in units of LeCun's.
       bias_init: initial bias, shape (length, features); zeros by default.
     """
 
@@ -100,10 +100,10 @@ class PositionDense(nn.Module):
 def draw_codes(
     key: jax.Array, logits: Float[Array, "*batch width"], draws: int | None = None
 ) -> Int[Array, "..."]:
-    """Draws from softmaxes by the inverse distribution function: codes (draws, *batch).
+    """Draw tokens (draws, *batch) from softmaxes by the inverse distribution function.
 
-    One uniform a draw, where Gumbel noise takes `width`. Rounding may carry a uniform past the
-    last code that has a chance, hence the minimum. Without `draws`, one draw, of shape (*batch).
+    One uniform a draw, where Gumbel noise takes `width`. Rounding may carry a uniform past the last
+    token of positive probability, hence the minimum. Without `draws`, one draw, of shape (*batch).
     """
     edges = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
     last = (edges < edges[..., -1:]).sum(axis=-1)
@@ -114,19 +114,19 @@ def draw_codes(
 
 
 def one_hot(codes: Int[Array, "*batch length"], width: int) -> Float[Array, "*batch length width"]:
-    """Codes as float32 one-hots; a code at or above `width` gives zeros."""
+    """Encode tokens as float32 one-hots; a token at or above `width` gives zeros."""
     return jax.nn.one_hot(codes, width, dtype=jnp.float32)
 
 
 def code_features(
     codes: Int[Array, "*batch length"], features: Float[Array, "length width order"]
 ) -> Float[Array, "*batch length order"]:
-    """Each position's row of its own table, `features[l, codes[..., l]]`; codes below `width`."""
+    """Look up `features[l, codes[..., l]]` at each position l; tokens are below `width`."""
     return jnp.asarray(features)[jnp.arange(features.shape[0]), codes]
 
 
 def look_up(
     record: Float[Array, "*batch length width"], features: Float[Array, "length width order"]
 ) -> Float[Array, "*batch length order"]:
-    """`code_features` of records given as one-hots, with a gradient to them."""
+    """Compute `code_features` of one-hot records, differentiable in them."""
     return jnp.einsum("...lw,lwf->...lf", record, features)

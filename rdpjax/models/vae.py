@@ -1,7 +1,7 @@
-"""A Conv1d variational autoencoder of coded records.
+"""Conv1d variational autoencoder of tokenised records.
 
-Kingma, Welling 2014, Auto-Tokenizer Variational Bayes, arXiv 1312.6114. A record is one code per
-column. The decoder's heads are one softmax per column: nothing is regressed.
+Kingma, Welling 2014, Auto-Encoding Variational Bayes, arXiv 1312.6114. A record is one token per
+column. The decoder has one softmax head per column: nothing is regressed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Latent = Float[Array, "*batch latent"]
 Logits = Float[Array, "*batch columns width"]
 
 INPUT_SCALE = 0.5
-"""Features are scaled down so that gradients are short beside the clip norm."""
+"""Scale of the input features: keeps gradients small relative to the clip norm."""
 
 Features = Float[Array, "columns width order"]
 
 
 class Encoder(nn.Module):
-    """Features of a record to the mean and log-variance of the latent."""
+    """Encoder: features of a record to the mean and log-variance of the latent."""
 
     channels: int
     latent: int
@@ -45,11 +45,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent to every column's weights of its features.
+    """Decoder: latent to every column's weights of its features.
 
-    Between latent and heads every column has `channels` numbers and no more. That bottleneck, not
-    a wide hidden layer, is what noise leaves room for. What is given, if anything, goes into the
-    bottleneck beside the latent, and straight to every column's head.
+    Between latent and heads every column has `channels` numbers only. That bottleneck, rather than
+    a wide hidden layer, suits the signal-to-noise ratio of DP-SGD. The condition column's features,
+    if any, enter the bottleneck beside the latent, and every column's head directly.
     """
 
     channels: int
@@ -74,25 +74,25 @@ class Decoder(nn.Module):
 
 
 def fading(latent: int) -> Float[Array, " latent"]:
-    """Fixed scales of the latent dimensions, exp(-k / 5): later ones matter less.
+    """Return fixed scales of the latent dimensions, exp(-k / 5), decreasing.
 
-    Every dimension that is used costs gradient norm, hence noise; so training settles on the
-    first ones, and `latent` need not be tuned to the budget.
+    Every dimension in use adds gradient norm, hence relative noise; so training uses the first
+    ones, and `latent` need not be tuned to the budget.
     """
     return jnp.exp(-jnp.arange(latent) / 5)
 
 
 @dataclass(frozen=True)
 class Vae:
-    """The autoencoder as pure functions.
+    """Variational autoencoder as pure functions.
 
     Attributes:
-      columns: positions of a record.
-      width: codes of the widest column.
-      order: features of a code.
-      latent: latent dimensions.
-      channels: channels of the convolutions.
-      given: position of the column that the decoder is told, and does not model; None for none.
+      columns: number of columns of a record.
+      width: number of tokens of the widest column.
+      order: number of features of a token.
+      latent: number of latent dimensions.
+      channels: number of channels of the convolutions.
+      given: index of the condition column, an input of the decoder and not modelled; None for none.
     """
 
     columns: int
@@ -103,7 +103,7 @@ class Vae:
     given: int | None = None
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh parameters, `{"encoder": ..., "decoder": ...}`."""
+        """Initialise parameters, `{"encoder": ..., "decoder": ...}`."""
         first, second = jax.random.split(key)
         record = jnp.zeros((self.columns, self.order))
         return {
@@ -118,7 +118,7 @@ class Vae:
     def encode(
         self, params: Params, codes: Int[Array, "*batch columns"], features: Features
     ) -> tuple[Latent, Latent]:
-        """Mean and log-variance of q(z | codes)."""
+        """Compute mean and log-variance of q(z | codes)."""
         seen = code_features(codes, features)
         posterior: Any = self._encoder.apply({"params": params["encoder"]}, seen)
         mean, log_variance = posterior
@@ -132,14 +132,14 @@ class Vae:
         features: Features,
         known: Int[Array, "*batch"] | None = None,
     ) -> Logits:
-        """Logits of p(codes | z), or of p(other codes | z, the given column's code).
+        """Compute logits of p(codes | z), or of p(other codes | z, the condition column's token).
 
         Args:
-          decoder: its parameters.
+          decoder: the decoder's parameters.
           z: latents.
-          prior: `log_prior` of the noisy shares; the given column's logits are its prior.
-          features: of the codes.
-          known: codes of the given column, if there is one.
+          prior: `log_prior` of the noisy shares; the condition column's logits are its prior.
+          features: features of the tokens.
+          known: tokens of the condition column, if there is one.
         """
         if self.given is None:
             weights = self._decoder.apply({"params": decoder}, z)
@@ -159,9 +159,9 @@ class Vae:
         features: Features,
         beta: Float[Array, ""] | float = 1.0,
     ) -> Float[Array, ""]:
-        """Negative evidence lower bound of one record, in nats, the KL term weighted by `beta`.
+        """Compute one record's negative evidence lower bound, in nats, with KL weight `beta`.
 
-        The likelihood is that of the columns that are not given.
+        The likelihood leaves out the condition column.
         """
         mean, log_variance = self.encode(params, codes, features)
         z = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
@@ -184,11 +184,11 @@ class Vae:
 
 
 def log_prior(shares: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
-    """Starting biases of softmax heads: log shares, floored, and -1e9 where there is no code.
+    """Compute initial biases of softmax heads: log shares, floored; -1e9 beyond a column's tokens.
 
     Args:
       shares: (columns, width) noisy shares.
-      widths: how many codes each column has.
+      widths: number of tokens of each column.
     """
     floor = 1e-4
     exists = np.arange(shares.shape[1]) < np.asarray(widths)[:, None]

@@ -1,1 +1,1 @@
-"""What a run costs: the events, their ledger, the accountants, the budget. Knows no model."""
+"""Privacy accounting: events, their ledger, accountants and the budget. Imports no model."""

@@ -1,4 +1,4 @@
-"""Epsilon of a list of events: by Rényi divergence, by privacy loss distributions, by addition.
+"""Epsilon of composed events: by RDP, by privacy loss distributions, by basic composition.
 
 The only file that imports dp-accounting.
 """
@@ -25,19 +25,20 @@ Orders = tuple[float, ...]
 LATTICE_GAP = LATTICE_NUMBERS / (48 * LATTICE_STEPS**2)
 """Total variation between "discrete_gaussian" noise and Gaussian noise rounded to its lattice.
 
-Rounding integrates the density over each step, the discrete law takes it at the middle: of each of
-the numbers they differ by at most (E|Z^2 - 1| / s^2 + E|Z^3 - 3Z| / s^3) / 24 in L1, which is below
-1 / (24 s^2) for s above 100.
+With s the parameter of the noise in lattice units: rounding integrates the density over each
+lattice cell, the discrete Gaussian takes it at the middle, so that for each coordinate they differ
+by at most (E|Z^2 - 1| / s^2 + E|Z^3 - 3Z| / s^3) / 24 in L1, which is below 1 / (24 s^2) for s
+above 100.
 """
 
 
 class Law(NamedTuple):
-    """What one step of an event costs by.
+    """Parameters on which the privacy loss of one step of an event depends.
 
     Attributes:
       rate: Sampling rate.
       sigma: Noise multiplier.
-      lattice: Whether the noise is discrete and the records are sampled; then only whole orders
+      lattice: Whether the noise is discrete and the records are sampled; then only integer orders
         have a value.
     """
 
@@ -50,7 +51,7 @@ _PLD_MOST = 1e3
 
 
 def check_delta(delta: object) -> float:
-    """`delta` as a float, refused outside (0, 1).
+    """Convert `delta` to a float, refused outside (0, 1).
 
     Examples:
       >>> check_delta(2)
@@ -68,7 +69,7 @@ def check_delta(delta: object) -> float:
 
 
 def rdp_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float | None]:
-    """Epsilon of all events together by Rényi differential privacy, and the order that gave it.
+    """Compute epsilon of all events, composed by RDP, and the Rényi order that gave it.
 
     The curve of one step is computed once per (q, sigma) and multiplied by the steps: Rényi
     divergences of independent draws add.
@@ -78,11 +79,12 @@ def rdp_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float | N
       events is (epsilon, delta)-indistinguishable, if each step adds independent Gaussian noise
       of standard deviation sigma C to a sum to which one record contributes at most C in L2 norm,
       and each record is drawn independently with probability q. The same holds for discrete
-      Gaussian noise of parameter sigma C on sums of whole lattice steps: without sampling at every
-      order, with sampling at whole orders, the only ones then used. The events may be adaptive in
-      their outputs; q, sigma, C and steps must be fixed beforehand. Orders are dp-accounting's
-      defaults; its values at fractional orders are upper bounds. An order without a usable value
-      is left out, which can only raise epsilon: `report.may_be_loose` tells where it might have.
+      Gaussian noise of parameter sigma C on sums in integer lattice units: without sampling at
+      every order, with sampling at integer orders, the only ones then used. The events may be
+      adaptive in their outputs; q, sigma, C and steps must be fixed beforehand. Orders are
+      dp-accounting's defaults; its values at fractional orders are upper bounds. An order without a
+      usable value is left out, which can only raise epsilon: `report.may_be_loose` reports where it
+      might have.
 
     Args:
       events: Any number of events, in any order.
@@ -107,14 +109,14 @@ def rdp_epsilon(events: Iterable[Event], delta: float) -> tuple[float, float | N
 
 
 def pld_epsilon(events: Iterable[Event], delta: float) -> float | None:
-    """Epsilon of all events together by privacy loss distributions: tighter, slower.
+    """Compute epsilon of all events by privacy loss distributions: tighter than RDP, slower.
 
     Guarantees:
       As `rdp_epsilon`, up to float64 rounding: losses are rounded up to multiples of 1e-4 and
       both directions (added, removed) are taken, so the result is an upper bound that is
-      tight to about three digits. "discrete_gaussian" is taken for Gaussian noise rounded to the
-      lattice, from which its total variation distance is `LATTICE_GAP` a step, and
-      gap (1 + e^epsilon) is kept back from delta.
+      tight to about three digits. "discrete_gaussian" is accounted as Gaussian noise rounded to the
+      lattice, from which it differs by at most `LATTICE_GAP` a step in total variation distance,
+      and gap (1 + e^epsilon) is subtracted from delta.
 
     Args:
       events: Any number of events, in any order.
@@ -150,7 +152,7 @@ def pld_epsilon(events: Iterable[Event], delta: float) -> float | None:
 
 @functools.lru_cache(maxsize=256)
 def _pld_epsilon(steps: tuple[tuple[Law, int], ...], delta: float) -> float:
-    """The figure of `pld_epsilon`: it takes seconds, and is asked for again by every report."""
+    """Compute the value of `pld_epsilon`: cached, since it takes seconds for every report."""
     if not steps:
         return 0.0
     lib = _library()
@@ -160,11 +162,11 @@ def _pld_epsilon(steps: tuple[tuple[Law, int], ...], delta: float) -> float:
 
 
 def naive_epsilon(events_by_stage: Mapping[str, Iterable[Event]], delta: float) -> float:
-    """What adding up the stages' own epsilons would say: for comparison, never the claim.
+    """Add up the stages' own epsilons by basic composition: for comparison, never the claim.
 
     Guarantees:
       By basic composition the events are (epsilon, k delta)-indistinguishable for k stages: the
-      sum spends `delta` once a stage, which those who quote it tend to forget.
+      sum spends `delta` once per stage, not once in all.
 
     Args:
       events_by_stage: The events of each stage.
@@ -186,7 +188,7 @@ def naive_epsilon(events_by_stage: Mapping[str, Iterable[Event]], delta: float) 
 
 
 def compose(events: Iterable[Event], at: Orders | None = None) -> Curve:
-    """The Rényi curve of all events together.
+    """Compose the Rényi curves of all events.
 
     Guarantees:
       The value at order a bounds the Rényi divergence of order a in both directions. Infinite
@@ -208,14 +210,15 @@ def compose(events: Iterable[Event], at: Orders | None = None) -> Curve:
 
 
 def convert(curve: Curve, delta: float, at: Orders | None = None) -> tuple[float, float | None]:
-    """The smallest epsilon that a Rényi curve proves at `delta`, and the order that proves it.
+    """Convert a Rényi curve to the smallest epsilon that it proves at `delta`, and its order.
 
     Guarantees:
       Each finite order gives a valid bound by itself, so their minimum is valid; epsilon is
-      infinite if no order is finite. No order stands behind 0 of a curve of zeros, or infinity.
+      infinite if no order is finite. The order is None for the 0 of a curve of zeros, and for
+      infinity.
 
     Args:
-      curve: What `compose` returned.
+      curve: The result of `compose`.
       delta: In (0, 1).
       at: Its orders; `orders()` unless given.
 
@@ -235,12 +238,12 @@ def convert(curve: Curve, delta: float, at: Orders | None = None) -> tuple[float
 
 @functools.cache
 def orders() -> Orders:
-    """dp-accounting's default Rényi orders, from 1.1 to 1024."""
+    """Return dp-accounting's default Rényi orders, from 1.1 to 1024."""
     return tuple(float(order) for order in _library().rdp.RdpAccountant().orders)
 
 
 def _steps_by_law(events: Iterable[Event]) -> dict[Law, int]:
-    """Steps for each (q, sigma), sorted: sums then have the same bits however events arrive."""
+    """Count steps per (q, sigma), sorted: sums then have the same bits in any order of events."""
     steps: collections.Counter[Law] = collections.Counter()
     for event in events:
         lattice = event.mechanism == "poisson_discrete_gaussian"
@@ -257,19 +260,19 @@ def _curve(steps: Mapping[Law, int], at: Orders) -> Curve:
 
 @functools.lru_cache(maxsize=4096)
 def _step_curve(law: Law, at: Orders) -> Curve:
-    """Rényi curve of one step. Infinite where the library has no value that can be trusted."""
+    """Compute the Rényi curve of one step; infinite where the library has no trustworthy value."""
     rate, sigma, lattice = law
     if sigma == 0:
         return _frozen(np.full(len(at), np.inf))
     accountant = _library().rdp.RdpAccountant(at)
-    # Overflow ends in infinity, which is a valid bound; of orders left out `may_be_loose` tells.
+    # Overflow gives infinity, a valid bound; `may_be_loose` reports orders left out.
     with silenced("absl"), np.errstate(all="ignore"):
         curve = np.array(accountant.compose(_dp_event(law)).rdp, np.float64)
     if np.isnan(curve).any():
         raise ArithmeticError(f"dp-accounting returned NaN at q={rate!r}, sigma={sigma!r}")
-    # A divergence is positive; the library would read what rounding made negative as epsilon 0.
+    # A divergence is positive; the library takes a value that rounds to 0 or below as epsilon 0.
     curve[curve <= 0] = np.inf
-    if lattice:  # shifts by k records are whole lattice steps for whole k alone
+    if lattice:  # at fractional orders its shifts leave the lattice
         curve[np.array(at) % 1 != 0] = np.inf
     return _frozen(curve)
 
@@ -293,7 +296,7 @@ def _frozen(curve: Curve) -> Curve:
 
 @functools.cache
 def _library() -> Any:
-    """dp-accounting, which has no types; imported late because it takes two seconds."""
+    """Import dp-accounting, which has no types; late, because it takes two seconds."""
     import dp_accounting  # pyright: ignore[reportMissingTypeStubs]
 
     return dp_accounting
@@ -301,7 +304,7 @@ def _library() -> Any:
 
 @contextmanager
 def silenced(name: str) -> Generator[None]:
-    """Keep what a logger says off the screen."""
+    """Silence a logger inside the block."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:

@@ -1,4 +1,4 @@
-"""One budget for all stages: the noise multipliers that spend it, and nothing above it."""
+"""Privacy budget of all stages together, and the noise multipliers that spend it, not more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOLERANCE = 1e-3  # of the composed epsilon, below the target
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What a run may cost: epsilon at delta, add-or-remove-one, everything included.
+    """Target (epsilon, delta) of a run, under add-or-remove-one, everything included.
 
     Raises:
       UserError: epsilon is not a positive finite number, or delta is outside (0, 1).
@@ -54,11 +54,11 @@ class Budget:
 
 
 def total_epsilon(epsilon: float | None, epsilons: Mapping[str, float]) -> float | None:
-    """Epsilon that a plan by shares is calibrated to; None for a plan by epsilons of its stages.
+    """Return the total to which shares are calibrated; None for a plan by stages' epsilons.
 
     Raises:
-      UserError: Both are given. The stages' epsilons decide what they cost together, so another
-        total would be a wish that nothing keeps to.
+      UserError: Both are given. The stages' epsilons determine what they cost together, so another
+        total would not be met.
 
     Examples:
       >>> total_epsilon(None, {}), total_epsilon(None, {"vae": 2.0})
@@ -77,7 +77,7 @@ def total_epsilon(epsilon: float | None, epsilons: Mapping[str, float]) -> float
 
 
 class Demand(NamedTuple):
-    """What a stage will do to the records: everything about its accesses except the noise."""
+    """Event of a stage before calibration: everything about its mechanism except the noise."""
 
     name: str
     mechanism: Mechanism
@@ -85,7 +85,7 @@ class Demand(NamedTuple):
     steps: int
 
     def event(self, noise_multiplier: float) -> Event:
-        """The stage's accesses at this noise. The accountants never see C, so it is 1 here."""
+        """Return the stage's event at this noise multiplier, with C = 1: accountants ignore C."""
         return Event(
             self.name, self.mechanism, self.sampling_rate, noise_multiplier, 1.0, self.steps
         )
@@ -94,7 +94,7 @@ class Demand(NamedTuple):
 def calibrate(
     budget: Budget, demands: Sequence[Demand], shares: Mapping[str, float]
 ) -> dict[str, float]:
-    """Noise multipliers with which all stages together cost the budget, by composed RDP.
+    """Find noise multipliers with which all stages together cost the budget, by composed RDP.
 
     A share is a part of the total mu squared: let mu be the Gaussian mechanism that costs the
     budget. Stage i first gets the noise with which, alone, it costs what a Gaussian of
@@ -156,9 +156,9 @@ def calibrate(
 
 
 def calibrate_alone(epsilon: float, delta: float, demand: Demand) -> float:
-    """The noise multiplier with which one stage, by itself, costs epsilon at delta by RDP.
+    """Find the noise multiplier with which one stage alone costs epsilon at delta, by RDP.
 
-    Stages that were calibrated so cost more together than any of them, and their epsilons do not
+    Stages calibrated in this way cost more together than any of them, and their epsilons do not
     simply add: compose their events. `calibrate` does that beforehand.
 
     Guarantees:
@@ -177,7 +177,7 @@ def calibrate_alone(epsilon: float, delta: float, demand: Demand) -> float:
 
 
 def _noise_for(epsilon: float, delta: float, demand: Demand, mu: float) -> float:
-    """Smallest noise at which the demand alone costs epsilon; `mu` is for the first guess."""
+    """Find the least noise at which the demand alone costs epsilon; `mu` is for the first guess."""
     sigma = _smallest_factor(
         lambda sigma: [demand.event(_round_up(sigma))],
         Budget(epsilon, delta),
@@ -192,12 +192,12 @@ def _noise_for(epsilon: float, delta: float, demand: Demand, mu: float) -> float
 
 
 def _gaussian(mu: float) -> Curve:
-    """Rényi curve of one Gaussian release with sensitivity mu times its noise."""
+    """Return the Rényi curve of one Gaussian mechanism with sensitivity mu times its noise."""
     return np.array(orders()) * mu**2 / 2
 
 
 def _gaussian_mu(budget: Budget) -> float:
-    """Sensitivity over noise of the one Gaussian release that costs the budget by RDP."""
+    """Find mu, sensitivity over noise, of the Gaussian mechanism that costs the budget by RDP."""
     sigma = smallest(
         lambda sigma: convert(_gaussian(1 / sigma), budget.delta)[0],
         budget.epsilon,
@@ -233,7 +233,7 @@ def _check_shares(demands: Sequence[Demand], shares: Mapping[str, float]) -> Non
 
 
 def _round_up(sigma: float) -> float:
-    """The smallest number of six significant digits that is at least `sigma`."""
+    """Return the smallest number of six significant digits that is at least `sigma`."""
     unit = 5 - math.floor(math.log10(sigma))
     rounded = round(sigma, unit)
     return rounded if rounded >= sigma else round(sigma + 10.0**-unit, unit)
@@ -249,7 +249,7 @@ def _smallest_factor(
     tolerance: float,
     wanted: str,
 ) -> float:
-    """The smallest x for which `events(x)` cost at most the budget; see `smallest`.
+    """Find the smallest x for which `events(x)` cost at most the budget; see `smallest`.
 
     Searches on every eighth order, then on all orders around the best one, and accepts the result
     if the best of *all* orders lies inside these: epsilon is then the full minimum. The highest

@@ -1,7 +1,8 @@
-"""One access to the records, in the only form that the accountants take.
+"""Mechanism events: entries of the ledger and input of the accountants.
 
-An event says which noise was added, to a sum of which sensitivity, over how many draws of which
-kind. Whatever we cannot account is refused here, so that no ledger can hold it.
+An event holds the noise, the sensitivity of the sum that it is added to, the sampling and the
+number of steps. A mechanism that cannot be accounted is refused here, so that no ledger can hold
+it.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ Mechanism = Literal[
 ]
 MECHANISMS: tuple[str, ...] = get_args(Mechanism)
 SAMPLED = ("poisson_gaussian", "poisson_discrete_gaussian")
-"""Mechanisms that draw each record with a probability; the others read every record."""
+"""Mechanisms with Poisson sampling; the others read every record."""
 
 LATTICE_STEPS = 2**30
-"""The noise of "discrete_gaussian" is at least this many steps of its lattice wide."""
+"""Smallest parameter of "discrete_gaussian" noise, in units of its lattice."""
 
 LATTICE_NUMBERS = 2**18
-"""A vector under "discrete_gaussian" has at most so many numbers."""
+"""Largest dimension of a vector under "discrete_gaussian"."""
 RELATION = "add-or-remove-one"
 
-# The sampler compares 32 random bits with an integer, so every rate it can draw is a multiple.
+# The sampler's threshold is an integer over 2**32, so every rate it can draw is a multiple.
 _GRID = 2**32
 
-_MOST_STEPS = 2**53  # beyond it a float counts no steps
+_MOST_STEPS = 2**53  # beyond it float64 skips integers
 
-# Words by which people ask for sampling that the Poisson analysis does not cover.
+# Parts of names of mechanisms that the Poisson analysis does not cover, with the reason.
 _REFUSED = {
     "shuffle": "shuffled batches are not Poisson samples, and amplification does not hold for them",
     "weight": "weighted sampling gives each record its own rate, and one rate is accounted",
@@ -43,7 +44,7 @@ _REFUSED = {
 
 
 def round_up_rate(rate: float) -> float:
-    """The smallest multiple of 2**-32 that is at least `rate`: what the sampler can draw.
+    """Round `rate` up to a multiple of 2**-32, a rate that the sampler can draw.
 
     Args:
       rate: A probability in (0, 1].
@@ -71,18 +72,19 @@ class Event:
     """`steps` noisy sums over the records, each with sensitivity C and noise sigma times C.
 
     Attributes:
-      stage: Who asked: "marginals", "vae", ….
+      stage: Stage that runs the mechanism: "marginals", "vae", ….
       mechanism: "gaussian" reads every record each step; "poisson_gaussian" draws each record
         independently with probability `sampling_rate`. The "discrete" ones add discrete Gaussian
-        noise (Canonne, Kamath, Steinke 2020) to vectors of whole steps of a lattice; that of
-        "discrete_gaussian" is `LATTICE_STEPS` wide or more, on `LATTICE_NUMBERS` numbers or fewer.
+        noise (Canonne, Kamath, Steinke 2020) to vectors of integer lattice units; that of
+        "discrete_gaussian" has a parameter of `LATTICE_STEPS` or more, on `LATTICE_NUMBERS` numbers
+        or fewer.
       sampling_rate: A multiple of 2**-32 in (0, 1]; 1 where every record is read.
       noise_multiplier: Standard deviation of the noise divided by `clip_norm`, 1e-6 to 1e6; 0 is
         the non-private mode, whose epsilon is infinite.
       clip_norm: The L2 sensitivity of the sum to one record added or removed; infinite only where
         there is no noise.
       steps: Number of noisy sums, at least 1.
-      start: Number of the first of these steps in its stage.
+      start: Index of the first of these steps in its stage.
       relation: Neighbouring relation; add-or-remove-one is the one that is accounted.
 
     Raises:
@@ -121,7 +123,7 @@ use one of gaussian, ...
                 "start": _count("start", self.start, least=0),
             }
             for field, value in clean.items():
-                object.__setattr__(self, field, value)  # numpy scalars become python's
+                object.__setattr__(self, field, value)  # numpy scalars become Python's
             self._check()
         except UserError as error:
             raise UserError(f"event {name!r}: {error}") from None
@@ -163,21 +165,21 @@ use one of gaussian, ...
 
     @property
     def end(self) -> int:
-        """Number of the first step after this event."""
+        """Index of the first step after this event."""
         return self.start + self.steps
 
     def continues(self, before: Event) -> bool:
-        """Whether this is the next chunk of the same plan, right after `before`."""
+        """Test whether this is the next chunk of the same plan, right after `before`."""
         return self == dataclasses.replace(before, start=before.end, steps=self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """The event as plain JSON values; floats survive exactly, no clipping is null."""
+        """Return the event as plain JSON values; floats survive exactly, an infinite C is null."""
         values = dataclasses.asdict(self)
         return values | {"clip_norm": None} if math.isinf(self.clip_norm) else values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Event:
-        """The inverse of `to_dict`; every key must be there, and no other.
+        """Make an event from the result of `to_dict`; every key is required, and no other allowed.
 
         Raises:
           UserError: A key is missing or unknown, or a value is refused by `Event`.
@@ -216,12 +218,12 @@ def merge(events: Iterable[Event]) -> tuple[Event, ...]:
 
 
 def events_to_list(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """Events as plain JSON values."""
+    """Convert events to plain JSON values."""
     return [event.to_dict() for event in events]
 
 
 def events_from_list(values: object) -> tuple[Event, ...]:
-    """The inverse of `events_to_list`.
+    """Make events from plain JSON values, the inverse of `events_to_list`.
 
     Raises:
       UserError: Not a list of objects, or one is refused by `Event.from_dict`.

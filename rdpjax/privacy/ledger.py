@@ -1,7 +1,7 @@
-"""The list of every access to the records, written before the access happens.
+"""Ledger: the list of all events, each written before its mechanism reads the records.
 
-One JSON object a line, appended and fsynced. What a crash leaves behind is therefore a list of all
-accesses that can have happened, and perhaps of one that did not.
+One JSON object a line, appended and fsynced. After a crash the file therefore lists every mechanism
+run that can have happened, and perhaps one that did not.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["BudgetExceeded", "Event", "Ledger", "read_ledger"]
 
 
 class BudgetExceeded(UserError):
-    """The next access would cost more than the target; it was neither entered nor made."""
+    """The next event would exceed the target; it was neither entered nor its mechanism run."""
 
 
 class Ledger:
-    """Accesses in the order in which they were opened, on disk (`create`, `load`) or in memory.
+    """Events in the order in which they were opened, on disk (`create`, `load`) or in memory.
 
     Guarantees:
       When `open` returns, the entry is on the disk (of a ledger with a file) and the epsilon of
@@ -44,8 +44,8 @@ class Ledger:
 
     Args:
       target: `(epsilon, delta)` that the entries together may cost by RDP; None for no limit.
-      noise_id: A public name for the source of noise of this run, a keyed hash of its root say,
-        never the root. Entries of another source are never taken for replays.
+      noise_id: Public fingerprint of this run's noise key, such as a keyed hash of its root, never
+        the root. Entries with another fingerprint are never taken for replays.
 
     Examples:
       >>> ledger = Ledger(target=(1.0, 1e-5))
@@ -82,7 +82,7 @@ class Ledger:
         target: tuple[float, float] | None = None,
         noise_id: str | None = None,
     ) -> Ledger:
-        """A ledger in a new, empty file (mode 0600) that no crash can lose.
+        """Create a ledger in a new, empty file (mode 0600) that no crash can lose.
 
         Raises:
           UserError: The file exists, or cannot be made.
@@ -100,9 +100,9 @@ class Ledger:
         target: tuple[float, float] | None = None,
         noise_id: str | None = None,
     ) -> Ledger:
-        """Continue the ledger in a file; a last line that `kill -9` tore is removed.
+        """Continue the ledger in a file; a last line torn by a crash is removed.
 
-        Its `open` cannot have returned, so nothing was read under it.
+        The `open` of that line cannot have returned, so nothing was read under it.
 
         Raises:
           UserError: No such file, or a line is no ledger entry.
@@ -128,19 +128,19 @@ class Ledger:
         return ledger
 
     def open(self, event: Event) -> bool:
-        """Enter an access. Call it before the records are touched, and go on only if it returns.
+        """Enter an event. Call it before the records are read, and go on only if it returns.
 
         After a crash a run repeats the chunks that no checkpoint holds. Such a replay adds no
-        entry: it has the same event and the same source of noise as an entry that was loaded and
-        has not been replayed since.
+        entry: it has the same event and the same `noise_id` as an entry that was loaded and has not
+        been replayed since.
 
         Guarantees:
-          Anything else is charged in full: a second `open` of an event in the process that made
-          its entry, the second replay of a loaded one, steps that overlap with earlier ones. So
-          the epsilon of the entries covers whatever a process does under the accesses that it
-          opened itself. Of a replay the ledger cannot see the noise: that it starts from the same
+          Anything else is charged in full: a second `open` of an event in the process that made its
+          entry, the second replay of a loaded one, steps that overlap with earlier ones. So the
+          epsilon of the entries covers every mechanism that a process runs under the events that it
+          opened itself. The ledger cannot check the noise of a replay: that it starts from the same
           state, with the same masks and noise as the process that was interrupted, is ensured by
-          checkpoints and keys (`rdpjax/training.py`), not here.
+          checkpoints and keys (`rdpjax/fitting/stage_run.py`), not here.
 
         Args:
           event: The chunk of steps that comes next.
@@ -149,7 +149,7 @@ class Ledger:
           True for a new entry, False for a replay.
 
         Raises:
-          BudgetExceeded: The entries and this one together cost more than the target.
+          BudgetExceeded: The entries and this event compose to more than the target.
           UserError: The entry cannot be written.
         """
         entry = Entry(event, self.noise_id)
@@ -172,7 +172,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def access(self, event: Event) -> Generator[Access]:
-        """Enter an access as `open` does; inside the block, and there alone, records can be read.
+        """Enter an event as `open` does; records are readable inside the block, and there alone.
 
         What is computed from the records inside must be on the host, or noisy, when it ends.
         """
@@ -184,7 +184,7 @@ class Ledger:
             access.close()
 
     def covers(self, event: Event) -> bool:
-        """Whether every step of this event was entered, in whatever chunks."""
+        """Test whether every step of this event was entered, in whatever chunks."""
         same = [replace(e, start=0, steps=1) for e in (event, *self.entries)]
         entered = {
             step
@@ -196,24 +196,24 @@ class Ledger:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """Everything that counts, contiguous chunks of the same plan as one event."""
+        """All entered events, contiguous chunks of the same plan as one event."""
         return merge(entry.event for entry in self._entries)
 
     @property
     def entries(self) -> tuple[Event, ...]:
-        """The entries one by one, as opened."""
+        """The events of the entries one by one, as opened."""
         return tuple(entry.event for entry in self._entries)
 
     def epsilon(self, delta: float) -> float:
-        """Epsilon of everything entered so far by RDP; see `accountants.rdp_epsilon`."""
+        """Compute epsilon of everything entered so far by RDP; see `accountants.rdp_epsilon`."""
         return rdp_epsilon(self.events, delta)[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """The entries as plain JSON values, without the name of the noise source: publishable."""
+        """Return the entries as plain JSON values, without `noise_id`: publishable."""
         return {"version": VERSION, "events": events_to_list(self.entries)}
 
     def to_lines(self) -> list[dict[str, Any]]:
-        """The entries as they are in the file, the name of the noise source included."""
+        """Return the entries as they are in the file, `noise_id` included."""
         return [entry.to_dict() for entry in self._entries]
 
     @staticmethod
@@ -223,7 +223,7 @@ class Ledger:
         target: tuple[float, float] | None = None,
         noise_id: str | None = None,
     ) -> Ledger:
-        """A ledger in memory with the entries of `to_dict`: they count, and none can be replayed.
+        """Make a ledger in memory from `to_dict`: its entries count, and none can be replayed.
 
         Raises:
           UserError: Another version, or an event that cannot be accounted.
@@ -235,7 +235,7 @@ class Ledger:
 
 
 def read_ledger(path: str | os.PathLike[str]) -> tuple[Event, ...]:
-    """The merged events of a ledger file, which is left as it is: its run may be in progress.
+    """Read a ledger file's merged events, and leave it as it is: its run may be in progress.
 
     Raises:
       UserError: No such file, or a line is no ledger entry.

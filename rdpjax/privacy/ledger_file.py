@@ -1,4 +1,4 @@
-"""The ledger's file: one JSON object a line, appended and fsynced, whole or not there."""
+"""Ledger file: one JSON object a line, each appended and fsynced whole, or not at all."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _BEGINNING = b'{"version": '
 
 
 class Entry(NamedTuple):
-    """One line: an event, and the public name of the source of its noise."""
+    """One line: an event, and the public fingerprint of its noise key."""
 
     event: Event
     noise_id: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The line as plain JSON values."""
+        """Return the line as plain JSON values."""
         fields = {"version": VERSION, **self.event.to_dict()}
         return fields if self.noise_id is None else {**fields, "noise_id": self.noise_id}
 
     @staticmethod
     def from_dict(values: object) -> Entry:
-        """The inverse of `to_dict`.
+        """Make an entry from plain JSON values, the inverse of `to_dict`.
 
         Raises:
           ValueError: no object.
@@ -63,7 +63,7 @@ def create_file(path: Path) -> None:
 
 
 def read_file(path: Path, *, mend: bool = False) -> list[Entry]:
-    """The entries of a file; a last line that `kill -9` tore is none of them.
+    """Read the entries of a file; a last line torn by a crash is none of them.
 
     Args:
       path: The file.
@@ -86,7 +86,7 @@ def read_file(path: Path, *, mend: bool = False) -> list[Entry]:
 
 
 def append(path: Path, entry: Entry) -> None:
-    """Write one line and wait until the disk has it; on any failure the file is as before."""
+    """Append one line and fsync it; on any failure the file is as before."""
     line = json.dumps(entry.to_dict(), allow_nan=False).encode() + b"\n"
     try:
         with _opened(path, os.O_WRONLY | os.O_APPEND) as file:
@@ -106,7 +106,7 @@ def append(path: Path, entry: Entry) -> None:
 
 
 def _read(path: Path) -> tuple[list[Entry], bytes, int]:
-    """The entries, the bytes of the file, and how many of these bytes the entries are."""
+    """Return the entries, the bytes of the file, and how many of these bytes the entries are."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`privacy.json`: the claim of a run, with everything that a stranger needs to check it."""
+"""`privacy.json`: the privacy claim of a run, with everything needed to verify it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NO_NOISE = "a stage ran without noise: nothing is claimed, and nothing may be p
 
 
 def by_stage(events: Iterable[Event]) -> dict[str, list[Event]]:
-    """The events of each stage, in the order in which the stages first appear."""
+    """Group events by stage, in the order in which the stages first appear."""
     stages: dict[str, list[Event]] = {}
     for event in events:
         stages.setdefault(event.stage, []).append(event)
@@ -56,14 +56,14 @@ def by_stage(events: Iterable[Event]) -> dict[str, list[Event]]:
 
 
 def may_be_loose(events: Iterable[Event], order: float | None) -> bool:
-    """Whether an order that is missing might have given a smaller epsilon than `order` did.
+    """Test whether a missing Rényi order might have given a smaller epsilon than `order`.
 
-    The bound has one valley over the orders. So it is the smallest one unless the order stands at
-    an end of the grid, or beside an order for which dp-accounting has no usable value.
+    The bound has one minimum over the orders. So `order` gives it unless it stands at an end of the
+    grid, or beside an order for which dp-accounting has no usable value.
 
     Args:
-      events: What epsilon was computed of.
-      order: What `rdp_epsilon` returned beside it.
+      events: The events that epsilon was computed of.
+      order: The order that `rdp_epsilon` returned.
 
     Examples:
       >>> events = [Event("vae", "gaussian", 1.0, 10.0, 1.0, 100)]
@@ -76,7 +76,7 @@ def may_be_loose(events: Iterable[Event], order: float | None) -> bool:
     if order is None:
         return False
     events = list(events)
-    # Sampled discrete noise has a value at whole orders alone.
+    # The subsampled discrete Gaussian has a value at integer orders alone.
     whole = any(event.mechanism == "poisson_discrete_gaussian" for event in events)
     at = [order for order in orders() if order % 1 == 0 or not whole]
     usable = np.isfinite(compose(events, tuple(at)))
@@ -94,21 +94,21 @@ def privacy_report(
     versions: Mapping[str, str],
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The content of `privacy.json`, version 1: plain JSON values, fit to be published.
+    """Build the content of `privacy.json`, version 1: plain JSON values, fit to be published.
 
     Guarantees:
-      `replay` of the result gives its epsilon, to the last bit with the same dp-accounting. What
-      is in it comes from the arguments alone: hand over no exact count, hash or seed.
+      `replay` of the result gives its epsilon, to the last bit with the same dp-accounting. The
+      result depends on the arguments alone: pass no exact count, hash or seed.
 
     Args:
-      events: Every access of the run: `Ledger.events`.
+      events: Every event of the run: `Ledger.events`.
       delta: In (0, 1).
       unit: What one record is, as the schema declares it.
       secret_noise: Whether the noise came from the operating system; False for a seed of the
         user's.
       declarations: What was declared public (bounds, levels, file format, …) and by whom.
       versions: Versions by package.
-      notes: Whatever else a reader of the claim should know, a sentence each.
+      notes: Further remarks for a reader of the claim, a sentence each.
 
     Returns:
       The report. `epsilon`, `epsilon_pld` and `epsilon_naive_sum` are null, and `private` is
@@ -165,7 +165,7 @@ def privacy_report(
 def with_earlier_fits(
     report: dict[str, Any], fits: Sequence[Sequence[Event]], delta: float
 ) -> dict[str, Any]:
-    """A report that also lists the fits before this one, and what all of them cost together.
+    """Add to a report the fits before this one, and the epsilon of all of them composed.
 
     The fits are composed as if all had read the same records: an upper bound where they had not.
 
@@ -187,7 +187,7 @@ def with_earlier_fits(
 
 
 def earlier_fits(report: Mapping[str, Any]) -> tuple[tuple[Event, ...], ...]:
-    """The events of each fit before the one that a report is about.
+    """Return the events of each fit before the one that a report is about.
 
     Raises:
       UserError: no list of fits, or an event that cannot be accounted.
@@ -199,7 +199,7 @@ def earlier_fits(report: Mapping[str, Any]) -> tuple[tuple[Event, ...], ...]:
 
 
 def replay(report: Mapping[str, Any]) -> float:
-    """Epsilon recomputed from the event list of a report; its own figures are not looked at.
+    """Recompute epsilon from a report's list of events; the report's own figures are ignored.
 
     Raises:
       UserError: Another version, an event that cannot be accounted, or no valid delta.
@@ -212,10 +212,10 @@ def replay(report: Mapping[str, Any]) -> float:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Read a `privacy.json`, and check that its events cost the epsilon that it claims.
+    """Read a `privacy.json`, and check that its events have the epsilon that it claims.
 
     Guarantees:
-      Epsilon, delta, unit and events of the result fit together: `replay` gives the claimed
+      Epsilon, delta, unit and events of the result are consistent: `replay` gives the claimed
       epsilon up to 1e-6 of it, as another version of dp-accounting may differ in its last digits.
 
     Args:

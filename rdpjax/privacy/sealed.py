@@ -1,4 +1,4 @@
-"""Private records in a wrapper that only an open ledger entry opens."""
+"""Sealed records: a wrapper that can be read under an open ledger entry only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ U = TypeVar("U")
 
 
 class SealError(Exception):
-    """Records were to be read outside an open entry: a fault in the code, never the user's."""
+    """Attempt to read records outside an open entry: a fault in the code, never the user's."""
 
 
 class Access:
-    """One open ledger entry: `Ledger.access` makes it, and closes it when its block ends.
+    """Handle of an open ledger entry: `Ledger.access` makes it, and closes it with its block.
 
     Attributes:
-      event: What the entry says.
+      event: The event of the entry.
     """
 
     def __init__(self, event: Event) -> None:
@@ -27,7 +27,7 @@ class Access:
         self._open = True
 
     def close(self) -> None:
-        """Nothing is read under this entry any more."""
+        """Close the entry: nothing is read under it any more."""
         self._open = False
 
     @property
@@ -36,18 +36,18 @@ class Access:
 
 
 class Sealed(Generic[T]):
-    """Private records, or what was made of them record by record.
+    """Private records, or what was computed from them record by record.
 
     Guarantees:
-      The records come out of `read` alone, and `read` wants an entry that is open: whoever
-      forgets the ledger gets a `SealError` and no records. `map` lets nothing out, since its
-      result is sealed too. A seal is a guard against mistakes; it cannot stop code that means
-      to break it, and any open entry opens it: that the entry says what is then done with the
-      records is for plans and tests to ensure. `layout` tells how many records there are: it is
-      for compilers and for room in memory, and belongs into nothing that is released.
+      The records are returned by `read` alone, and `read` requires an entry that is open: code that
+      forgets the ledger gets a `SealError` and no records. `map` lets nothing out, since its result
+      is sealed too. A seal is a guard against mistakes; it cannot stop code that means to break it,
+      and any open entry opens it: that the entry describes the mechanism then run on the records is
+      for plans and tests to ensure. `layout` reveals how many records there are: it is for
+      compilers and for allocating memory, and must not enter anything released.
 
     Args:
-      records: What is private.
+      records: The private records.
 
     Examples:
       >>> from rdpjax.privacy.ledger import Ledger
@@ -67,7 +67,7 @@ class Sealed(Generic[T]):
         self._records = records
 
     def read(self, access: Access) -> T:
-        """The records, inside the block of an open entry.
+        """Return the records, inside the block of an open entry.
 
         Raises:
           SealError: The entry is closed, or there is none.
@@ -81,9 +81,9 @@ class Sealed(Generic[T]):
         return self._records
 
     def map(self, function: Callable[[T], U]) -> Sealed[U]:
-        """What `function` makes of the records, sealed too: an encoding, say, or a copy elsewhere.
+        """Apply `function` to the records and seal its result, such as an encoding or a copy.
 
-        `function` must keep record by record and let nothing out by another way.
+        `function` must act record by record and have no other output.
         """
         return Sealed(function(self._records))
 

@@ -1,4 +1,4 @@
-"""The least noise that keeps a cost at or below its target."""
+"""Search for the least noise that keeps a cost at or below its target."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rdpjax.errors import UserError
 
-# Less noise than this hides no one, more is numerically meaningless; both point at a mistake.
+# Less noise gives no useful guarantee, more is numerically meaningless; both hint at a mistake.
 SIGMA_LEAST, SIGMA_MOST = 0.05, 1e4
 
 
@@ -21,11 +21,11 @@ def smallest(
     tolerance: float,
     wanted: str,
 ) -> float:
-    """The smallest noise in [least, most] that costs at most `target`, to 5e-7 of it.
+    """Find the smallest noise in [least, most] that costs at most `target`, to 5e-7 of it.
 
-    Stops earlier at a noise that costs more than `target - tolerance`. `cost` never rises with
-    the noise. Regula falsi (Illinois) on logarithms, kept off the ends of the bracket so that
-    both ends move.
+    Stops earlier at a noise that costs more than `target - tolerance`. `cost` must never rise with
+    the noise. Regula falsi (Illinois) on logarithms, kept off the ends of the bracket so that both
+    ends move.
 
     Raises:
       UserError: The target, which `wanted` names, needs more than `most` or less than `least`.
@@ -37,7 +37,7 @@ def smallest(
     """
 
     def excess(x: float) -> float:
-        """Logarithm of cost over target: positive is too little noise."""
+        """Return the logarithm of cost over target: positive is too little noise."""
         value = cost(x)
         if value <= target:
             return min(0.0, math.log(max(value, 1e-12) / max(target, 1e-12)))

@@ -1,4 +1,4 @@
-"""Where the accesses of runs are listed: run folders with their archive, reports, ledgers."""
+"""Sources of events: run folders with their archive, reports, ledgers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ UNSTATED = "one record (the file does not say more)"
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The accesses that a file or a plan lists.
+    """Events that a file or a plan lists.
 
     Attributes:
-      name: Where they come from.
+      name: Where the events come from.
       events: All of them.
       delta: The delta of its claim; None if it makes none.
       unit: What one record is.
-      earlier: What read records before, in the same folder or by the same object: archived
-        ledgers of a run folder, earlier fits of a `Synthesizer`.
+      earlier: Sources of earlier events, in the same folder or of the same object: archived ledgers
+        of a run folder, earlier fits of a `Synthesizer`.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """The accesses of a run folder, a release folder, a `privacy.json` or a ledger file.
+    """Read the events of a run folder, a release folder, a `privacy.json` or a ledger file.
 
-    Of a run folder that has both, the report must list what the ledger lists. A run that has a
-    ledger and no report is still in progress: its accesses are shown only where its ledger is
-    named outright, since what they cost is no claim. Archived ledgers of the folder come along as
+    If a run folder has both, the report must list what the ledger lists. A run that has a ledger
+    and no report is still in progress: its events are shown only where its ledger is named
+    outright, since their epsilon is no claim yet. Archived ledgers of the folder come along as
     `earlier`.
 
     Raises:
@@ -87,7 +87,7 @@ def read_source(path: Path) -> Source:
 
 
 def archived(run: Path) -> tuple[Source, ...]:
-    """What earlier runs of a folder read: overwritten ones, and refused ones that had read.
+    """Read the events of a folder's earlier runs: overwritten ones, and refused ones with events.
 
     Raises:
       UserError: An archived file is no ledger, or no report.
@@ -104,7 +104,7 @@ def archived(run: Path) -> tuple[Source, ...]:
 
 
 def refused(error: UserError, kept: Path | None, delta: float) -> UserError:
-    """The refusal of a run, with what its accesses cost and where their ledger is kept."""
+    """Add to a run's refusal the epsilon of its events and where their ledger is kept."""
     if kept is None:
         return error
     epsilon, _ = rdp_epsilon(read_ledger(kept), delta)

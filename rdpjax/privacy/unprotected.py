@@ -1,4 +1,4 @@
-"""The output of a run without privacy: where it lies, and how every file of it says so."""
+"""Output of a non-private run: its folder, and the mark that each of its files carries."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 RELEASE = "release"
 UNPROTECTED = "unprotected"
-"""In a run without privacy it takes the place of `release/`, which there then is none of."""
+"""Output folder of a non-private run, which has no `release/`."""
 
 NOT_PRIVATE = "not private: trained without noise, for comparisons only; do not publish it"
 PREFIX = "not-private-"
-"""Begins the names of files of records: their formats leave no room for a remark."""
+"""Prefix of the names of files of records: their formats leave no room for a remark."""
 
 
 def output_of(run: Path) -> Path:
-    """Folder with the output of the run at `run`: `release/`, or `unprotected/` if it has that.
+    """Return the folder with a run's output: `release/`, or `unprotected/` if it has that.
 
     Examples:
       >>> output_of(Path("no such run")).name
@@ -24,12 +24,12 @@ def output_of(run: Path) -> Path:
 
 
 def output_for(run: Path, *, private: bool) -> Path:
-    """Folder that a run at `run` writes its output to."""
+    """Return the folder that a run at `run` writes its output to."""
     return run / (RELEASE if private else UNPROTECTED)
 
 
 def records_name(name: str, *, private: bool) -> str:
-    """What a file or folder of generated records is called.
+    """Return the name of a file or folder of generated records, marked if not private.
 
     Examples:
       >>> records_name("synthetic.csv", private=True)
@@ -41,13 +41,13 @@ def records_name(name: str, *, private: bool) -> str:
 
 
 def mark_records(folder: Path) -> None:
-    """Say of all files of records in `folder`, which holds nothing else, what they are."""
+    """Mark all files of records in `folder`, which holds nothing else, as not private."""
     for path in list(folder.iterdir()):
         path.rename(folder / records_name(path.name, private=False))
 
 
 def mark_settings(folder: Path) -> None:
-    """Say in every TOML file below `folder`, and in a notice, that nothing there is private."""
+    """Mark every TOML file below `folder` as not private, and add a notice."""
     for path in folder.rglob("*.toml"):
         text = path.read_text(encoding="utf-8")
         path.write_text(f"# {NOT_PRIVATE}\n{text}", encoding="utf-8")

@@ -1,1 +1,1 @@
-"""The stages of a run, one file each. A stage says what it reads, trains and releases."""
+"""Training stages of a run, one file each, with their inputs, objectives and released params."""

@@ -1,4 +1,4 @@
-"""An autoregressive network under DP-SGD. Reads records; releases what draws more of them."""
+"""Autoregressive network under DP-SGD. Reads records; releases params that generate records."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class AutoregressiveStage:
         )
 
     def emit(self, context: Context) -> Emit:
-        """Records column by column; every draw is a record of its own."""
+        """Return a sampler of records, column by column; draws are independent records."""
         model = self.model(context)
         prior, features = jnp.asarray(context.prior), jnp.asarray(context.features)
 

@@ -1,11 +1,11 @@
 """Stage B: a GAN through the frozen decoder. Only its discriminator reads records.
 
 The discriminator's gradient on real pairs (record, label) is clipped and noised by the engine; its
-gradient on generated pairs is exact, since nothing generated is private. The generator learns
-from the noisy discriminator and the frozen decoder alone: post-processing.
+gradient on generated pairs is exact, since they do not depend on records. The generator is trained
+on the noisy discriminator and the frozen decoder alone: post-processing.
 
-The generator makes a latent for a class that is drawn first, from its noisy share: the label's
-level, or that of the column that the decoder is given.
+The generator maps noise to a latent, given a class drawn first from its noisy share: the level of
+the label, or of the decoder's condition column.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rdpjax.stages.optimiser import AveragedAdam, Trained
 from rdpjax.stages.stage import Artefact, Context, Emit, Training
 
 PRIOR_DRAWS = 20_000
-"""Draws from the decoder's prior that split it by class; post-processing."""
+"""Draws from the decoder's prior that estimate the latent's moments by class; post-processing."""
 
 
 class GanState(NamedTuple):
@@ -70,7 +70,7 @@ class GanStage:
     decay: float = 0.98
 
     def check(self, schema: Schema) -> None:
-        """UserError where there is no column to draw the class from."""
+        """Raise UserError where there is no column to draw the class from."""
         if schema.given is None and schema.label is None:
             raise UserError(
                 f"gan: needs a column that the class is drawn from, and schema {schema.name!r} has "
@@ -78,7 +78,7 @@ class GanStage:
             )
 
     def check_stages(self, stages: Mapping[str, Any]) -> None:
-        """UserError unless a VAE of no more latent dimensions than there is noise comes first."""
+        """Raise UserError unless a VAE with at most `noise` latent dimensions comes first."""
         if "vae" not in stages:
             raise UserError("stages: gan needs the decoder of vae; keep vae")
         if self.noise < (latent := stages["vae"].latent):
@@ -99,7 +99,7 @@ class GanStage:
             return model.apply({"params": params}, seen)  # type: ignore[return-value]
 
         def fake_pairs(params: Params, key: jax.Array) -> jax.Array:
-            """Features of generated pairs, (fakes, columns, order), the drawn class among them."""
+            """Generate features of pairs, (fakes, columns, order), with the drawn class."""
             made_key, draw_key = jax.random.split(key)
             logits, classes = self._logits(context, params, made_key, self.fakes)
             pairs = straight_through(draw_key, logits, self.temperature)
@@ -149,7 +149,7 @@ class GanStage:
         )
 
     def emit(self, context: Context) -> Emit:
-        """Records from noise and a class drawn from its noisy share."""
+        """Return a sampler of records from noise and a class drawn from its noisy share."""
         column = self._column(context)
 
         def emit(artefact: Artefact, key: jax.Array, rows: int, draws: int) -> jax.Array:
@@ -160,7 +160,7 @@ class GanStage:
         return emit
 
     def _column(self, context: Context) -> int:
-        """Where the class stands in a record."""
+        """Return the index of the class column in a record."""
         tokenizer = context.tokenizer
         return (
             tokenizer.schema.position(tokenizer.schema.label)
@@ -176,34 +176,35 @@ class GanStage:
     def _logits(
         self, context: Context, params: Params, key: jax.Array, rows: int
     ) -> tuple[jax.Array, jax.Array]:
-        """Logits (rows, columns, width) of records from noise, and their classes (rows,)."""
+        """Compute logits (rows, columns, width) of records from noise, and classes (rows,)."""
         class_key, noise_key = jax.random.split(key)
         column, levels = self._column(context), context.tokenizer.widths[self._column(context)]
         classes = draw_codes(class_key, jnp.asarray(context.prior)[column], rows)
         noise = jax.random.normal(noise_key, (rows, self.noise))
         if self._vae(context).given is None:
             which = known = jax.nn.one_hot(classes, levels)
-        else:  # one map for all: what a class changes, the decoder has been told already
+        else:  # The decoder is conditioned on the class, so one affine map serves all classes.
             which = jnp.ones((rows, 1))
             known = jnp.asarray(context.features)[column][classes] * INPUT_SCALE
         z = self._generator(context)(params, noise, which, known)
         return self._decode(context, z, classes), classes
 
     def _vae(self, context: Context) -> Vae:
-        return context.stages["vae"].model(context)
+        vae: Vae = context.stages["vae"].model(context)
+        return vae
 
     def _decode(
         self, context: Context, z: jax.Array, classes: jax.Array | None = None
     ) -> jax.Array:
-        """Logits by the trained, frozen decoder, which sees `classes` only if they are given."""
+        """Compute logits by the trained, frozen decoder, conditioned on `classes` if given."""
         decoder = context.artefacts["vae"]["decoder"]
         prior, features = jnp.asarray(context.prior), jnp.asarray(context.features)
         return self._vae(context).decode(decoder, z, prior, features, classes)
 
     def _start(self, context: Context, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and Cholesky root of the latent for each class, under prior and decoder.
+        """Compute the latent's mean and Cholesky root for each class, under prior and decoder.
 
-        A latent is independent of what the decoder is given: then one map does for all classes.
+        A latent is independent of the decoder's condition column: then one map serves all classes.
         """
         latent, column = self._vae(context).latent, self._column(context)
         if self._vae(context).given is not None:

@@ -39,7 +39,7 @@ class LabelerStage:
     decay: float = 0.98
 
     def check(self, schema: Schema) -> None:
-        """UserError unless the label has two levels."""
+        """Raise UserError unless the label has two levels."""
         need_two_levels(schema, "labeler")
 
     def training(self, context: Context) -> Training:
@@ -65,7 +65,7 @@ class LabelerStage:
         )
 
     def logits(self, context: Context, artefact: Artefact, codes: jax.Array) -> jax.Array:
-        """Logit of the label's positive level for codes (rows, columns)."""
+        """Compute the logit of the label's positive level for tokens (rows, columns)."""
         seen = code_features(codes, jnp.asarray(context.features))
         return self._logit(self.model(context), artefact, seen)
 

@@ -1,4 +1,4 @@
-"""Adam with linear decay and an average of the iterates: one trained network's state."""
+"""Adam with linear decay and averaged iterates: the state of one trained network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import optax
 
 
 class Trained(NamedTuple):
-    """A network in training.
+    """Training state of a network.
 
     Attributes:
-      params: the current parameters.
-      moments: the optimiser's state.
+      params: current parameters.
+      moments: state of the optimiser.
       mean: moving average of the parameters.
-      step: steps taken, float32.
+      step: number of steps taken, float32.
     """
 
     params: Any
@@ -28,14 +28,14 @@ class Trained(NamedTuple):
 
 @dataclass(frozen=True)
 class AveragedAdam:
-    """Adam whose rate falls linearly to zero, and a moving average of what it passed through.
+    """Adam with a learning rate that falls linearly to zero, and a moving average of the iterates.
 
-    The falling rate brings noisy gradients to rest; the average is exponential.
+    The falling rate damps the noise of the gradients; the average is exponential.
 
     Attributes:
-      learning_rate: the first rate.
+      learning_rate: initial learning rate.
       steps: updates until the rate is 0.
-      decay: of the moving average; its memory is shorter at the start.
+      decay: decay of the moving average; shorter memory at the start.
       b1: decay of Adam's first moment.
     """
 
@@ -45,7 +45,7 @@ class AveragedAdam:
     b1: float = 0.9
 
     def start(self, params: Any) -> Trained:
-        # The average is a copy: the chunk donates its state, and one buffer can't be donated twice.
+        # Copy the average: the chunk donates its state, and a buffer cannot be donated twice.
         return Trained(
             params, self._adam.init(params), jax.tree.map(jnp.copy, params), jnp.float32(0)
         )

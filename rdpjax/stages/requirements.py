@@ -1,4 +1,4 @@
-"""What stages need of a schema, asked before any record is read."""
+"""Requirements of stages on a schema, checked before any record is read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rdpjax.errors import UserError
 
 
 def need_two_levels(schema: Schema, who: str) -> None:
-    """UserError unless the label has exactly two levels."""
+    """Raise UserError unless the label has exactly two levels."""
     mend = "leave the stage labeler out and use label_source = 'generator'"
     if schema.label is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What every stage offers the pipeline."""
+"""Interface of a training stage to the pipeline."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from rdpjax.data.tokenizer import Tokenizer
 from rdpjax.dpsgd.loop import Objective, State, Update
 
 Artefact = Any
-"""What a stage releases: a tree of arrays, computed from noisy quantities alone."""
+"""Released params of a stage: a tree of arrays, computed from noisy quantities alone."""
 
 Emit = Callable[[Artefact, jax.Array, int, int], jax.Array]
-"""`emit(artefact, key, rows, draws)`: codes (draws, rows, columns), integers, of whole records.
+"""`emit(artefact, key, rows, draws)`: tokens (draws, rows, columns), integers, of whole records.
 
-Each draw alone is `rows` independent records; draws of one row may share what they are made from
-(a latent). A record that breaks a rule is replaced by the next draw of its row."""
+Each draw alone is `rows` independent records; draws of one row may be dependent (one latent, say).
+A record that breaks a rule is replaced by the next draw of its row."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a training stage may use: public, or released by stages before it.
+    """Inputs of a training stage: public, or released by earlier stages.
 
     Attributes:
-      tokenizer: the schema under the noisy marginals.
+      tokenizer: the tokenizer under the noisy marginals, with the schema.
       stages: the run's stages, by name: their settings are public.
-      artefacts: what earlier stages released, by stage name.
+      artefacts: released params of earlier stages, by stage name.
       prior: `rdpjax.models.vae.log_prior` of the noisy shares, (columns, width).
-      features: what networks see of a code, (columns, width, order).
+      features: token features, (columns, width, order).
       label_share: noisy share of the label's positive levels; NaN where there are no classes.
     """
 
@@ -44,13 +44,13 @@ class Context:
 
 
 class Training(NamedTuple):
-    """A stage's training as pure functions.
+    """Training of a stage as pure functions.
 
     Attributes:
-      init: fresh state from a key.
-      objective: what is trained in a state, and its per-example loss on a record's codes.
-      update: the step, given the noisy gradient; sees no record.
-      release: the artefact in a final state.
+      init: initial state from a key.
+      objective: the trained params of a state, and the per-example loss on a record's tokens.
+      update: one step, given the noisy gradient; takes no record.
+      release: the released params of a final state.
     """
 
     init: Callable[[jax.Array], State]
@@ -61,9 +61,9 @@ class Training(NamedTuple):
 
 @runtime_checkable
 class TrainingStage(Protocol):
-    """A stage trained by DP-SGD; a frozen dataclass whose fields are its settings.
+    """Stage trained by DP-SGD; a frozen dataclass whose fields are its settings.
 
-    One that needs more of a schema than columns has a method `check(schema)`, which raises a
+    A stage with further requirements on the schema has a method `check(schema)`, which raises a
     UserError before any record is read.
     """
 
@@ -75,14 +75,14 @@ class TrainingStage(Protocol):
     def clip_norm(self) -> float: ...
 
     def training(self, context: Context) -> Training:
-        """The training under `context`; reads no record."""
+        """Return the training under `context`; reads no record."""
         ...
 
 
 @runtime_checkable
 class GeneratingStage(TrainingStage, Protocol):
-    """A training stage whose artefact generates records."""
+    """Training stage whose released params generate records."""
 
     def emit(self, context: Context) -> Emit:
-        """How its artefact makes records."""
+        """Return the sampler of records."""
         ...

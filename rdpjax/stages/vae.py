@@ -1,4 +1,4 @@
-"""Stage A: a variational autoencoder under DP-SGD. Reads records; releases its decoder."""
+"""Stage A: variational autoencoder under DP-SGD. Reads records; releases its decoder."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class VaeStage:
         )
 
     def emit(self, context: Context) -> Emit:
-        """Records from the prior: z ~ N(0, I) and the given column's noisy share, decoded."""
+        """Return a sampler: z ~ N(0, I) and the condition column's noisy share, decoded."""
         vae = self.model(context)
         prior, features = jnp.asarray(context.prior), jnp.asarray(context.features)
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from rdpjax import plans as planning
-from rdpjax.audits import gradient
-from rdpjax.audits.gradient import GradientAudit, audit_gradient
-from rdpjax.audits.recording import record
-from rdpjax.audits.replay import replay
+from rdpjax.audits.gradient import audit as gradient
+from rdpjax.audits.gradient.audit import GradientAudit, audit_gradient
+from rdpjax.audits.replay.audit import replay
+from rdpjax.audits.replay.recording import record
 from rdpjax.audits.subject import Subject
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.plans import Plans, make_plans, plan_events, target_of
+from rdpjax.fitting import plans as planning
+from rdpjax.fitting.plans import Plans, make_plans, plan_events, target_of
 from rdpjax.privacy.ledger import BudgetExceeded
 from rdpjax.privacy.sealed import SealError
 from tests.dpsgd import test_sabotage as engine

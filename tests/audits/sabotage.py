@@ -16,10 +16,11 @@ import jax
 import numpy as np
 import pytest
 
-from rdpjax import plans as planning
-from rdpjax import session, training
 from rdpjax.audits.subject import Subject
 from rdpjax.dpsgd.plan import Plan
+from rdpjax.fitting import plans as planning
+from rdpjax.fitting import session
+from rdpjax.fitting import stage_run as training
 from rdpjax.mechanisms import measurement
 from rdpjax.privacy import ledger as ledgers
 from rdpjax.privacy.ledger import Ledger

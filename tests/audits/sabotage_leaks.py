@@ -9,11 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from rdpjax import generator, pipeline, training
-from rdpjax import plans as planning
 from rdpjax.audits.subject import Subject
 from rdpjax.codecs import table
 from rdpjax.data.tokenizer import Tokenizer
+from rdpjax.fitting import fit as pipeline
+from rdpjax.fitting import generator
+from rdpjax.fitting import plans as planning
+from rdpjax.fitting import stage_run as training
 from rdpjax.stages.stage import Context, Training
 
 Patch = pytest.MonkeyPatch

@@ -12,13 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax import checkpoint, pipeline, session, training
 from rdpjax.audits.subject import Subject
-from rdpjax.dpsgd import feed, gradients, keys, loop
+from rdpjax.dpsgd import feed, keys, loop
 from rdpjax.dpsgd.clipping import ClippedSum
 from rdpjax.dpsgd.execution import Execution
+from rdpjax.dpsgd.ghost import gradients
 from rdpjax.dpsgd.keys import Roots, StepKeys
 from rdpjax.dpsgd.plan import Plan
+from rdpjax.fitting import checkpoint, session
+from rdpjax.fitting import fit as pipeline
+from rdpjax.fitting import stage_run as training
 from tests.dpsgd import test_sabotage as engine
 
 Patch = pytest.MonkeyPatch

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rdpjax.audits.counts import released_counts, scores_of_counts
+from rdpjax.audits.guessing import guess
+from rdpjax.audits.one_run.counts import released_counts, scores_of_counts
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.crafted import table_canaries
 from rdpjax.data.tokenizer import encode_cells, histogram, marginals_from
-from rdpjax.privacy.guessing import guess
 
 
 def cells(count: int, seed: int) -> np.ndarray:

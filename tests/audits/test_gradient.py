@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax.audits.gradient import Audited, GradientAudit, audit_gradient
-from rdpjax.audits.gradient_canaries import Coins, extended, observe, with_canaries
+from rdpjax.audits.gradient.audit import Audited, GradientAudit, audit_gradient
+from rdpjax.audits.gradient.canaries import Coins, extended, observe, with_canaries
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.tokenizer import Marginals
@@ -21,7 +21,7 @@ from rdpjax.dpsgd import keys, loop
 from rdpjax.dpsgd.execution import Clipping, Execution
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
-from rdpjax.generator import make_context
+from rdpjax.fitting.generator import make_context
 
 Patch = pytest.MonkeyPatch
 FULL = {"noise_multiplier": 1.0, "sampling_rate": 1.0, "steps": 100}

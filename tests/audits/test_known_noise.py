@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdpjax.audits.known_noise import measurement_noise, noise, repeated_keys, step_noise
-from rdpjax.audits.recording import Recording
+from rdpjax.audits.replay.known_noise import measurement_noise, noise, repeated_keys, step_noise
+from rdpjax.audits.replay.recording import Recording
 from rdpjax.config import load_config
 from rdpjax.dpsgd.keys import Roots, derive, stream_key
 from rdpjax.dpsgd.lattice import UNITS, lattice_noise
 from rdpjax.dpsgd.noise import add_gaussian
+from rdpjax.fitting.plans import Plans, make_plans
 from rdpjax.mechanisms.measurement import noisy
-from rdpjax.plans import Plans, make_plans
 from rdpjax.privacy.events import Event
 from tests.audits import sabotage_steps as sabotage
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdpjax.audits.neighbours import neighbourhood
+from rdpjax.audits.replay.neighbours import neighbourhood
 from rdpjax.codecs.table import TableCodec
 from rdpjax.codecs.two_level import TwoLevelCodec
 from rdpjax.data.schema import Schema

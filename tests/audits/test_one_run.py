@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from rdpjax.audits.findings import Finding
-from rdpjax.audits.one_run import OneRunAudit, _audited, audit_one_run
-from rdpjax.audits.watched import WatchingSession, watched
+from rdpjax.audits.one_run.audit import OneRunAudit, _audited, audit_one_run
+from rdpjax.audits.one_run.watched import WatchingSession, watched
 from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
@@ -26,12 +26,12 @@ from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import Roots, step_keys
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.errors import UserError
-from rdpjax.generator import make_context
+from rdpjax.fitting.fit import fit
+from rdpjax.fitting.generator import make_context
+from rdpjax.fitting.plans import make_plans
+from rdpjax.fitting.session import Session
 from rdpjax.mechanisms import measurement
-from rdpjax.pipeline import fit
-from rdpjax.plans import make_plans
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.session import Session
 
 Patch = pytest.MonkeyPatch
 pytestmark = pytest.mark.usefixtures("small_pool")

@@ -122,7 +122,7 @@ def test_a_release_without_its_claim_is_refused(
 def test_features_depend_on_bounds_alone(small_run: Any) -> None:
     from rdpjax.audits.release import features
     from rdpjax.audits.subject import read_subject
-    from rdpjax.released import open_release
+    from rdpjax.runs.release import open_release
 
     subject = read_subject(small_run.path, small_run.data)
     frame, generator = subject.records, open_release(small_run.path).generator

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from rdpjax import audit
-from rdpjax import plans as planning
-from rdpjax.audits.comparisons import as_table, broken
-from rdpjax.audits.replay import replay
+from rdpjax.audits.replay.audit import replay
+from rdpjax.audits.replay.comparisons import as_table, broken
 from rdpjax.audits.subject import read_subject
 from rdpjax.config import Config, load_config
+from rdpjax.fitting import plans as planning
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rdpjax import pipeline
 from rdpjax.audits.subject import Subject
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
+from rdpjax.fitting import fit as pipeline
 from tests.audits.detectors import DETECTORS
 from tests.audits.sabotage import MUTATIONS
 from tests.audits.sabotage_table import read_table, table

@@ -18,8 +18,8 @@ import pytest
 from rdpjax.config import load_config
 from rdpjax.data.tokenizer import Marginals
 from rdpjax.datasets.registry import find_dataset
-from rdpjax.generator import make_context
-from rdpjax.plans import make_plans
+from rdpjax.fitting.generator import make_context
+from rdpjax.fitting.plans import make_plans
 from rdpjax.stages.stage import Training
 
 ROOT = Path(__file__).resolve().parents[2]

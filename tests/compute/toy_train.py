@@ -51,10 +51,13 @@ def planned(config: Any) -> Iterator[tuple[str, Any]]:
 def main() -> int:
     module, flags = toys(), sys.argv[1:]
     import rdpjax.config
-    from rdpjax import generator, run, train, training
+    from rdpjax import train
     from rdpjax.evaluation import plots
-    from rdpjax.plans import Plans
-    from rdpjax.shared_ledger import SharedLedger
+    from rdpjax.fitting import generator
+    from rdpjax.fitting import stage_run as training
+    from rdpjax.fitting.plans import Plans
+    from rdpjax.runs import run
+    from rdpjax.runs.shared_ledger import SharedLedger
 
     classes = {"vae": module.ToyStage, "labeler": module.ToyLabeler}
     rdpjax.config.stage_classes = lambda: classes

@@ -21,7 +21,7 @@ from rdpjax.compute.multihost import Hosts, joined
 from rdpjax.errors import UserError, command
 from rdpjax.privacy import ledger as ledgers
 from rdpjax.privacy.events import Event
-from rdpjax.shared_ledger import open_ledger
+from rdpjax.runs.shared_ledger import open_ledger
 
 ODD = np.array([0x80000000, 0x7FC00123, 0xFF800000, 1], np.uint32).view(np.float32)
 """-0.0, a NaN with a payload, -inf and a subnormal."""

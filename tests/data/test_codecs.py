@@ -12,8 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdpjax import plans as planning
-from rdpjax import session
 from rdpjax.codecs import two_level
 from rdpjax.codecs.table import TableCodec
 from rdpjax.codecs.two_level import PROFILES, VALUES, TwoLevelCodec
@@ -24,17 +22,20 @@ from rdpjax.data.stays.hour_profiles import BOUND
 from rdpjax.data.stays.hour_values import values_sensitivity
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.tokenizer import Marginals, Tokenizer, histogram, sensitivity
-from rdpjax.dpsgd import clipping, ghost
+from rdpjax.dpsgd import clipping
+from rdpjax.dpsgd.ghost import clipped as ghost
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.generator import make_context
+from rdpjax.fitting import plans as planning
+from rdpjax.fitting import session
+from rdpjax.fitting.fit import fit
+from rdpjax.fitting.generator import make_context
+from rdpjax.fitting.plans import make_plans, target_of
+from rdpjax.fitting.session import Session
 from rdpjax.mechanisms import measurement
 from rdpjax.mechanisms.measurement import Answer
-from rdpjax.pipeline import fit
-from rdpjax.plans import make_plans, target_of
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.session import Session
 from tests.exact import exact_encoding
 
 Odd = Callable[[str, int, int], Patients]

@@ -25,7 +25,7 @@ from rdpjax.dpsgd.keys import Roots, step_keys
 from rdpjax.dpsgd.loop import add_drawn
 from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import Draw
-from rdpjax.generator import make_context
+from rdpjax.fitting.generator import make_context
 
 
 def main(stage: str, size: int) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax.dpsgd.equations import Equations, equations_of
+from rdpjax.dpsgd.ghost.equations import Equations, equations_of
 
 KEY = jax.random.key(0)
 X = jnp.arange(4.0)

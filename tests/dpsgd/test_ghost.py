@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import register_dataclass
 
-from rdpjax.dpsgd import clipping, ghost
-from rdpjax.dpsgd.gradients import Formed, Products
+from rdpjax.dpsgd import clipping
+from rdpjax.dpsgd.ghost import clipped as ghost
+from rdpjax.dpsgd.ghost.gradients import Formed, Products
 
 Loss = Callable[..., jax.Array]
 ROWS = 4

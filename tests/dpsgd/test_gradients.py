@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rdpjax.dpsgd.gradients import (
+from rdpjax.dpsgd.ghost.gradients import (
     GRAM,
     MOST_POSITIONS,
     TINY,

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from rdpjax.dpsgd import ghost, gradients, keys, loop, sampling
+from rdpjax.dpsgd import keys, loop, sampling
 from rdpjax.dpsgd.execution import Execution
+from rdpjax.dpsgd.ghost import clipped as ghost
+from rdpjax.dpsgd.ghost import gradients
 from rdpjax.dpsgd.plan import Plan
 from tests.dpsgd import engine_properties as engine
 from tests.dpsgd.engine_properties import CLIP, PARAMS

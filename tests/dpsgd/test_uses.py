@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from rdpjax.dpsgd import clipping, ghost
+from rdpjax.dpsgd import clipping
+from rdpjax.dpsgd.ghost import clipped as ghost
 from rdpjax.models.layers import Conv1d
 
 ROWS = 4

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax.dpsgd import clipping, ghost
-from rdpjax.dpsgd.equations import equations_of
-from rdpjax.dpsgd.windows import Windows, windows_of
+from rdpjax.dpsgd import clipping
+from rdpjax.dpsgd.ghost import clipped as ghost
+from rdpjax.dpsgd.ghost.equations import equations_of
+from rdpjax.dpsgd.ghost.windows import Windows, windows_of
 from rdpjax.models.layers import Conv1d
 
 ROWS = 4

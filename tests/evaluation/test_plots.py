@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from rdpjax.data.schema import Schema
+from rdpjax.evaluation import plots
 from rdpjax.evaluation.plots import plot_correlations, plot_densities, plot_losses
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -35,3 +37,13 @@ def test_importing_evaluation_loads_no_plots_and_no_classifiers():
         "sys.exit(' '.join({'matplotlib', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).stderr == b"\n"
+
+
+def test_no_frame_is_left_empty(toy, toy_schema, tmp_path, monkeypatch):
+    """As many axes are seen as there are columns, also where they do not fill their rows."""
+    pages = []
+    monkeypatch.setattr(plots.Page, "save", lambda page, path: pages.append(page))
+    for count in range(1, len(toy_schema.columns) + 1):
+        some = Schema("toy", toy_schema.columns[:count])
+        plot_densities(toy(90), toy(90), some, tmp_path / "d.png")
+        assert sum(axes.axison for axes in pages[-1].body.axes) == count

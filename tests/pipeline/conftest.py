@@ -8,16 +8,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rdpjax import training
 from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
 from rdpjax.dpsgd.keys import Roots
-from rdpjax.generator import Generator
-from rdpjax.pipeline import fit
-from rdpjax.plans import make_plans, target_of
+from rdpjax.fitting import stage_run as training
+from rdpjax.fitting.fit import fit
+from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.plans import make_plans, target_of
+from rdpjax.fitting.session import Session
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.session import Session
 
 ROOTS = Roots.make(1)
 

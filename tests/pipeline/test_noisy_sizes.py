@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdpjax import training
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import encode_cells, histogram
 from rdpjax.errors import UserError
-from rdpjax.generator import Generator
+from rdpjax.fitting import stage_run as training
+from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.plans import make_plans
 from rdpjax.mechanisms import measurement
-from rdpjax.plans import make_plans
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.ledger import Ledger
 

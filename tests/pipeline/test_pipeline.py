@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdpjax import pipeline, training
 from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config, load_config
 from rdpjax.data.cardio import CARDIO
@@ -23,13 +22,15 @@ from rdpjax.data.tokenizer import histogram
 from rdpjax.dpsgd import feed
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
-from rdpjax.generator import Generator
-from rdpjax.pipeline import fit
-from rdpjax.plans import make_plans, plan_events, target_of
+from rdpjax.fitting import fit as pipeline
+from rdpjax.fitting import stage_run as training
+from rdpjax.fitting.fit import fit
+from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.plans import make_plans, plan_events, target_of
+from rdpjax.fitting.session import Session
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.ledger import BudgetExceeded, Ledger
-from rdpjax.session import Session
 
 ROOTS = Roots.make(1)
 
@@ -205,7 +206,7 @@ def test_every_access_is_on_disk_before_it_happens(
 
         return looked
 
-    monkeypatch.setattr("rdpjax.plans.histogram", counted)
+    monkeypatch.setattr("rdpjax.fitting.plans.histogram", counted)
     monkeypatch.setattr(training, "make_chunk", make_chunk)
     ledger = Ledger.create(path, target=target_of(toy_config), noise_id=ROOTS.noise_id)
     train(ledger=ledger)
@@ -260,7 +261,7 @@ def test_a_ledger_that_cannot_be_written_stops_the_stage(
     def never(*args: Any) -> Any:
         raise AssertionError("read without an entry")
 
-    monkeypatch.setattr("rdpjax.plans.histogram", never)
+    monkeypatch.setattr("rdpjax.fitting.plans.histogram", never)
     (tmp_path / "ledger.jsonl").unlink()
     (tmp_path / "ledger.jsonl").mkdir()
     with pytest.raises(UserError, match="cannot write the ledger"):

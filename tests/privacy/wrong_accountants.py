@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from rdpjax.privacy.candidate import Candidate
-from rdpjax.privacy.divergence import classic_epsilon
-from rdpjax.privacy.epsilon_laws import epsilon_checks
+from rdpjax.accounting.exact.divergence import classic_epsilon
+from rdpjax.accounting.exact.loss_sampling import ORDERS, Step, integer_curve
+from rdpjax.accounting.verify.candidate import Candidate
+from rdpjax.accounting.verify.epsilon_laws import epsilon_checks
+from rdpjax.accounting.verify.properties import Check, judge
 from rdpjax.privacy.events import round_up_rate
-from rdpjax.privacy.loss_sampling import ORDERS, Step, integer_curve
-from rdpjax.privacy.properties import Check, judge
 
 ERRORS: dict[str, Callable[[float, float, int], Step]] = {
     "one step too few": lambda q, sigma, steps: (q, sigma, steps - 1),

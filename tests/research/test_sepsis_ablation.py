@@ -9,9 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rdpjax import generator
 from rdpjax.config import load_config
 from rdpjax.data.stays.simulate_sepsis import simulated_table
+from rdpjax.fitting import generator
 from rdpjax.models import autoregressive
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from rdpjax import checkpoint
 from rdpjax.config import Config
-from rdpjax.run import run
-from rdpjax.start import Options
+from rdpjax.fitting import checkpoint
+from rdpjax.runs.run import run
+from rdpjax.runs.start import Options
 from tests.run.runs import Go, Killed, killed_at
 
 

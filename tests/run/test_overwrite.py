@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from rdpjax import checkpoint
 from rdpjax.config import Config
 from rdpjax.errors import UserError
-from rdpjax.generator import Generator
+from rdpjax.fitting import checkpoint
+from rdpjax.fitting.generator import Generator
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.sources import read_source

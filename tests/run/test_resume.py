@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from rdpjax import checkpoint, run_folder, train
+from rdpjax import train
 from rdpjax.config import Config
 from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
+from rdpjax.fitting import checkpoint
 from rdpjax.privacy.ledger import Ledger
-from rdpjax.run_folder import RunFolder
+from rdpjax.runs import folder as run_folder
+from rdpjax.runs.folder import RunFolder
 from tests.run.runs import Go, Killed, entries, killed_at, released, tree
 
 # Marginals are the ledger's first entry, then two chunks of each stage.

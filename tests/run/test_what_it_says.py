@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from rdpjax import account, checkpoint, sample, train
+from rdpjax import account, sample, train
 from rdpjax.config import Config
 from rdpjax.datasets import cardio as cardio_dataset
 from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.errors import UserError, command
 from rdpjax.evaluation import plots
-from rdpjax.plans import plan_events
+from rdpjax.fitting import checkpoint
+from rdpjax.fitting.plans import plan_events
 from rdpjax.privacy import report
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import read_ledger
-from rdpjax.run import run
-from rdpjax.run_folder import RunFolder, read_generator
-from rdpjax.start import Options
+from rdpjax.runs.folder import RunFolder, read_generator
+from rdpjax.runs.run import run
+from rdpjax.runs.start import Options
 from rdpjax.synthesizer import Synthesizer
 from tests.run.runs import Go, entries, tree
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from rdpjax import generator, train
+from rdpjax import train
 from rdpjax.config import Config
 from rdpjax.data.stays.patients import Patients
 from rdpjax.evaluation import patient_plots
-from rdpjax.plans import Plans, make_plans
+from rdpjax.fitting import generator
+from rdpjax.fitting.plans import Plans, make_plans
 
 SETTINGS = """
 dataset = "sepsis"
@@ -35,7 +36,7 @@ PLOTS = ("plot_patients", "plot_missingness", "plot_patient_densities", "plot_st
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Any:
     """One block to fit on, noise that is looked for once, and pictures that are not drawn."""
-    import rdpjax.run as module
+    import rdpjax.runs.run as module
 
     plans: dict[str, Plans] = {}
 
@@ -61,7 +62,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture
 def fitted_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], Patients]:
     """`fitted_on(flags)`: the patients that `train` would fit on; nothing is trained."""
-    import rdpjax.run as module
+    import rdpjax.runs.run as module
 
     class Stop(BaseException):
         pass

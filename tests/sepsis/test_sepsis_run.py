@@ -16,13 +16,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rdpjax import checkpoint, evaluate, sample, train
+from rdpjax import evaluate, sample, train
 from rdpjax.config import Config
 from rdpjax.data.stays.patient_files import read_patients
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import COLUMNS
 from rdpjax.data.stays.simulate_sepsis import simulate_sepsis
 from rdpjax.datasets import sepsis_evaluation
+from rdpjax.fitting import checkpoint
 from rdpjax.privacy.ledger import read_ledger
 from rdpjax.privacy.report import replay
 

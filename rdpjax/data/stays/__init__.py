@@ -1,1 +1,1 @@
-"""Patients and their hours: files, the two-level codec, releases."""
+"""Patients and their hourly stays: files, the two-level codec, releases."""

@@ -1,4 +1,4 @@
-"""Crafted patients: stays of all lengths, readings at extremes and beyond."""
+"""Canaries of patients: stays of all lengths, with readings at and beyond the bounds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rdpjax.data.stays.sepsis import LONGEST, STATICS, VARIABLES
 
 
 def patient_canaries(count: int, random: np.random.Generator, hours: int = 24) -> Patients:
-    """Patients with stays of all lengths, every variable at an extreme of its own or never read.
+    """Craft patients with stays of all lengths; each variable is at one extreme, or never read.
 
     Args:
-      count: how many.
-      random: of the crafting.
-      hours: about how long the modelled part of a stay is.
+      count: number of patients.
+      random: random generator.
+      hours: approximate number of modelled hours of a stay.
     """
     stays = 1 + evenly(2 * hours, count, random)
     starts = np.concatenate([[0], np.cumsum(stays)])
@@ -50,16 +50,16 @@ def patient_canaries(count: int, random: np.random.Generator, hours: int = 24) -
 
 
 def extreme_patients(base: Patients, records: Patients) -> dict[str, Patients]:
-    """Single patients: the longest stay there is, and crafted ones.
+    """Craft single patients: the longest stay of the records, and stays at and beyond the bounds.
 
     Args:
-      base: patients whose medians say what is usual.
+      base: patients whose medians are the usual values.
       records: all patients.
 
     Returns:
-      By what they are: `longest stay`; `extreme`, with everything measured in every hour of the
-      longest stay that there can be, up and down between what is usual and what is not; `out of
-      range`, with what no monitor shows.
+      Patients by name: `longest stay`; `extreme`, every variable measured in every hour of the
+      longest possible stay, alternating between the usual value and one far above it; `out of
+      range`, with values that no monitor displays.
     """
     longest = records.take(np.array([records.stays.argmax()]))
     shape = (LONGEST, records.values.shape[1])
@@ -86,7 +86,7 @@ def extreme_patients(base: Patients, records: Patients) -> dict[str, Patients]:
 
 
 def join_patients(first: Patients, second: Patients) -> Patients:
-    """Both, one after the other."""
+    """Concatenate two sets of patients."""
     return Patients(
         np.concatenate([first.values, second.values]),
         np.concatenate([first.starts, first.starts[-1] + second.starts[1:]]),

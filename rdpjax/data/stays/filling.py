@@ -1,8 +1,8 @@
-"""From a row of the patient table to a patient: hours filled in from noisy profiles.
+"""Decoder of the patient table: rows to hourly stays, sampled from noisy profiles.
 
-The second level of the codec, without a network. The row says how often a variable is measured
-and at what mean level; which hours they are follows the panel's noisy rates, and a reading is the
-level plus a residual that persists from hour to hour. Everything is post-processing.
+The second level of the codec, without a network. A row gives each variable's number of readings
+and mean level; the hours of the readings follow the panel's noisy rates, and a reading is the
+level plus an autoregressive residual. Everything is post-processing.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import LONGEST, VARIABLES
 
 CELLS = 2**18
-"""Patients times hours that are filled in at once."""
+"""Batch size of the decoder, in patients times hours."""
 KNOTS = 512
-"""Places at which the distribution function of generated scores is kept."""
+"""Number of quantiles that represent the distribution function of generated scores."""
 _EDGES = np.array([-2.6, *LEVELS[1:], 2.6])
 
 
 @dataclass(frozen=True)
 class Filling:
-    """How codes become patients.
+    """Decoder of the patient table.
 
     Attributes:
-      hours: how many hours of a record are modelled.
-      values: noisy histograms.
-      profiles: noisy times, spreads and persistence.
+      hours: number of hours of a record that are modelled.
+      values: noisy histograms of readings.
+      profiles: noisy times, spreads and autocorrelations.
       knots: quantiles of the generated scores of each variable, `[34, KNOTS]`; None before they
         are fitted.
     """
@@ -54,9 +54,10 @@ class Filling:
     knots: np.ndarray | None = None
 
     def fitted(self, codes: np.ndarray, rng: np.random.Generator) -> Filling:
-        """With the quantiles of scores generated from `codes`; post-processing.
+        """Fit the quantiles of scores generated from `codes`; post-processing.
 
-        Readings weigh as they do in the histograms that their ranks are read off.
+        Readings have the weights that they have in the histograms, since their ranks are mapped to
+        quantiles of those.
         """
         found: list[list[np.ndarray]] = [[] for _ in VARIABLES]
         weights: list[list[np.ndarray]] = [[] for _ in VARIABLES]
@@ -75,17 +76,17 @@ class Filling:
         return replace(self, knots=np.array(knots))
 
     def parts(self, codes: np.ndarray) -> Iterator[np.ndarray]:
-        """Rows, few at a time where hours are many: arrays of hours are what takes room."""
+        """Split rows into batches, fewer rows for more hours: arrays of hours dominate memory."""
         size = max(1, CELLS // self.hours)
         for start in range(0, len(codes), size):
             yield codes[start : start + size]
 
     def patients(self, codes: np.ndarray, rng: np.random.Generator) -> Patients:
-        """Patients of rows of the table.
+        """Decode rows of the table into patients.
 
         Args:
           codes: `[patients, 75]`, levels of `patient_schema(hours)`.
-          rng: consumed the same way for the same codes.
+          rng: random generator; the number of draws depends on the codes only.
 
         Returns:
           Patients with ids `0`, `1`, ...; hours after the modelled ones hold NaN.
@@ -112,7 +113,7 @@ class Filling:
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything in arrays, for `from_arrays`."""
+        """Convert to arrays, for `from_arrays`."""
         assert self.knots is not None
         values = {
             f"values/{v.name}": s for v, s in zip(VARIABLES, self.values.variables, strict=True)
@@ -131,7 +132,7 @@ class Filling:
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, np.ndarray]) -> Filling:
-        """The inverse of `to_arrays`; KeyError where one is missing."""
+        """Restore from `to_arrays`; KeyError where an array is missing."""
         variables = tuple(arrays[f"values/{variable.name}"] for variable in VARIABLES)
         return Filling(
             int(arrays["hours"]),
@@ -143,7 +144,7 @@ class Filling:
     # -- length of stay and onset ---------------------------------------------------------------
 
     def _stays(self, codes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Length of stay and row of onset (-1 for never), consistent with the column `stay`."""
+        """Draw length of stay and row of onset (-1 for never), consistent with column `stay`."""
         levels = stay_levels(self.hours)
         status = np.array([STATUSES.index(s) for s, _ in levels])[codes[:, 0]]
         place = np.array([i for _, i in levels])[codes[:, 0]]
@@ -154,7 +155,7 @@ class Filling:
         low, high = edges[first - 1], edges[end - 1]
         drawn = np.searchsorted(edges, low + rng.random(len(codes)) * (high - low), "right")
         stays = np.clip(drawn, first, end - 1)
-        # A positive patient whose row says "no sepsis" here has one drawn among the other tails.
+        # A positive patient with tail "no sepsis" contradicts itself: draw one of the other tails.
         code = np.where(codes[:, 1] > 0, codes[:, 1] - 1, rng.integers(0, len(TAILS), len(codes)))
         tail = np.minimum(_within(TAILS, LONGEST + 1, code, rng.random(len(codes))), stays)
         onset = stays - tail
@@ -163,7 +164,7 @@ class Filling:
         return stays, np.where(status == 0, -1, onset)
 
     def _statics(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Age, gender, units and hours before admission, float32 `[patients, 5]`."""
+        """Draw age, gender, units and hours before admission, float32 `[patients, 5]`."""
         n = len(codes)
         out = np.full((n, 5), np.nan, np.float32)
         edges = np.concatenate([[0.0], np.cumsum(self.values.ages + 1e-9)])
@@ -180,22 +181,23 @@ class Filling:
         return out
 
     def _before(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Hours in hospital before intensive care, drawn from the noisy histogram in a bin."""
+        """Draw hours in hospital before intensive care from the noisy histogram within a bin."""
         edges = np.concatenate([[0.0], np.cumsum(self.values.admissions + 1e-9)])
         ends = np.searchsorted(ADMISSION_EDGES, [*ADMISSIONS, ADMISSION_EDGES[-1]], "left")
         place = np.maximum(codes.astype(int) - 1, 0)
         low, high = edges[ends[place]], edges[ends[place + 1]]
         cell = np.searchsorted(edges, low + rng.random(len(codes)) * (high - low), "right") - 1
         cell = np.clip(cell, ends[place], ends[place + 1] - 1)
-        # In hundredths of an hour, from the first in the cell to the last.
+        # In hundredths of an hour, from the bin's first to its last.
         a = np.ceil(ADMISSION_EDGES[cell] * 100 - 1e-6)
         b = np.ceil(ADMISSION_EDGES[cell + 1] * 100 - 1e-6)
-        return (a + np.floor(rng.random(len(codes)) * (b - a))) / 100
+        hours: np.ndarray = (a + np.floor(rng.random(len(codes)) * (b - a))) / 100
+        return hours
 
     # -- readings -------------------------------------------------------------------------------
 
     def _scores(self, codes: np.ndarray, stays: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Normal scores of all readings, float32 `[patients, hours, 34]`, NaN where none is."""
+        """Draw normal scores of readings, float32 `[patients, hours, 34]`; NaN: unmeasured."""
         lengths = np.minimum(stays, self.hours)
         counts = self._counts(codes, lengths, rng)
         taken = self._taken(counts, lengths, rng)
@@ -204,14 +206,15 @@ class Filling:
         number = np.maximum(counts, 1)[:, None]
         kept = np.where(taken, residuals, 0)
         kept -= kept.sum(axis=1, keepdims=True, dtype=np.float32) / number
-        # Taking out the mean of n took out a share of the variance, most of it if they persist.
+        # Centred per stay, so that the mean score is `level`; autocorrelated residuals lose
+        # variance.
         scores = level[:, None] + kept
         return np.where(taken, scores, np.nan).astype(np.float32)
 
     def _counts(
         self, codes: np.ndarray, lengths: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Measured hours of each variable, int `[patients, 34]`, none above the length."""
+        """Draw numbers of measured hours, int `[patients, 34]`, at most the length of stay."""
         out = np.zeros((len(codes), len(VARIABLES)), np.int64)
         bins = [first for first in COUNTS if first <= self.hours]
         for j, variable in enumerate(VARIABLES):
@@ -219,7 +222,7 @@ class Filling:
             dense = variable.panel == "monitor"
             place = np.maximum(code - 1, 0) + (0 if dense else 1)
             place = np.minimum(place, len(bins) - 1)
-            # A bin that reaches past the end of the stay is cut there.
+            # Bins are cut at the length of stay.
             last = np.minimum(np.array([*bins[1:], self.hours + 1])[place] - 1, lengths)
             first = np.minimum(np.array(bins)[place], last)
             number = first + np.floor(rng.random(len(codes)) * (last - first + 1)).astype(int)
@@ -230,10 +233,10 @@ class Filling:
     def _taken(
         self, counts: np.ndarray, lengths: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Which hours are measured, bool `[patients, hours, 34]`: the first in a random order.
+        """Draw which hours are measured, bool `[patients, hours, 34]`: the first in a random order.
 
-        Variables of a panel share the order, which follows the panel's odds (Gumbel's trick): with
-        so many hours to choose, what is chosen nearly always or hardly ever is so here.
+        Variables of a panel share the order, drawn by Gumbel's trick under the panel's odds:
+        sampling without replacement at a given count, so rates near 0 or 1 stay there.
         """
         n = len(counts)
         there = np.arange(self.hours) < lengths[:, None]
@@ -246,16 +249,17 @@ class Filling:
         return taken
 
     def _levels(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Mean normal score of each variable, `[patients, 34]`, anywhere in its bin."""
+        """Draw the mean normal score of each variable, `[patients, 34]`, uniform within its bin."""
         code = codes[:, 8::2].astype(int)
-        # Measured by one column, never by the other: any level will do.
+        # The columns disagree: measured by the count, never by the level. Take any level.
         spare = rng.integers(0, len(LEVELS), code.shape)
         place = np.where(code > 0, code - 1, spare)
         low, high = _EDGES[place], _EDGES[place + 1]
-        return low + rng.random(code.shape) * (high - low)
+        levels: np.ndarray = low + rng.random(code.shape) * (high - low)
+        return levels
 
     def _residuals(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Autoregressive residuals, float32 `[patients, hours, 34]`."""
+        """Draw autoregressive residuals, float32 `[patients, hours, 34]`."""
         noise = rng.standard_normal((n, self.hours, len(VARIABLES)), np.float32)
         monitored = np.array(MONITORED)
         noise[:, :, monitored] = noise[:, :, monitored] @ self._root.T.astype(np.float32)
@@ -263,14 +267,15 @@ class Filling:
         fresh = np.sqrt(1 - lag**2)
         for t in range(1, self.hours):
             noise[:, t] = lag * noise[:, t - 1] + fresh * noise[:, t]
-        return noise * np.sqrt(self.profiles.within).astype(np.float32)
+        residuals: np.ndarray = noise * np.sqrt(self.profiles.within).astype(np.float32)
+        return residuals
 
     @cached_property
     def _root(self) -> np.ndarray:
         return np.linalg.cholesky(self.profiles.correlation)
 
     def _readings(self, j: int, scores: np.ndarray, jitter: np.ndarray) -> np.ndarray:
-        """Values of scores: by rank among the generated scores, from the noisy histogram."""
+        """Map scores to values: ranks among generated scores, then noisy quantiles."""
         assert self.knots is not None
         variable, share = VARIABLES[j], self.values.variables[j] + 1e-12
         seen = ~np.isnan(scores)
@@ -287,19 +292,18 @@ class Filling:
 def _within(
     firsts: tuple[int, ...], end: int, place: np.ndarray, uniforms: np.ndarray
 ) -> np.ndarray:
-    """Whole numbers anywhere in the bins `place`."""
+    """Draw integers uniformly within the bins `place`."""
     bins = np.array([*firsts, end])
     drawn: np.ndarray = bins[place] + np.floor(uniforms * (bins[place + 1] - bins[place]))
     return drawn.astype(int)
 
 
 def _quantiles(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`KNOTS` weighted quantiles of the scores; normal ones where scores are few."""
+    """Compute `KNOTS` weighted quantiles of the scores; normal ones where scores are few."""
     if len(scores) < KNOTS:
         return np.linspace(-2.6, 2.6, KNOTS)
     order = np.argsort(scores)
     ranks = np.cumsum(weights[order])
-    quantiles: np.ndarray = np.interp(
-        np.linspace(0, 1, KNOTS), ranks / ranks[-1], scores[order].astype(float)
-    )
-    return quantiles + np.arange(KNOTS) * 1e-9  # increasing, for np.interp
+    quantiles = np.interp(np.linspace(0, 1, KNOTS), ranks / ranks[-1], scores[order].astype(float))
+    rising: np.ndarray = quantiles + np.arange(KNOTS) * 1e-9  # strictly increasing, for np.interp
+    return rising

@@ -1,7 +1,7 @@
-"""How readings lie within a stay: when they are taken, how they vary from hour to hour.
+"""DP hourly profiles of a stay: measurement times, spreads and autocorrelations.
 
-One clipped vector a patient, one Gaussian mechanism. Rare laboratory values say little, so what is
-measured is shrunk to public defaults by how much noise there is.
+One clipped vector a patient, one Gaussian mechanism. Rare laboratory values have a low signal, so
+the estimates are shrunk to public defaults in proportion to the noise.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rdpjax.data.stays.sepsis import VARIABLES, Panel
 PANELS = get_args(Panel)
 PANEL_OF = np.array([PANELS.index(variable.panel) for variable in VARIABLES])
 HOURS = (*range(24), 24, 28, 32, 36, 40, 44, *range(48, 336, 24))
-"""First row of each cell of the hours at which a panel is taken."""
+"""First row of each bin of the hours at which a panel is taken."""
 MONITORED = tuple(j for j, v in enumerate(VARIABLES) if v.panel in ("monitor", "temperature"))
 """Variables whose residuals of the same hour are correlated: seven vital signs."""
 HOURLY = tuple(j for j, v in enumerate(VARIABLES) if v.daily > 4)
-"""Variables that are read often enough to persist visibly from one hour to the next."""
+"""Variables measured often enough to estimate an autocorrelation at lag 1."""
 PAIRS = tuple((a, b) for i, a in enumerate(MONITORED) for b in MONITORED[:i])
 _SIZES = (
     len(PANELS) * len(HOURS),
@@ -40,26 +40,25 @@ PROFILE_NUMBERS = sum(_SIZES)
 BOUND = 4.0
 """L2 norm to which a patient's vector is clipped."""
 SPREAD, SEVERAL = 0.5, 0.15
-"""Weights of mean squares and of the ones beside them; all other entries weigh 1."""
+"""Weights of the mean squares, and of the indicators beside them; all other entries weigh 1."""
 DEFAULT_WITHIN, DEFAULT_LAG, DEFAULT_PART = 0.4, 0.8, 0.1
-"""Public defaults: variance within a stay, in normal scores; correlation with the next hour; part
-of the hours in which a panel is taken."""
+"""Public defaults: variance within a stay, in normal scores; correlation with the next hour;
+share of the hours in which a panel is taken."""
 
 
 def profiles_vector(patients: Patients, hours: int, values: Values) -> np.ndarray:
-    """Sum over patients of what each shows of times, spreads, persistence and correlations.
+    """Sum clipped per-patient vectors of measurement times, spreads, and (auto)correlations.
 
-    Of one patient: for each panel, its measured hours as shares that sum to 1, and what part of
-    the stay they are; for each variable
-    read twice or more, the mean square of the residuals (reading minus the patient's mean, in
-    normal scores, clipped to [-1.5, 1.5]) and a 1; for each variable of `HOURLY` read in two
-    consecutive hours, the mean product of those residuals and their mean square; for each pair of
-    vital signs taken together, the mean product.
+    Of one patient: for each panel, its measured hours as shares that sum to 1, and the measured
+    share of the stay; for each variable read twice or more, the mean square of the residuals
+    (reading minus the patient's mean, in normal scores, clipped to [-1.5, 1.5]) and a 1; for each
+    variable of `HOURLY` read in two consecutive hours, the mean product of those residuals and
+    their mean square; for each pair of vital signs taken together, the mean product.
 
     Args:
       patients: as read.
-      hours: how many hours are modelled.
-      values: noisy histograms, which give every reading its normal score.
+      hours: number of modelled hours.
+      values: noisy histograms, which map every reading to its normal score.
 
     Returns:
       float64 vector.
@@ -76,8 +75,8 @@ def profiles_vector(patients: Patients, hours: int, values: Values) -> np.ndarra
 
 
 def clipped(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to a norm of at most `BOUND`, on the grid; zeros for rows that are not finite."""
-    with np.errstate(over="ignore"):  # a norm that overflows is not finite either
+    """Scale rows to a norm of at most `BOUND`, on the grid; non-finite rows become zero."""
+    with np.errstate(over="ignore"):  # an overflowing norm counts as non-finite
         norms = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
     sound, bound = np.isfinite(norms), BOUND * (1 - 1e-9)
     scales = bound / np.maximum(np.where(sound, norms, bound), bound)
@@ -85,7 +84,7 @@ def clipped(vectors: np.ndarray) -> np.ndarray:
 
 
 def _vectors(window: Window, values: Values) -> np.ndarray:
-    """One row a patient, not yet clipped."""
+    """Compute the vectors before clipping, `[patients, PROFILE_NUMBERS]`."""
     scores, n = window.scores(values), window.patients
     taken = ~np.isnan(scores)
     cells = np.searchsorted(HOURS, window.row, "right") - 1
@@ -104,7 +103,7 @@ def _vectors(window: Window, values: Values) -> np.ndarray:
     squares = window.sums(residuals**2) / np.maximum(window.counts, 1)
     spread = [SPREAD * np.where(several, squares, 0), SEVERAL * several]
 
-    following = np.zeros(len(window.patient), bool)  # the next row is the same patient's
+    following = np.zeros(len(window.patient), bool)  # whether the next row is of the same patient
     following[:-1] = window.patient[1:] == window.patient[:-1]
     hourly = residuals[:, HOURLY]
     after = np.roll(hourly, -1, axis=0)
@@ -124,14 +123,15 @@ def _vectors(window: Window, values: Values) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Profiles:
-    """Noisy knowledge of the hours within a stay.
+    """Noisy estimates of the hourly profiles.
 
     Attributes:
-      odds: that a panel is taken in a row, of a patient whose panel is ever taken,
+      odds: odds of measurement in a row, given a patient in whom the panel is ever measured,
         `[panels, LONGEST]`.
       within: variance within a stay of each variable, in normal scores, `[34]`.
       lag: correlation of a residual with the next hour's, `[34]`.
-      correlation: of the residuals of vital signs in one hour, `[7, 7]`, positive definite.
+      correlation: correlations of the residuals of vital signs in one hour, `[7, 7]`, positive
+        definite.
     """
 
     odds: np.ndarray
@@ -141,18 +141,18 @@ class Profiles:
 
     @staticmethod
     def of(noisy: np.ndarray, deviation: float, lengths: np.ndarray, hours: int) -> Profiles:
-        """From a noisy `profiles_vector`; post-processing.
+        """Estimate the profiles from a noisy `profiles_vector`; post-processing.
 
         Args:
           noisy: the noisy vector.
           deviation: standard deviation of the noise on each entry.
           lengths: noisy shares of the lengths of stay.
-          hours: how many hours are modelled.
+          hours: number of modelled hours.
         """
         times, part, squares, several, product, square, joint = np.split(
             np.asarray(noisy, float), np.cumsum(_SIZES)[:-1]
         )
-        # As many made-up patients as the noise could be: they stand for the public defaults.
+        # Shrink to public defaults with a pseudo-count of 4 noise standard deviations.
         made = 4 * max(deviation, 1e-9)
         squares = np.maximum(squares, 0) / SPREAD + made * DEFAULT_WITHIN
         within = squares / (np.maximum(several, 0) / SEVERAL + made)
@@ -170,7 +170,7 @@ class Profiles:
 def _odds(
     times: np.ndarray, part: np.ndarray, made: float, lengths: np.ndarray, hours: int
 ) -> np.ndarray:
-    """Odds by row: shares over the patients who are still there, brought to the mean part taken."""
+    """Estimate odds by row: shares over the patients still present, scaled to the measured part."""
     there = np.maximum(1 - np.concatenate([[0], np.cumsum(lengths)])[: len(lengths)], 1e-3)
     exposed = np.add.reduceat(there, HOURS) * (np.asarray(HOURS) < hours)
     flat = exposed / exposed.sum()
@@ -184,7 +184,7 @@ def _odds(
 
 
 def _correlation(joint: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Correlations of residuals, shrunk until they are positive definite."""
+    """Estimate correlations of residuals, shrunk until they are positive definite."""
     n = len(MONITORED)
     matrix = np.eye(n)
     for (a, b), product in zip(PAIRS, joint, strict=True):

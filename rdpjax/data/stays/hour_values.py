@@ -1,7 +1,7 @@
-"""What readings are like: noisy histograms of every variable, and the normal scores they give.
+"""Noisy histograms of every variable's readings, and the normal scores derived from them.
 
-Everything here is measured by one Gaussian mechanism; a patient's part in it is bounded whatever
-the stay.
+One Gaussian mechanism measures all of them; a patient's contribution has a public bound that does
+not depend on the stay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ADMISSION_EDGES = np.concatenate(
         [48, 60, 72, 96, 120, 168, 240, 336, 504, 720, 1440, 2880, 8760],
     ]
 )
-"""Borders of cells of hours from hospital admission to intensive care."""
+"""Edges of the bins of hours from hospital admission to intensive care."""
 
 _SIZES = (*(v.cells for v in VARIABLES), LONGEST, AGE_CELLS, len(ADMISSION_EDGES) - 1)
 VALUE_NUMBERS = sum(_SIZES)
@@ -33,14 +33,14 @@ VALUE_NUMBERS = sum(_SIZES)
 
 @dataclass(frozen=True)
 class Window:
-    """The modelled hours of patients: the first `hours` rows of each.
+    """Modelled hours of patients: the first `hours` rows of each.
 
     Attributes:
-      values: readable values, float32 `[rows, 34]`.
-      patient: which patient each row is of, int64 `[rows]`.
-      row: its number in the stay, from 0, int64 `[rows]`.
-      patients: how many patients there are.
-      hours: how many rows a patient has at most.
+      values: readings after `readable`, float32 `[rows, 34]`.
+      patient: index of the patient of each row, int64 `[rows]`.
+      row: index of the row within its stay, from 0, int64 `[rows]`.
+      patients: number of patients.
+      hours: most rows of a patient.
     """
 
     values: np.ndarray
@@ -59,27 +59,28 @@ class Window:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Measured hours of each variable, int64 `[patients, 34]`."""
+        """Number of measured hours of each variable, int64 `[patients, 34]`."""
         return self.sums((~np.isnan(self.values)).astype(np.int64)).astype(np.int64)
 
     def sums(self, amounts: np.ndarray) -> np.ndarray:
-        """Sum of `[rows, k]` by patient, float64 `[patients, k]`; NaN counts as 0.
+        """Sum `[rows, k]` by patient, float64 `[patients, k]`; NaN counts as 0.
 
-        Each patient's rows are added on their own, in order: no other patient's numbers can change
-        how they round. (Differences of one cumulative sum over all rows would.)
+        Each patient's rows are summed separately, in order, so the rounding of a patient's sum
+        depends on that patient alone. (Differences of one cumulative sum over all rows would round
+        by the others.)
         """
         clean = np.nan_to_num(amounts.astype(np.float64))
         columns = [np.bincount(self.patient, c, self.patients) for c in clean.T]
         return np.stack(columns, axis=1)
 
     def cells(self, j: int) -> np.ndarray:
-        """Histogram cell of variable j in each row, -1 where it was not measured."""
+        """Return the histogram bin of variable j in each row, -1 where it was not measured."""
         values, edges = self.values[:, j], VARIABLES[j].edges
         inside = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(edges) - 2)
         return np.where(np.isnan(values), -1, inside)
 
     def scores(self, values: Values) -> np.ndarray:
-        """Normal score of every reading, float32 `[rows, 34]`, NaN where there is none."""
+        """Map every reading to its normal score, float32 `[rows, 34]`, NaN where unmeasured."""
         out = np.full(self.values.shape, np.nan, np.float32)
         for j in range(len(VARIABLES)):
             cells = self.cells(j)
@@ -87,15 +88,15 @@ class Window:
         return out
 
     def means(self, values: Values) -> np.ndarray:
-        """Mean normal score of each patient and variable, `[patients, 34]`, NaN if never taken."""
+        """Average normal scores, `[patients, 34]`, NaN for a variable that was never measured."""
         totals = self.sums(self.scores(values))
         return np.where(self.counts > 0, totals / np.maximum(self.counts, 1), np.nan)
 
 
 def value_weights(counts: np.ndarray, hours: int) -> np.ndarray:
-    """Weight of one reading in its variable's histogram, `[patients, 34]`.
+    """Compute the weight of one reading in its variable's histogram, `[patients, 34]`.
 
-    A patient's readings of a variable weigh together min(n / cap, 1), where the cap is the
+    A patient's readings of a variable have the total weight min(n / cap, 1), where the cap is the
     variable's public number of readings in the modelled hours (of two days at most).
 
     Examples:
@@ -103,19 +104,20 @@ def value_weights(counts: np.ndarray, hours: int) -> np.ndarray:
       [[0.0417], [0.0208]]
     """
     caps = np.array([max(1.0, v.daily * min(hours, 48) / 24) for v in VARIABLES[: counts.shape[1]]])
-    together = np.minimum(counts / caps, 1.0) * (1 - 1e-9)  # room for rounding
-    return together / np.maximum(counts, 1)
+    together = np.minimum(counts / caps, 1.0) * (1 - 1e-9)  # margin for rounding
+    weights: np.ndarray = together / np.maximum(counts, 1)
+    return weights
 
 
 def values_vector(patients: Patients, hours: int) -> np.ndarray:
-    """Histograms of readings, of the length of stay, of age and of the hours before admission.
+    """Sum histograms of readings, of the length of stay, of age and of hours before admission.
 
     Args:
       patients: as read.
-      hours: how many hours are modelled.
+      hours: number of modelled hours.
 
     Returns:
-      float64 vector: the cells of each variable, 336 lengths, ages, hours before admission.
+      float64 vector: the bins of each variable, 336 lengths, ages, hours before admission.
 
     Guarantees:
       A patient adds to each of the 34 variables' histograms a vector of L1, hence L2, norm at most
@@ -151,13 +153,13 @@ def _block_vector(patients: Patients, hours: int) -> np.ndarray:
 
 
 def values_sensitivity() -> float:
-    """The most that one patient can move `values_vector`, in L2 norm, rounded up."""
+    """Return the L2 sensitivity of `values_vector` to one patient, rounded up."""
     return float(np.nextafter(np.sqrt(len(VARIABLES) + 3), np.inf))
 
 
 @dataclass(frozen=True)
 class Values:
-    """Noisy shares of the cells of every variable, of stays, ages and hours before admission."""
+    """Noisy shares of the bins of every variable, of stays, ages and hours before admission."""
 
     variables: tuple[np.ndarray, ...]
     lengths: np.ndarray
@@ -166,7 +168,7 @@ class Values:
 
     @staticmethod
     def of(noisy: np.ndarray) -> Values:
-        """From a noisy `values_vector`; post-processing."""
+        """Compute shares from a noisy `values_vector`; post-processing."""
         parts = [
             project(part, max(float(part.sum()), 1.0))
             for part in np.split(np.asarray(noisy, float), np.cumsum(_SIZES)[:-1])
@@ -176,7 +178,7 @@ class Values:
 
     @cached_property
     def scores(self) -> tuple[np.ndarray, ...]:
-        """Normal score of each variable's cells: of the middle rank, within -3 and 3."""
+        """Normal score of each variable's bins: that of the mid-rank, clipped to [-3, 3]."""
         return tuple(_normal_scores(np.cumsum(s) - s / 2) for s in self.variables)
 
     @property

@@ -1,7 +1,7 @@
-"""Patients once read, kept as one array file: the second reading takes a moment.
+"""Cache of parsed patients: one array file per source, which loads at once.
 
-The file holds private records as plainly as the source does: it is for its owner alone, and belongs
-to the internal side of a run. A source that has changed in any byte has another key.
+The file holds private records in the clear, as the source does: it is readable by its owner alone
+and belongs to the internal side of a run. A source that differs in any byte has another key.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from rdpjax.data.stays.sepsis import COLUMNS, LONGEST
 from rdpjax.io.atomic import new_file
 
 VERSION = 2
-"""Of what a file's content becomes: raise it whenever that changes."""
+"""Version of the parser's output format: raise it whenever that changes."""
 
 _ARRAYS = ("values", "starts", "first", "onset", "statics")
 
 
 def cache_file(folder: Path, key: bytes) -> Path:
-    """Where patients from a source of the given content hash are kept."""
+    """Return the cache file of a source with the given content hash."""
     whole = hashlib.blake2b(key, digest_size=16)
     whole.update(repr((VERSION, COLUMNS, LONGEST)).encode())
     return folder / f"patients-{whole.hexdigest()}.npz"
 
 
 def read_cached(path: Path) -> tuple[Patients, tuple[str, ...], str] | None:
-    """Patients, notes and fingerprint from a cache file; None if it is absent or damaged."""
+    """Load patients, notes and fingerprint from a cache file; None if it is absent or damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            # Its check sums find a damage anywhere in it.
+            # The check sums of the archive detect any damage.
             patients = Patients(
                 **{name: arrays[name] for name in _ARRAYS}, ids=tuple(arrays["ids"].tolist())
             )
@@ -44,9 +44,9 @@ def read_cached(path: Path) -> tuple[Patients, tuple[str, ...], str] | None:
 
 
 def write_cached(path: Path, patients: Patients, notes: tuple[str, ...], fingerprint: str) -> None:
-    """Keep patients in a cache file, for its owner alone.
+    """Write patients to a cache file that its owner alone can read.
 
-    Where the disk refuses, nothing is kept and nothing is left behind: every run reads the source.
+    On an OSError (disk full, say) no file is left behind, and every run parses the source.
     """
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)

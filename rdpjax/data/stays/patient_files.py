@@ -1,4 +1,4 @@
-"""From `.psv` files, one a patient, to `Patients`; and the chosen ones as files again."""
+"""Read `.psv` files, one a patient, into `Patients`; copy chosen files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from rdpjax.data.stays.patient_cache import cache_file, read_cached, write_cached
 from rdpjax.data.stays.patients import Patients
-from rdpjax.data.stays.psv import Stay
 from rdpjax.data.stays.psv_block import parse_block
+from rdpjax.data.stays.psv_stay import Stay
 from rdpjax.errors import UserError
 from rdpjax.io.archive import Member, Source, open_source
 from rdpjax.io.atomic import PRIVATE
@@ -22,21 +22,21 @@ from rdpjax.io.atomic import PRIVATE
 _GAPS = "ICULOS leaves out hours, which become rows without a reading"
 _REPEATS = "ICULOS repeats hours: the last value measured counts"
 BLOCK_BYTES = 2**21
-"""Bytes of files that are parsed together: few enough to keep memory small."""
+"""Bytes of files that are parsed as one block: bounds the memory."""
 
 
 @dataclass(frozen=True)
 class PatientTable:
-    """Private patients as they were found.
+    """Private patients as read from a source.
 
     Attributes:
       patients: in the order of their ids, each the name of a file without `.psv`.
-      notes: what the curator should hear; may come from the data.
-      skipped: how many bad files were left out.
+      notes: warnings for the curator; may come from the data.
+      skipped: number of bad files that were left out.
       fingerprint: hash of all ids and contents, the same for a folder and an archive of it;
         internal.
       path: the folder or archive; None for a simulated cohort.
-      source: reads the files again.
+      source: the source, to read the files again.
     """
 
     patients: Patients
@@ -51,14 +51,14 @@ class PatientTable:
 
         Args:
           chosen: ids, or a bool mask `[patients]`.
-          folder: is made if absent.
+          folder: created if absent.
 
         Returns:
-          How many there were.
+          Number of files written.
 
         Raises:
-          UserError: the source has changed meanwhile: a chosen patient is no longer in it.
-          ValueError: an id that is none of the patients'.
+          UserError: the source has changed since: a chosen patient is no longer in it.
+          ValueError: an id that no patient has.
         """
         if isinstance(chosen, np.ndarray) and chosen.dtype == bool:
             wanted = {self.patients.ids[i] for i in np.flatnonzero(chosen).tolist()}
@@ -97,19 +97,19 @@ def read_patients(
 
     Args:
       path: a folder, `.tar.gz`, `.tar` or `.zip`.
-      recursive: look into a folder's folders too.
-      skip_bad: go on without files that `parse_psv` objects to.
-      folder_ids: a patient's id names the folders of its file too.
-      cache: a private folder where the result is kept, found again by the content of the source. A
-        table with bad files is not kept.
-      progress: is told now and then how much of the source is read, and its size.
-      jobs: threads that parse; by default what suits the machine.
+      recursive: search sub-folders too.
+      skip_bad: skip files that `parse_psv` refuses.
+      folder_ids: include the folders of a patient's file in the id.
+      cache: a private folder for the result, keyed by a hash of the source's content. A table with
+        bad files is not cached.
+      progress: callback, called with the amount read so far and the size of the source.
+      jobs: number of parsing threads; by default chosen for the machine.
 
     Returns:
       The patients, sorted by id.
 
     Raises:
-      UserError: what `open_source`, `Source.members` and `parse_psv` object to.
+      UserError: as raised by `open_source`, `Source.members` and `parse_psv`.
     """
     source = open_source(Path(path), recursive=recursive, folder_ids=folder_ids)
     table = _read_kept(source, folder_ids, skip_bad, cache, progress, jobs)
@@ -124,7 +124,7 @@ def _read_kept(
     progress: Callable[[int, int], None] | None,
     jobs: int | None,
 ) -> PatientTable:
-    """The patients of a source, or those that were kept when it was read before."""
+    """Load the patients of a source from the cache, else parse and cache them."""
     if cache is None:
         return read_source(source, skip_bad=skip_bad, progress=progress, jobs=jobs)
     kept = cache_file(cache, _content_hash(source) + bytes([folder_ids]))
@@ -176,7 +176,7 @@ def read_source(
         for members in _blocks(source):
             files = [(member.name, member.content) for member in members]
             pending.append((members, pool.submit(parse_block, files)))
-            if len(pending) > 4:  # unparsed files must not pile up
+            if len(pending) > 4:  # bounds the number of unparsed files in memory
                 members, future = pending.popleft()
                 take(members, future.result())
         for members, future in pending:
@@ -198,7 +198,7 @@ def read_source(
 
 
 def _blocks(source: Source) -> Iterator[list[Member]]:
-    """The files of a source, several at a time."""
+    """Yield the files of a source in blocks."""
     block: list[Member] = []
     size = 0
     for member in source.members():
@@ -212,7 +212,7 @@ def _blocks(source: Source) -> Iterator[list[Member]]:
 
 
 def _joined(stays: dict[str, Stay]) -> Patients:
-    """The stays in the order of their ids, one after another."""
+    """Concatenate the stays in the order of their ids."""
     ids = tuple(sorted(stays))
     ordered = [stays[id] for id in ids]
     return Patients(
@@ -226,7 +226,7 @@ def _joined(stays: dict[str, Stay]) -> Patients:
 
 
 def _content_hash(source: Source) -> bytes:
-    """Hash of an archive's bytes, or of all files of a folder."""
+    """Hash an archive's bytes, or all files of a folder."""
     if source.path is not None and source.path.is_file():
         with source.path.open("rb") as file:
             return hashlib.file_digest(file, "blake2b").digest()

@@ -1,11 +1,11 @@
-"""Generated patients on disk: .psv files, one long table, one array, and what they mean.
+"""Write generated patients: .psv files, one long table, one array, and their description.
 
-psv/sNNNNNN.psv            a file a patient, numbered from 1; `s`, so that none is called as a
-                           patient of the challenge (pNNNNNN) is
+psv/sNNNNNN.psv            a file a patient, numbered from 1; `s`, so that no name equals that of
+                           a patient of the challenge (pNNNNNN)
 synthetic.parquet          the same rows, with the patient's number in front
 synthetic_3d.npy           (patients, variables, hours), NaN where not measured
-synthetic_3d_dense.npy     the same, filled in (if asked for)
-synthetic_meta.json        axes, variables, units, and what NaN and the label mean
+synthetic_3d_dense.npy     the same, missing values imputed (if asked for)
+synthetic_meta.json        axes, variables, units, and the meaning of NaN and of the label
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rdpjax.data.stays.sepsis import COLUMNS, LONGEST, STATICS, VARIABLES
 from rdpjax.io.array_file import write_array
 from rdpjax.io.atomic import PUBLIC
 
-_PATIENTS = 1000  # filled in at once
+_PATIENTS = 1000  # imputed per batch
 _STATIC_FACTS: dict[str, dict[str, Any]] = {
     "Age": {"unit": "years (100 stands for 90 and above)", "kind": "demographic"},
     "Gender": {"unit": "0 woman, 1 man", "kind": "flag", "low": 0, "high": 1},
@@ -46,20 +46,20 @@ def write_patients(
     hours: int,
     medians: np.ndarray | None = None,
 ) -> None:
-    """Write a release of patients, block by block; memory grows with a block, not with `count`.
+    """Write a release of patients, block by block; memory grows with the block, not with `count`.
 
-    Numbers are rounded to the decimals of `synthetic_meta.json`, alike in every file.
+    Numbers are rounded to the decimals of `synthetic_meta.json`, the same in every file.
 
     Args:
-      folder: where to; it exists, and is put in its final place by the caller.
+      folder: target; it exists, and the caller moves it to its final place.
       blocks: patients in order, some thousand at a time, with NaN after hour `hours` of a stay.
-      count: how many patients the blocks hold together.
-      hours: how many hours are modelled, the last axis of the arrays.
-      medians: `[34]`, public or noisy, in clinical units: what a variable is given that was not
-        measured yet. With them, `synthetic_3d_dense.npy` is written too.
+      count: number of patients in all blocks.
+      hours: number of modelled hours, the last axis of the arrays.
+      medians: `[34]`, public or noisy, in clinical units: imputed before a variable's first
+        reading. With them, `synthetic_3d_dense.npy` is written too.
 
     Raises:
-      OSError: what the disk refuses.
+      OSError: the disk is full or not writable.
       ValueError: the blocks do not hold `count` patients.
     """
     array = folder / "synthetic_3d.npy"
@@ -89,7 +89,7 @@ def write_patients(
 
 
 def _filled(array: Path, stays: np.ndarray, medians: np.ndarray) -> Iterator[np.ndarray]:
-    """The array in the file, filled in; read and not mapped, as a map counts as memory in use."""
+    """Impute a file's array in batches; read, since mapped pages count as memory in use."""
     with array.open("rb") as file:
         np.lib.format.read_magic(file)
         (_, *shape), _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -100,7 +100,7 @@ def _filled(array: Path, stays: np.ndarray, medians: np.ndarray) -> Iterator[np.
 
 
 def _kind(decimals: int) -> pa.DataType:
-    # Not float32: 98.6 is to be 98.6 for whoever computes in float64.
+    # float64: the float32 nearest to 98.6 is 98.5999985 once a reader converts it.
     return pa.float64() if decimals else pa.int32()
 
 
@@ -112,11 +112,11 @@ SCHEMA = pa.schema(
         pa.field("SepsisLabel", pa.int8(), nullable=False),
     ]
 )
-"""Columns of `synthetic.parquet`; whatever is not measured is null."""
+"""Columns of `synthetic.parquet`; unmeasured values are null."""
 
 
 def as_table(patients: Patients, numbers: np.ndarray) -> pa.Table:
-    """A row an hour, with the columns of `SCHEMA`.
+    """Convert patients to a long table, a row an hour, with the columns of `SCHEMA`.
 
     Args:
       patients: as `rounded` returns them.
@@ -134,10 +134,10 @@ def as_table(patients: Patients, numbers: np.ndarray) -> pa.Table:
 
 
 def as_array(patients: Patients, hours: int) -> np.ndarray:
-    """The first hours of each stay: 34 hourly variables, then the statics, the same every hour.
+    """Convert the first hours to an array: 34 hourly variables, then the statics, repeated.
 
     Returns:
-      float32 `[patients, 39, hours]`, NaN where nothing was measured and after a stay.
+      float32 `[patients, 39, hours]`, NaN where unmeasured and after the stay.
 
     Examples:
       >>> one = Patients(np.ones((1, 34), np.float32), np.array([0, 1]), np.array([3]),
@@ -155,9 +155,9 @@ def as_array(patients: Patients, hours: int) -> np.ndarray:
 
 
 def filled_in(array: np.ndarray, stays: np.ndarray, medians: np.ndarray) -> np.ndarray:
-    """Each hourly variable carried forward within the stay; the median before its first reading.
+    """Impute by carrying each hourly variable forward; with the median before its first reading.
 
-    Statics that are missing stay so, and so do the hours after a stay.
+    Missing statics and the hours after a stay remain NaN.
 
     Args:
       array: float32 `[patients, 39, hours]`, as `as_array` returns it.
@@ -181,7 +181,7 @@ def filled_in(array: np.ndarray, stays: np.ndarray, medians: np.ndarray) -> np.n
 
 
 def _meaning(count: int, hours: int, *, dense: bool) -> dict[str, Any]:
-    """What `synthetic_meta.json` says."""
+    """Build the description in `synthetic_meta.json`."""
     hourly: list[dict[str, Any]] = [
         {
             "name": v.name,

@@ -1,9 +1,9 @@
-"""A patient as one row of public bins: stay and sepsis, statics, what was measured and its level.
+"""Patient table: stay and sepsis, statics, counts and mean levels of readings, in public bins.
 
-The first of the codec's two levels. Networks learn this table; the hours of a patient follow from
-it by `rdpjax.data.stays.filling`. All bins are fixed here, from clinical knowledge: intensive care
-looks at stays by days and parts of days, laboratory values come once to a few times a day, monitors
-are read every hour.
+The first of the codec's two levels. Networks are trained on this table; the hours of a patient are
+decoded from it by `rdpjax.data.stays.filling`. All bins are fixed here, from clinical knowledge:
+intensive care counts stays in days and parts of days, laboratory values are taken once to a few
+times a day, monitors are read every hour.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ Label = Literal["window", "stay"]
 LENGTHS = (1, 9, 13, 17, 21, 25, 29, 33, 37, 41, 45, 49, 61, 73, 121, 193)
 """First hour of each bin of lengths of stay; the last one ends with `LONGEST`."""
 TAILS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 25)
-"""First of each bin of hours from onset to the end of the record."""
+"""First value of each bin of hours from onset to the end of the record."""
 AGES = (0, 25, 35, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90)
 """First year of each bin of ages; the challenge writes 100 for 90 and above."""
 ADMISSIONS = (0.0, 0.1, 1, 3, 6, 9, 12, 18, 24, 48, 96, 168, 720)
-"""First of each bin of hours from hospital admission to intensive care."""
+"""First value of each bin of hours from hospital admission to intensive care."""
 OFFSETS = (1, 2, 3, 4, 7, 13, 25, 49, 97)
-"""First of each bin of the hour (`ICULOS`) at which the record begins."""
+"""First value of each bin of the hour (`ICULOS`) at which the record begins."""
 COUNTS = (0, 1, 2, 3, 4, 6, 9, 13, 19, 25, 49, 97, 193)
-"""First of each bin of measured hours (of hours missed, for what a monitor shows)."""
+"""First value of each bin of measured hours (of missed hours, for monitored variables)."""
 LEVELS = (-np.inf, -1.5, -1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0, 1.5)
-"""First of each bin of a patient's mean normal score."""
+"""First value of each bin of a patient's mean normal score."""
 
 UNITS = ("unknown", "Unit1", "Unit2")
 STAY_WEIGHT = 5.0
-"""Stay and sepsis are what everything else hangs on: measured five times as precisely."""
+"""Weight of stay and sepsis: everything else depends on them, hence five times the precision."""
 
 _SOURCE = "public bins, chosen from clinical knowledge"
 
 
 def patient_schema(hours: int = 24, label: Label = "window") -> Schema:
-    """The table's public columns.
+    """Build the schema of the patient table.
 
     Args:
-      hours: how many hours of a record are modelled, 1 to `LONGEST`.
+      hours: number of modelled hours of a record, 1 to `LONGEST`.
       label: what counts as positive: onset within the modelled hours, or in any hour.
 
     Raises:
@@ -93,11 +93,11 @@ def patient_schema(hours: int = 24, label: Label = "window") -> Schema:
 
 
 STATUSES = ("never", "after", "within")
-"""Sepsis never, after the modelled hours, or within them: runs of the column `stay`."""
+"""Sepsis never, after the modelled hours, or within them: ordered groups of the column `stay`."""
 
 
 def stay_levels(hours: int) -> list[tuple[str, int]]:
-    """Levels of the column `stay`: status and bin of the length, without what cannot be."""
+    """List levels of the column `stay`: status and bin of the length, possible pairs only."""
     ends = (*LENGTHS[1:], LONGEST + 1)
     return [
         (status, i)
@@ -108,19 +108,19 @@ def stay_levels(hours: int) -> list[tuple[str, int]]:
 
 
 def encode_patients(patients: Patients, hours: int, values: Values) -> np.ndarray:
-    """Codes of patients: the level of every column of `patient_schema(hours)`.
+    """Encode patients as tokens: the level of every column of `patient_schema(hours)`.
 
     Args:
       patients: as read.
-      hours: how many hours are modelled.
-      values: noisy histograms, which give every reading its normal score.
+      hours: number of modelled hours.
+      values: noisy histograms, which map every reading to its normal score.
 
     Returns:
       uint8 `[patients, 75]`.
 
     Guarantees:
-      A patient's codes depend on that patient, public bins and noisy histograms alone. Whatever
-      the values (NaN, infinite, out of bounds), every column has a valid code.
+      A patient's tokens depend on that patient, public bins and noisy histograms alone. Whatever
+      the values (NaN, infinite, out of bounds), every column has a valid token.
     """
     blocks = [_encode(block, hours, values) for block in patients.blocks()]
     return np.concatenate(blocks) if blocks else np.zeros((0, 7 + 2 * len(VARIABLES)), np.uint8)
@@ -157,12 +157,12 @@ def _encode(patients: Patients, hours: int, values: Values) -> np.ndarray:
 
 
 def _bin(firsts: tuple[float, ...], values: np.ndarray) -> np.ndarray:
-    """Which bin each value is in; what lies below the first bin is in it."""
+    """Return the bin of each value; values below the first bin are put in it."""
     return np.clip(np.searchsorted(firsts, values, side="right") - 1, 0, len(firsts) - 1)
 
 
 def _binned(name: str, firsts: tuple[float, ...], last: float, apart: str = "") -> Categorical:
-    """A column of ordered bins, behind a level of its own for what has no place among them."""
+    """Build a column of ordered bins, after a separate level for values that have no bin."""
     spans = tuple(_span(firsts, i, last) for i in range(len(firsts)))
     if not apart:
         return Categorical(name, spans, _SOURCE, runs=(len(spans),))
@@ -170,7 +170,7 @@ def _binned(name: str, firsts: tuple[float, ...], last: float, apart: str = "") 
 
 
 def _span(firsts: tuple[float, ...], i: int, last: float) -> str:
-    """A bin in words: `4-5`, `7`, `from 720`."""
+    """Format a bin: `4-5`, `7`, `from 720`."""
     first, after = firsts[i], firsts[i + 1] if i + 1 < len(firsts) else last + 1
     if np.isinf(first):
         return f"below {after:g}"

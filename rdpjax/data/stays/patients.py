@@ -1,4 +1,4 @@
-"""Patients in memory: stays of different lengths, one after another."""
+"""Patients in memory: ragged hourly stays, concatenated."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Patients:
-    """Hourly readings of many patients, on one grid of whole hours each.
+    """Hourly readings of many patients, each on a grid of whole hours.
 
     Attributes:
       values: float32 `[rows, variables]`, clinical units, NaN where nothing was measured; a row
         is an hour, a patient's rows are consecutive and none is left out.
       starts: int64 `[patients + 1]`: patient i has the rows `starts[i]:starts[i + 1]`, 1 or more.
       first: int32 `[patients]`: the hour in intensive care (`ICULOS`) of the first row, 1 or more.
-      onset: int32 `[patients]`: how many rows stand before the label turns positive; -1 if it
-        never does. From there on it is positive.
+      onset: int32 `[patients]`: number of rows before the label turns positive; -1 for never. It
+        stays positive from there on.
       statics: float32 `[patients, statics]`, NaN where missing.
       ids: one identifier a patient.
 
@@ -44,26 +44,29 @@ class Patients:
     @property
     def stays(self) -> np.ndarray:
         """Length of each stay in hours, int64 `[patients]`."""
-        return np.diff(self.starts)
+        lengths: np.ndarray = np.diff(self.starts)
+        return lengths
 
     @property
     def row(self) -> np.ndarray:
-        """Number of each row within its stay, from 0, int64 `[rows]`."""
-        return np.arange(len(self.values)) - np.repeat(self.starts[:-1], self.stays)
+        """Index of each row within its stay, from 0, int64 `[rows]`."""
+        row: np.ndarray = np.arange(len(self.values)) - np.repeat(self.starts[:-1], self.stays)
+        return row
 
     @property
     def hours(self) -> np.ndarray:
         """Hour in intensive care of each row (`ICULOS`), int64 `[rows]`."""
-        return self.row + np.repeat(self.first, self.stays)
+        hours: np.ndarray = self.row + np.repeat(self.first, self.stays)
+        return hours
 
     @property
     def labels(self) -> np.ndarray:
-        """0 or 1 for each row, int8 `[rows]`."""
+        """Label of each row, 0 or 1, int8 `[rows]`."""
         onset = np.repeat(self.onset, self.stays)
         return ((onset >= 0) & (self.row >= onset)).astype(np.int8)
 
     def blocks(self, size: int = 2048) -> Iterator[Patients]:
-        """The patients in order, at most `size` at a time, without a copy."""
+        """Yield the patients in order, at most `size` at a time, as views."""
         for a in range(0, len(self), size):
             b = min(a + size, len(self))
             rows = slice(self.starts[a], self.starts[b])
@@ -77,7 +80,7 @@ class Patients:
             )
 
     def take(self, chosen: np.ndarray) -> Patients:
-        """The patients of the given indices (or bool mask), in that order."""
+        """Select patients by indices (or a bool mask), in that order."""
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         stays = self.stays[chosen]
         starts = np.concatenate([[0], np.cumsum(stays)])

@@ -1,9 +1,9 @@
-"""Read one patient's `.psv` file carefully: every fault is one line that says where and the mend.
+"""Strict reader of one patient's `.psv` file: every error is one line with place and remedy.
 
-`psv_block` reads many plain files at once and gives the same; what it finds unusual comes here.
+`psv_block` parses many plain files at once with the same result, and hands all others to this one.
 
-- Blank lines, either line end and a byte-order mark are taken as they come. Columns may stand in
-  any order; one that is absent counts as not measured, an unknown one is ignored: both are noted.
+- Blank lines, either line end and a byte-order mark are accepted. Columns may have any order; an
+  absent one counts as not measured, an unknown one is ignored: both are noted.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _GREATEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Header:
-    """Where a file has the columns.
+    """Columns of a file's header.
 
     Attributes:
-      names: all names as they stand, stripped.
-      positions: of each of `COLUMNS`, None where it is absent.
+      names: all names, stripped.
+      positions: position of each of `COLUMNS`, None where it is absent.
       notes: unknown and absent columns.
     """
 
@@ -43,11 +43,11 @@ class Header:
 
 
 def parse_psv(content: bytes, name: str) -> Stay:
-    """Read one patient's file.
+    """Parse one patient's file.
 
     Args:
       content: the bytes of the file.
-      name: what to call it in messages.
+      name: the file's name in messages.
 
     Returns:
       The stay, with a row for each hour from the first to the last.
@@ -55,7 +55,7 @@ def parse_psv(content: bytes, name: str) -> Stay:
     Raises:
       UserError: no header, or two; another separator than `|`; `ICULOS` or `SepsisLabel` absent; no
         row; a row with another number of fields than the header; text or infinity in a cell; a file
-        that is no text; what `stay_of` objects to.
+        that is not text; an error of `stay_of`.
 
     Examples:
       >>> stay = parse_psv(b"HR|ICULOS|SepsisLabel\\n80|3|0\\nNaN|5|1\\n82|5|1\\n", "p1.psv")
@@ -84,10 +84,10 @@ correct the cell, or write NaN for a missing value
 
 
 def find_columns(names: Sequence[str]) -> Header:
-    """Find the columns by the stripped fields of a header.
+    """Match the stripped fields of a header to the columns.
 
     Raises:
-      ValueError: says what is wrong with it.
+      ValueError: describes the fault of the header.
 
     Examples:
       >>> found = find_columns(["SepsisLabel", "ICULOS", "Mood"])
@@ -118,7 +118,7 @@ def find_columns(names: Sequence[str]) -> Header:
 
 
 def _rows(records: Sequence[Record], header: Header, name: str) -> Iterator[list[float]]:
-    """The cells of each record as numbers, in the order of `COLUMNS`."""
+    """Convert the cells of each record to numbers, in the order of `COLUMNS`."""
     for cells, line, _ in records:
         try:
             yield [
@@ -138,7 +138,7 @@ def _rows(records: Sequence[Record], header: Header, name: str) -> Iterator[list
             raise UserError(f"{name}: line {line}, column {column!r}: {problem}") from None
 
 
-@lru_cache(2**14)  # the same readings come again and again
+@lru_cache(2**14)  # few distinct readings: most calls are hits
 def _number(cell: str) -> float:
     cell = cell.strip()
     if cell.lower() in ("", "nan"):

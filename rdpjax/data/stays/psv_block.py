@@ -1,4 +1,4 @@
-"""Read many patients' files at once: plain ones all together, the others one by one."""
+"""Parse many patients' files at once: plain ones as one table, the others one by one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PLAIN = b"0123456789.-eENan|\n"
 
 
 def parse_block(files: Sequence[tuple[str, bytes]]) -> list[Stay | UserError]:
-    """Read files, each a name for messages and its bytes.
+    """Parse files, each given as a name for messages and its bytes.
 
-    Files of one header that hold nothing but numbers and `NaN` are converted as one table. Whatever
-    that table cannot be told from the file (gaps, repeats, faults of any kind) goes to `parse_psv`.
+    Files with a common header that hold only numbers and `NaN` are converted as one table. Files
+    whose stay cannot be derived from it (gaps, repeats, faults of any kind) go to `parse_psv`.
 
     Returns:
-      For each file what `parse_psv` gives, or the error that it raises.
+      For each file the result of `parse_psv`, or the error that it raises.
 
     Examples:
       >>> good, bad = parse_block([("a", b"ICULOS|SepsisLabel\\n2|0\\n3|1\\n"), ("b", b"")])
@@ -49,7 +49,7 @@ def parse_block(files: Sequence[tuple[str, bytes]]) -> list[Stay | UserError]:
 
 
 def _split(content: bytes) -> tuple[bytes, bytes]:
-    """Header and body of a plain file; an empty body for any other."""
+    """Split a plain file into header and body; an empty body for any other."""
     if len(content) > MOST_BYTES:
         return b"", b""
     content = content.removeprefix(BOM).replace(b"\r\n", b"\n").rstrip(b"\n")
@@ -64,7 +64,7 @@ def _split(content: bytes) -> tuple[bytes, bytes]:
 
 
 def _parse_alike(head: bytes, bodies: list[bytes]) -> list[Stay | None]:
-    """The stays of bodies under one header; None where a closer look is needed."""
+    """Parse bodies under one header; None where `parse_psv` is needed."""
     unknown: list[Stay | None] = [None] * len(bodies)
     try:
         header = find_columns([name.strip() for name in head.decode().split(SEPARATOR)])
@@ -77,7 +77,7 @@ def _parse_alike(head: bytes, bodies: list[bytes]) -> list[Stay | None]:
     starts = np.concatenate([[0], np.cumsum(stays)[:-1]])
     least = np.fmin.reduceat(rows[:, STATIC], starts)
     greatest = np.fmax.reduceat(rows[:, STATIC], starts)
-    with np.errstate(over="ignore"):  # and looked for at once
+    with np.errstate(over="ignore"):  # infinities are checked next
         values = rows[:, HOURLY].astype(np.float32)
         statics = least.astype(np.float32)
     hours, labels = rows[:, HOUR], rows[:, LABEL]
@@ -113,7 +113,7 @@ def _parse_alike(head: bytes, bodies: list[bytes]) -> list[Stay | None]:
 
 
 def _numbers(body: bytes, header: Header) -> np.ndarray:
-    """The cells as float64 `[rows, 41]`, NaN where missing or absent."""
+    """Convert the cells to float64 `[rows, 41]`, NaN where missing or absent."""
     present = [(column, at) for column, at in enumerate(header.positions) if at is not None]
     cells = read_columns(
         body,
@@ -121,7 +121,7 @@ def _numbers(body: bytes, header: Header) -> np.ndarray:
         {at: pa.float64() for _, at in present},
         len(header.names),
         missing=["", MISSING, "nan"],
-        threads=False,  # the files of other blocks are read at the same time
+        threads=False,  # other blocks are parsed in parallel already
     )
     rows = np.full((len(cells[0]), len(COLUMNS)), np.nan)
     for (column, _), values in zip(present, cells, strict=True):
@@ -130,9 +130,10 @@ def _numbers(body: bytes, header: Header) -> np.ndarray:
 
 
 def _fit(statics: np.ndarray) -> np.ndarray:
-    """Whether each row of static values may stand in a file."""
+    """Return which rows of static values are valid, bool `[rows]`."""
     columns = zip(STATICS, statics.T, strict=True)
-    return np.all([static_fits(name, column) for name, column in columns], axis=0)
+    fit: np.ndarray = np.all([static_fits(name, column) for name, column in columns], axis=0)
+    return fit
 
 
 def _carefully(content: bytes, name: str) -> Stay | UserError:

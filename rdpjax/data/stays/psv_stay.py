@@ -1,9 +1,9 @@
-"""From the numbers of one patient's file to a stay on a grid of whole hours.
+"""Convert the numbers of one patient's file to a stay on a grid of whole hours.
 
-- The hour is `ICULOS`. Hours that are left out become rows of NaN. Where an hour repeats, the last
-  value measured counts, for each variable by itself.
-- A missing label repeats the one before it; before the first that is known, it is 0.
-- Where a static value changes within a file, the last one known counts, and that is noted.
+- The hour is `ICULOS`. Missing hours become rows of NaN. Where an hour repeats, the last measured
+  value counts, for each variable separately.
+- A missing label repeats the one before it; before the first known label, it is 0.
+- Where a static value changes within a file, the last known one counts, and that is noted.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ HOURLY = slice(0, len(VARIABLES))
 STATIC = slice(len(VARIABLES), len(VARIABLES) + len(STATICS))
 HOUR, LABEL = COLUMNS.index("ICULOS"), COLUMNS.index("SepsisLabel")
 OLDEST = 120
-"""Years: the greatest `Age`."""
+"""Largest `Age`, in years."""
 FLAGS = ("Gender", "Unit1", "Unit2")
 """Static columns that hold 0 or 1."""
 
 
 @dataclass(frozen=True)
 class Stay:
-    """One patient's file on a grid of whole hours; the attributes are those of `Patients`.
+    """Stay of one patient on a grid of whole hours; the attributes are those of `Patients`.
 
     Attributes:
       values: float32 `[rows, variables]`, NaN where nothing was measured.
       first: `ICULOS` of the first row.
-      onset: rows before the label turns positive, -1 if it never does.
+      onset: number of rows before the label turns positive, -1 for never.
       statics: float32 `[statics]`, NaN where missing.
-      notes: what was let pass.
-      gaps: hours between the first and the last that the file leaves out.
-      repeats: rows of an hour that stood before.
+      notes: irregularities that were accepted.
+      gaps: number of hours between the first and the last that the file lacks.
+      repeats: number of rows that repeat an hour.
     """
 
     values: np.ndarray
@@ -48,31 +48,32 @@ class Stay:
 
 
 def static_fits(name: str, values: np.ndarray) -> np.ndarray:
-    """Whether each value of a static column may stand there, or is missing.
+    """Return whether each value of a static column is valid, or missing.
 
     Examples:
       >>> static_fits("Gender", np.array([0, 0.5, np.nan])).tolist()
       [True, False, True]
     """
+    fits = np.ones(len(values), bool)
     if name in FLAGS:
-        return np.isnan(values) | (values == 0) | (values == 1)
-    if name == "Age":
-        return np.isnan(values) | ((values >= 0) & (values <= OLDEST))
-    return np.ones(len(values), bool)
+        fits = np.isnan(values) | (values == 0) | (values == 1)
+    elif name == "Age":
+        fits = np.isnan(values) | ((values >= 0) & (values <= OLDEST))
+    return fits
 
 
 def stay_of(rows: np.ndarray, lines: np.ndarray, name: str, notes: tuple[str, ...] = ()) -> Stay:
-    """Put the rows of a file on their hours.
+    """Align the rows of a file to their hours.
 
     Args:
       rows: float64 `[rows, 41]` in the order of `COLUMNS`, finite or NaN, 1 or more.
-      lines: the line of the file that each stands in, `[rows]`.
-      name: what to call the file in messages.
-      notes: what was let pass before.
+      lines: line number of each row in the file, `[rows]`.
+      name: the file's name in messages.
+      notes: irregularities accepted before.
 
     Raises:
       UserError: `ICULOS` missing, not whole, below 1, above `LONGEST` or falling; `SepsisLabel`
-        missing throughout, neither 0 nor 1, or 0 after a 1; a static value that cannot be.
+        missing throughout, neither 0 nor 1, or 0 after a 1; an invalid static value.
 
     Examples:
       >>> rows = np.full((3, 41), np.nan); rows[:, HOUR] = 3, 5, 5; rows[:, LABEL] = 0, 0, 1
@@ -132,7 +133,7 @@ class _Table:
         fallen = np.zeros(len(labels), bool)
         fallen[known] = np.diff(labels[known], prepend=0) < 0
         self._refuse(LABEL, fallen, "0 after a 1, but the label never turns back; correct it")
-        return labels  # only the first 1 counts: what is missing needs no filling
+        return labels  # only the first 1 matters, so missing labels need no imputation
 
     def statics(self) -> tuple[np.ndarray, tuple[str, ...]]:
         found = np.full(len(STATICS), np.nan, np.float32)
@@ -152,7 +153,7 @@ class _Table:
         return found, tuple(changed)
 
     def _refuse(self, column: int, where: np.ndarray, problem: str) -> None:
-        """UserError at the first row of `where`; `problem` has a place for its value."""
+        """Raise UserError at the first row of `where`; `problem` has a place for its value."""
         if where.any():
             at = int(np.argmax(where))
             shown = problem.format(self.rows[at, column])

@@ -1,4 +1,4 @@
-"""Patients as .psv files, in the form that the challenge publishes them and its reader expects."""
+"""Write patients as .psv files, in the format of the challenge."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import COLUMNS, MISSING, SEPARATOR, VARIABLES
 
 DECIMALS = tuple(variable.decimals for variable in VARIABLES)
-"""Decimals that each hourly variable is released with."""
+"""Decimals of each hourly variable in a release."""
 STATIC_DECIMALS = (0, 0, 0, 0, 2)
-"""The same for the static columns: all whole, but for the hours from hospital admission."""
-_ROWS = 65_536  # formatted at once: some 20 MiB of text and of what it is made from
+"""Decimals of the static columns: all whole, except the hours from hospital admission."""
+_ROWS = 65_536  # rows formatted at once: some 20 MiB of text and buffers
 
 
 def rounded(patients: Patients) -> Patients:
-    """With as many decimals as are released, so that every released form holds the same numbers.
+    """Round to the decimals of a release, so that all its files hold the same numbers.
 
     Examples:
       >>> one = Patients(np.full((1, 34), 98.64, np.float32), np.array([0, 1]), np.array([1]),
@@ -40,16 +40,15 @@ def rounded(patients: Patients) -> Patients:
 def _rounded(values: np.ndarray, decimals: tuple[int, ...]) -> np.ndarray:
     out = np.empty(values.shape, np.float32)
     for j, places in enumerate(decimals):
-        out[:, j] = np.round(values[:, j].astype(np.float64), places) + 0.0  # never -0
+        out[:, j] = np.round(values[:, j].astype(np.float64), places) + 0.0  # avoids -0
     return out
 
 
 def format_patients(patients: Patients) -> Iterator[bytes]:
-    """The text of each patient's file, in order.
+    """Format each patient's file, in order.
 
-    Numbers are written as they are, by the fewest digits that tell a float32 from its neighbours:
-    a file of the challenge that was read comes out as it was. What is to be released goes through
-    `rounded` first.
+    Numbers have the fewest digits that identify a float32, so a file of the challenge is reproduced
+    as it was read. For a release, apply `rounded` first.
 
     Examples:
       >>> one = Patients(np.full((2, 34), np.nan, np.float32), np.array([0, 2]), np.array([6]),
@@ -68,7 +67,7 @@ def format_patients(patients: Patients) -> Iterator[bytes]:
 
 
 def _texts(patients: Patients) -> Iterator[bytes]:
-    """All at once, then cut where a patient ends."""
+    """Format all rows at once, then split by patient."""
     statics = np.repeat(patients.statics, patients.stays, axis=0)
     cells = [_cells(column) for column in (*patients.values.T, *statics.T)]
     cells += [pa.array(patients.hours), pa.array(patients.labels)]
@@ -87,7 +86,7 @@ def _texts(patients: Patients) -> Iterator[bytes]:
 
 
 def _cells(values: np.ndarray) -> pa.Array:
-    # Few values differ, so formatting each of them once is far cheaper than formatting every cell.
+    # Readings have few distinct values: formatting each once is far cheaper than every cell.
     encoded = pa.array(values, pa.float32(), from_pandas=True).dictionary_encode("encode")
     distinct = encoded.dictionary.to_numpy(zero_copy_only=False)
     texts = [
@@ -98,18 +97,18 @@ def _cells(values: np.ndarray) -> pa.Array:
 
 
 def write_psv(folder: Path, patients: Patients, names: Iterable[str]) -> None:
-    """Write each patient to `folder/NAME.psv`, with the numbers as they are.
+    """Write each patient to `folder/NAME.psv`, without rounding.
 
     Args:
-      folder: is made if need be.
+      folder: created if absent.
       patients: to write.
       names: one a patient, without the suffix.
 
     Raises:
-      OSError: what the disk refuses.
+      OSError: the disk is full or not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in zip(names, format_patients(patients), strict=True):
-        # Not pathlib: Python keeps a table of all names that paths were ever made of.
+        # Not pathlib: it interns the name of every path, which memory then keeps.
         with open(f"{folder}/{name}.psv", "wb") as file:
             file.write(text)

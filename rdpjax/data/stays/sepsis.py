@@ -1,10 +1,10 @@
-"""PhysioNet/CinC Challenge 2019 (sepsis): what is public about its files and variables.
+"""PhysioNet/CinC Challenge 2019 (sepsis): public description of its files and variables.
 
 Reyna et al. 2020, Early Prediction of Sepsis From Clinical Data, Crit Care Med 48(2):210-217.
-Bounds, usual values, steps and panels are clinical knowledge, none of it read off the files. Most
+Bounds, usual values, steps and panels are clinical knowledge; none is derived from the files. Most
 are those of the MIMIC-III benchmarks' table of variable ranges (Harutyunyan et al. 2019, Multitask
-learning and benchmarking with clinical time series data, Sci Data 6:96), narrowed to what an
-adult in intensive care can show.
+learning and benchmarking with clinical time series data, Sci Data 6:96), narrowed to the range of
+adults in intensive care.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 LONGEST = 336
-"""Hours of the longest stay: the challenge cut its records at two weeks."""
+"""Longest stay in hours: the challenge cut its records at two weeks."""
 
 Kind = Literal["vital", "laboratory"]
 Panel = Literal[
@@ -27,24 +27,24 @@ Panel = Literal[
 
 @dataclass(frozen=True)
 class Variable:
-    """One hourly variable and its public grid of histogram cells.
+    """Hourly variable and its public grid of histogram bins.
 
-    Cells are centred on the steps that readings are rounded to. Near the usual value they are
-    `cell` wide; further away they are wider, in proportion to the distance, as readings there are
-    fewer and matter by their order of magnitude.
+    Bins are centred on the steps that readings are rounded to. Near the usual value they are `cell`
+    wide; further away their width is proportional to the distance, since readings there are fewer
+    and their relative size matters.
 
     Attributes:
       name: the column's name in the files.
       unit: unit of measurement.
       low: public lower bound.
-      usual: a public ordinary value, where cells are narrowest.
+      usual: a public ordinary value, where bins are narrowest.
       high: public upper bound.
-      step: what readings are rounded to.
-      cell: least width of a cell, a multiple of `step`.
-      growth: width of a cell over its distance from `usual`, where that is more than `cell`.
+      step: rounding step of readings.
+      cell: least width of a bin, a multiple of `step`.
+      growth: width of a bin over its distance from `usual`, where that is more than `cell`.
       kind: vital sign or laboratory value.
-      panel: what is measured at the same time, from one monitor or one blood sample.
-      daily: readings a day beyond which a patient's histogram weight no longer grows.
+      panel: group of variables measured at the same time, by one monitor or from one blood sample.
+      daily: readings a day beyond which a patient's histogram weight does not grow.
       source: where bounds and usual value come from.
     """
 
@@ -63,7 +63,7 @@ class Variable:
 
     @cached_property
     def edges(self) -> np.ndarray:
-        """Borders of the cells, `[cells + 1]`, in the variable's unit, half a step off the steps.
+        """Edges of the bins, `[cells + 1]`, in the variable's unit, half a step off the steps.
 
         Examples:
           >>> Variable("x", "", 0, 1, 9, 1, 1, 1, "vital", "gas", 1, "").edges.tolist()
@@ -72,7 +72,7 @@ class Variable:
         low, usual, high = (round(v / self.step) for v in (self.low, self.usual, self.high))
 
         def borders(room: int) -> list[int]:
-            """Steps from the usual value to the border of each cell on one side of it."""
+            """List the steps from the usual value to each edge on one side of it."""
             found, reach = [], 0
             while reach < room:
                 width = max(self.cell, self.growth * reach * self.step)
@@ -90,7 +90,7 @@ class Variable:
 
     @property
     def decimals(self) -> int:
-        """Decimals that a reading is written with."""
+        """Decimals of a reading in the output."""
         return max(0, -int(np.floor(np.log10(self.step) + 1e-9)))
 
 
@@ -156,7 +156,7 @@ VARIABLES = (
 
 STATICS = ("Age", "Gender", "Unit1", "Unit2", "HospAdmTime")
 """Columns that are constant within a stay: years; 0 woman, 1 man; medical and surgical unit (0 or
-1, both or neither known); hours from hospital admission to intensive care, negative."""
+1; both or neither known); hours from hospital admission to intensive care, negative."""
 
 COLUMNS = (*(variable.name for variable in VARIABLES), *STATICS, "ICULOS", "SepsisLabel")
 """All 41 columns, in the files' order."""
@@ -166,16 +166,17 @@ MISSING = "NaN"
 
 
 def readable(values: np.ndarray) -> np.ndarray:
-    """Readings as they enter a histogram: clipped to the bounds, or NaN where that is absurd.
+    """Prepare readings for a histogram: clip to the bounds; absurd values become NaN.
 
     A reading further outside its bounds than the bounds are apart is a typing error (FiO2 of 4000)
-    and counts as not measured; one that is nearer is clipped.
+    and counts as not measured; a nearer one is clipped.
 
     Args:
       values: float `[..., 34]` in the order of `VARIABLES`.
 
     Guarantees:
-      Each reading is judged by itself and public bounds. NaN stays NaN, +-inf becomes NaN.
+      Each reading's result depends on that reading and public bounds alone. NaN stays NaN, +-inf
+      becomes NaN.
 
     Examples:
       >>> row = np.full(34, np.nan); row[0], row[10] = 300, 4000

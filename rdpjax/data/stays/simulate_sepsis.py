@@ -1,7 +1,7 @@
-"""A made-up intensive care cohort, in exactly the challenge's file form, for runs without files.
+"""Simulated intensive care cohort in the challenge's file format, for runs without files.
 
-Every figure here is a round number chosen by hand from general medical knowledge. Nothing is fitted
-to records.
+Every constant here is a round number chosen by hand from general medical knowledge. Nothing is
+fitted to records.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rdpjax.io.archive import Member, Source
 BATCH = 500
 SHORTEST = 8
 MEMORY = 0.9
-"""Correlation of a reading's deviation with that of an hour ago."""
+"""Lag-1 autocorrelation of a reading's deviation."""
 
-# Of each variable the usual level, its spread between patients, its spread within one, and its
-# change by one unit of severity.
+# Per variable: usual level, spread between patients, spread within a patient, and change per unit
+# of severity.
 _EVEN = {
     "HR": (84, 13, 6, 6), "O2Sat": (97, 1.5, 1.2, -0.5), "Temp": (36.9, 0.35, 0.3, 0.2),
     "SBP": (122, 15, 10, -4), "MAP": (82, 10, 7, -4), "DBP": (62, 9, 6, -2.5),
@@ -33,7 +33,7 @@ _EVEN = {
     "Calcium": (8.4, 0.5, 0.2, -0.1), "Chloride": (105, 4, 1.5, 0), "Magnesium": (2, 0.3, 0.1, 0),
     "Potassium": (4.1, 0.4, 0.25, 0), "Hct": (32, 4.5, 1.2, -0.5), "Hgb": (10.7, 1.5, 0.4, -0.2),
 }  # fmt: skip
-# The same where spreads and changes are in proportion to the level: logarithms.
+# The same for log-normal variables, on the log scale.
 _SKEWED = {
     "AST": (35, 0.8, 0.2, 0.15), "BUN": (20, 0.5, 0.1, 0.15), "Alkalinephos": (80, 0.4, 0.1, 0.1),
     "Creatinine": (1, 0.5, 0.1, 0.15), "Bilirubin_direct": (0.3, 0.8, 0.2, 0.15),
@@ -47,7 +47,7 @@ _LEVEL, _BETWEEN, _WITHIN, _CHANGE = np.array([(_EVEN | _SKEWED)[name] for name 
 _IS_SKEWED = np.array([name in _SKEWED for name in _NAMES])
 _STEP = np.array([variable.step for variable in VARIABLES])
 
-# How many patients are watched in this way at all, and how often a day.
+# Per panel: share of the patients in whom it is ever measured, and times a day.
 _PANELS = {
   "monitor": (1, 24), "temperature": (1, 8), "capnography": (0.1, 18), "gas": (0.35, 3),
   "chemistry": (1, 2), "liver": (0.5, 0.7), "blood": (1, 1.5), "clotting": (0.5, 1),
@@ -58,20 +58,19 @@ _LABORATORY = {variable.panel for variable in VARIABLES if variable.kind == "lab
 _DRAWN = np.array([panel in _LABORATORY for panel in _PANELS])
 
 _TIES = {"SBP": "MAP", "DBP": "MAP", "Hgb": "Hct", "Bilirubin_direct": "Bilirubin_total"}
-"""Variables that mostly go with another."""
+"""Variables that are mostly measured together with another."""
 
 
 def simulate_sepsis(patients: int = 4000, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Simulate a cohort as the files of it, one a patient.
+    """Simulate a cohort as files, one a patient.
 
-    A patient has a severity. The more severe, the faster heart and breath, the higher temperature,
-    white cells and lactate, the lower the pressures, the more frequent the blood samples, and the
-    likelier sepsis: 6 % get it, in the last ten hours of their file, a fifth of them from its first
-    hour on. Gradient boosting on summaries of the first 24 hours tells them with an AUROC of about
-    0.8.
+    Each patient has a latent severity. Heart and breathing rates, temperature, white cells,
+    lactate, the frequency of blood samples and the risk of sepsis rise with it, the pressures fall:
+    6 % get sepsis, in the last ten hours of their file, a fifth of them from its first hour on.
+    Gradient boosting on summaries of the first 24 hours predicts it with an AUROC of about 0.8.
 
     Args:
-      patients: how many.
+      patients: number of patients.
       seed: of the pseudo-random numbers; equal arguments give equal files.
 
     Yields:
@@ -90,7 +89,7 @@ def simulate_sepsis(patients: int = 4000, seed: int = 0) -> Iterator[tuple[str, 
 
 
 def simulated_table(patients: int = 4000, seed: int = 0) -> PatientTable:
-    """The simulated cohort, read as files would be; its path is None."""
+    """Simulate the cohort and parse it as files would be; its path is None."""
     return read_source(
         Source(None, "simulated cohort: ", patients, partial(_members, patients, seed))
     )
@@ -108,7 +107,7 @@ def _batch(rng: np.random.Generator, before: int, patients: int) -> Patients:
     starts = np.concatenate([[0], np.cumsum(stays)])
     patient = np.repeat(np.arange(patients), stays)
     row = np.arange(len(patient)) - starts[patient]
-    # Sepsis shows from six hours before the label on: within half a day, one unit of severity.
+    # Severity rises by one unit over half a day, from six hours before the label on.
     worse = np.where(onset[patient] < 0, 0, np.clip((row - onset[patient] + 6) / 12, 0, 1))
     severities = severity[patient] + worse
     values = _values(rng, severities, patient, row)
@@ -126,7 +125,7 @@ def _batch(rng: np.random.Generator, before: int, patients: int) -> Patients:
 def _stays(
     rng: np.random.Generator, severity: np.ndarray, longest: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hours of each stay, and rows before the label turns positive (-1: never)."""
+    """Draw the hours of each stay, and the rows before the label turns positive (-1: never)."""
     patients = len(severity)
     ill = rng.random(patients) < 1 / (1 + np.exp(3.5 - 1.4 * severity))
     hours = 38 * np.exp(0.15 * severity + 0.6 * rng.standard_normal(patients))
@@ -140,7 +139,7 @@ def _stays(
 def _values(
     rng: np.random.Generator, severities: np.ndarray, patient: np.ndarray, row: np.ndarray
 ) -> np.ndarray:
-    """What would be measured at each hour, `[rows, 34]`, rounded and within the bounds."""
+    """Draw a value for each hour and variable, `[rows, 34]`, rounded and within the bounds."""
     between = rng.standard_normal((patient[-1] + 1, len(VARIABLES)))
     within = rng.standard_normal((len(row), len(VARIABLES)))
     by_row = np.argsort(row, kind="stable")
@@ -153,20 +152,21 @@ def _values(
     change = _BETWEEN * between[patient] + _WITHIN * within + _CHANGE * severities[:, None]
     values = _LEVEL + change
     values[:, _IS_SKEWED] = (_LEVEL * np.exp(change * _IS_SKEWED))[:, _IS_SKEWED]
-    return np.clip(np.rint(values / _STEP) * _STEP, *BOUNDS.T) + 0.0  # never -0
+    rounded: np.ndarray = np.clip(np.rint(values / _STEP) * _STEP, *BOUNDS.T)
+    return rounded + 0.0  # avoids -0
 
 
 def _measured(
     rng: np.random.Generator, severities: np.ndarray, patient: np.ndarray, row: np.ndarray
 ) -> np.ndarray:
-    """Which readings are taken, bool `[rows, 34]`: whole panels, with a few gaps."""
+    """Draw which readings are taken, bool `[rows, 34]`: whole panels, with a few gaps."""
     patients = patient[-1] + 1
     share, daily = np.array([*_PANELS.values()]).T
     watched = rng.random((patients, len(daily))) < share
     habit = np.exp(0.3 * rng.standard_normal(patients)[patient] + 0.2 * severities)
     rate = daily / 24 * np.where(_DRAWN, habit[:, None], 1)
-    taken = (rng.random(rate.shape) < rate) & watched[patient]
-    # A monitor is mostly not connected yet when the first hour is written down.
+    taken: np.ndarray = (rng.random(rate.shape) < rate) & watched[patient]
+    # Monitors are mostly not yet connected in the first hour.
     taken[row == 0] &= rng.random((patients, 1)) < 0.1
     return taken[:, _PANEL] & (rng.random((len(row), len(VARIABLES))) < 0.9)
 

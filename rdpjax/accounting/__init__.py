@@ -1,0 +1,1 @@
+"""Accounting beyond a fit: statements, curves, comparison and verification of accountants."""

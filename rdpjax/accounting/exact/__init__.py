@@ -1,0 +1,1 @@
+"""Reference divergences and deltas, computed without an accountant."""

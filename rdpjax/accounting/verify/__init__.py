@@ -1,0 +1,1 @@
+"""Properties that an accountant must have, and accountants that are checked for them."""

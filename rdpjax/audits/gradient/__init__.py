@@ -1,0 +1,1 @@
+"""Audit with canaries in the gradient of every step."""

@@ -1,0 +1,1 @@
+"""Audit with many canaries in one training."""

@@ -1,0 +1,1 @@
+"""Deterministic audit: replay a plan with known keys, and compare every number."""

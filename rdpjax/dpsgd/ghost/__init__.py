@@ -1,0 +1,1 @@
+"""Ghost clipping: clipped sums without per-example gradients, from activations and signals."""
