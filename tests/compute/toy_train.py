@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import signal
 import sys
@@ -24,17 +24,14 @@ REPORT = {
     "secret_noise": False,
     "notes": [],
 }
-PARENT = Path(__file__).resolve().parents[1] / "conftest.py"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def toys() -> Any:
-    """The module that holds the toy stages; it also sets how jax runs in tests."""
-    spec = importlib.util.spec_from_file_location("toys", PARENT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["toys"] = module
-    spec.loader.exec_module(module)
-    return module
+    """The module of the toy stages; the tests' settings for jax come first."""
+    sys.path.insert(0, str(ROOT))
+    importlib.import_module("tests.conftest")
+    return importlib.import_module("tests.toys")
 
 
 def planned(config: Any) -> Iterator[tuple[str, Any]]:
