@@ -9,7 +9,6 @@ from functools import cached_property
 
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
 from rdpjax.codecs.two_level import PatientEncoding, TwoLevelCodec
 from rdpjax.config import MARGINALS, Config
@@ -138,8 +137,8 @@ class Study:
 
     def table(self, generator: Generator) -> np.ndarray:
         """Rows of the table that the generator makes, uint8 `[rows, columns]`."""
-        frames = generator.tables(self.roots.initialisation, self.rows)
-        return encode_cells(generator.schema, pd.concat(list(frames), ignore_index=True))
+        blocks = generator.table(self.roots.initialisation, self.rows)
+        return encode_cells(generator.schema, generator.frame(blocks))
 
     def real_table(self, filling: Filling) -> np.ndarray:
         """As many rows of real patients, drawn at random; not private."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -63,7 +63,7 @@ class Generator:
 
     def fitted(self, root: bytes) -> Generator:
         """Return a copy with all that is fitted on a pool of generated records; post-processing."""
-        blocks = [self._candidates(root, "pool", i) for i in range(-(-POOL // BLOCK))]
+        blocks = list(itertools.islice(self._candidates(root, "pool"), -(-POOL // BLOCK)))
         codes = np.concatenate([codes for codes, _, _ in blocks])
         ready = self
         if self.config.recipe.labeler is not None:
@@ -90,8 +90,11 @@ class Generator:
 
     def rows(self, root: bytes, count: int) -> Iterator[Any]:
         """Yield records, `count` in all, in the order of their blocks."""
-        for block in itertools.count():
-            values = self._block(root, block)
+        return self.decoded(root, self.blocks(root), count)
+
+    def decoded(self, root: bytes, blocks: Iterable[np.ndarray], count: int) -> Iterator[Any]:
+        """Yield the first `count` records of table rows `blocks`, which are those of `root`."""
+        for block, values in enumerate(blocks):
             randoms = partial(_random_part, root, block)
             for part in self.encoding.records(self.context.tokenizer, values, randoms):
                 if len(part):
@@ -100,44 +103,51 @@ class Generator:
                 if count == 0:
                     return
 
-    def tables(self, root: bytes, count: int) -> Iterator[pd.DataFrame]:
-        """Yield canonical frames that together hold `count` rows of the table."""
-        for values in self._accepted(root, count):
-            yield self.context.tokenizer.frame(values)
+    def table(self, root: bytes, count: int) -> list[np.ndarray]:
+        """Return the first `count` table rows, in their blocks; `frame` and `decoded` read them."""
+        found: list[np.ndarray] = []
+        for values in self.blocks(root):
+            found.append(values[:count])
+            count -= len(found[-1])
+            if count == 0:
+                break
+        return found
 
-    def _accepted(self, root: bytes, count: int) -> Iterator[np.ndarray]:
-        """Yield values (rows, columns) of the accepted candidates, block by block."""
-        block = 0
-        while count > 0:
-            values = self._block(root, block)[:count]
-            count -= len(values)
-            block += 1
-            if len(values):
-                yield values
+    def frame(self, blocks: Sequence[np.ndarray]) -> pd.DataFrame:
+        """Return table rows `blocks` as one canonical frame."""
+        return self.context.tokenizer.frame(np.concatenate(blocks))
 
-    def _block(self, root: bytes, block: int) -> np.ndarray:
-        codes, values, uniforms = self._candidates(root, "rows", block)
-        if self.config.recipe.labeler is not None:
-            codes[:, self._label] = self._labels(self._label_logits(codes), uniforms[:, 0])
-            values[:, self._label] = codes[:, self._label]
-        return values if self.tilt is None else values[self.tilt.accept(codes, uniforms[:, 1])]
+    def blocks(self, root: bytes) -> Iterator[np.ndarray]:
+        """Yield values (rows, columns) of the accepted candidates, block by block, for ever."""
+        for codes, values, uniforms in self._candidates(root, "rows"):
+            if self.config.recipe.labeler is not None:
+                codes[:, self._label] = self._labels(self._label_logits(codes), uniforms[:, 0])
+                values[:, self._label] = codes[:, self._label]
+            tilt = self.tilt
+            yield values if tilt is None else values[tilt.accept(codes, uniforms[:, 1])]
 
     def _candidates(
-        self, root: bytes, purpose: str, block: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw codes (BLOCK, columns), their values, and two spare uniforms a row."""
-        draws = np.asarray(self._draw(as_key(derive(root, "sample", purpose, block))))
-        uniforms = _uniforms(root, f"{purpose}-values", block, (*draws.shape, 2))
+        self, root: bytes, purpose: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield codes (BLOCK, columns), their values, and two spare uniforms a row."""
         tokenizer = self.context.tokenizer
-        codes = draws[0].copy()
-        values = tokenizer.decode(codes, uniforms[0])
-        for again in range(1, len(draws)):
-            broken = self._breaks_rule(values)
-            if not broken.any():
-                break
-            codes[broken] = draws[again][broken]
-            values[broken] = tokenizer.decode(codes[broken], uniforms[again][broken])
-        return codes, values, _uniforms(root, f"{purpose}-spare", block, (BLOCK, 2))
+        for block, draws in enumerate(self._draws(root, purpose)):
+            uniforms = _uniforms(root, f"{purpose}-values", block, (*draws.shape, 2))
+            codes = draws[0].copy()
+            values = tokenizer.decode(codes, uniforms[0])
+            for again in range(1, len(draws)):
+                broken = self._breaks_rule(values)
+                if not broken.any():
+                    break
+                codes[broken] = draws[again][broken]
+                values[broken] = tokenizer.decode(codes[broken], uniforms[again][broken])
+            yield codes, values, _uniforms(root, f"{purpose}-spare", block, (BLOCK, 2))
+
+    def _draws(self, root: bytes, purpose: str) -> Iterator[np.ndarray]:
+        """Yield the network's draws of each block; it computes the next one meanwhile."""
+        keys = (as_key(derive(root, "sample", purpose, block)) for block in itertools.count())
+        for draws, _ahead in itertools.pairwise(map(self._draw, keys)):
+            yield np.asarray(draws)
 
     def _breaks_rule(self, values: np.ndarray) -> np.ndarray:
         broken = np.zeros(len(values), bool)

@@ -212,10 +212,9 @@ def _finish(
     generator = read_generator(folder.output)
     evaluation = dataset.evaluation()
     # Generate the first released rows again: a release of millions need not fit in memory.
-    tables = generator.tables(roots.initialisation, min(config.rows, SHOWN))
-    table = pd.concat(list(tables), ignore_index=True)
-    drawn = generator.rows(roots.initialisation, min(config.rows, evaluation.shown))
-    synthetic = reduce(dataset.join, drawn)
+    blocks = generator.table(roots.initialisation, min(config.rows, SHOWN))
+    shown = min(config.rows, evaluation.shown)
+    synthetic = reduce(dataset.join, generator.decoded(roots.initialisation, blocks, shown))
     rows = np.flatnonzero(~held)
     if len(rows) > evaluation.shown:
         rows = np.random.default_rng(0).choice(rows, evaluation.shown, replace=False)
@@ -224,8 +223,10 @@ def _finish(
     evaluation.draw(real, synthetic, generator.schema, folder.plots, config.data, title)
     if metrics := folder.read_metrics():
         plots.plot_losses(metrics, folder.plots / "losses.png", title)
-    measured = generator.marginals.deviation > 0  # without, shares are not measured
-    warnings = collapse_warnings(table, generator.schema, generator.marginals) if measured else []
+    warnings = []
+    if generator.marginals.deviation > 0:  # without noise, shares are not measured
+        frame = generator.frame(blocks)
+        warnings = collapse_warnings(frame, generator.schema, generator.marginals)
     if LOOSE in report["notes"]:
         warnings.append(LOOSE)
     for warning in warnings:

@@ -126,7 +126,7 @@ def test_a_release_is_whole_or_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(self: Generator, root: bytes, count: int) -> Any:
-        yield next(self.tables(root, count))
+        yield self.frame(self.table(root, count))
         raise error
 
     with monkeypatch.context() as patch:
