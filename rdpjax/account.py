@@ -107,7 +107,7 @@ class Calibrate:
         return Source("plan", tuple(d.event(noise[d.name]) for d in demands), budget.delta)
 
     def _configured(self, path: Path) -> Source:
-        from rdpjax.config import load_config
+        from rdpjax.config_file import load_config
 
         config = load_config(path)
         if not config.private:
@@ -243,7 +243,7 @@ def _source(path: Path, records: int | None) -> Source:
     if path.suffix != ".toml":
         return read_source(path)
     # Imported here: it imports jax, which a ledger does not need.
-    from rdpjax.config import load_config
+    from rdpjax.config_file import load_config
 
     config = load_config(path)
     return _plan(path, config if records is None else dataclasses.replace(config, records=records))

@@ -1,32 +1,31 @@
-"""Configuration of one run: frozen dataclasses, read from and written to TOML."""
+"""Configuration of one run: frozen dataclasses, written to TOML; `rdpjax.config_file` reads it."""
 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 import tyro
 
 from rdpjax.codecs.codec import Codec
 from rdpjax.datasets.dataset import Settings
-from rdpjax.datasets.registry import TABLE, datasets, find_dataset
+from rdpjax.datasets.registry import datasets
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import Switch, optional
 from rdpjax.generators.recipe import LabelSource, Recipe
-from rdpjax.generators.registry import find_generator, stage_classes
 from rdpjax.generators.vaegan import VAEGAN
 from rdpjax.privacy.budget import Budget, total_epsilon
-from rdpjax.sections import flattened, sectioned
-from rdpjax.structure import build
+from rdpjax.sections import sectioned
 
 VERSION = 2
 MARGINALS = "marginals"
-DEFAULT_GENERATOR = "vaegan"
+SIZES = ("chunk_steps", "block_rows", "pool_rows")
+"""Settings in files only where they are not the defaults, and in no help."""
+
+T = TypeVar("T")
+Hidden = Annotated[T, tyro.conf.Suppress]
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,9 @@ class Config:
         them; auto takes ghost where every layer has a rule. The results agree.
       precision: of parameters and activations in training; norms, sums and noise are float32.
       microbatch: records whose gradients are taken at once; changes speed, not results.
+      chunk_steps: training steps between two looks at metrics, clock and checkpoint.
+      block_rows: rows generated at a time.
+      pool_rows: generated rows, rounded up to blocks, that raking multipliers are fitted on.
       shares: each stage's share of the budget (of total mu squared), in (0, 1); they sum to 1.
       epsilons: the epsilon of each stage by itself, instead of shares and of a total.
       stages: settings of the stages that are trained, in order.
@@ -80,6 +82,9 @@ class Config:
     clipping: Literal["auto", "vmap", "ghost"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     microbatch: Annotated[int | None, optional("INT", "by device and batch")] = None
+    chunk_steps: Hidden[int] = 50
+    block_rows: Hidden[int] = 8192
+    pool_rows: Hidden[int] = 150_000
     shares: dict[str, float] = field(default_factory=lambda: dict(VAEGAN.shares))
     epsilons: Annotated[
         dict[str, float], optional("[STAGE EPSILON ...]", "by shares, of the total")
@@ -114,8 +119,9 @@ class Config:
             raise UserError(
                 f"clipping is {self.clipping!r}; hardened has a way of its own, leave it at 'auto'"
             )
-        if self.microbatch is not None and self.microbatch < 1:
-            raise UserError(f"microbatch is {self.microbatch}; it must be 1 or more")
+        for name in ("microbatch", *SIZES):
+            if (size := getattr(self, name)) is not None and size < 1:
+                raise UserError(f"{name} is {size}; it must be 1 or more")
         self._check_batch()
         self._check_stages()
 
@@ -191,6 +197,9 @@ class Config:
         del fields["data"], fields["epsilons" if not self.epsilons else "shares"]
         tables = {name: dataclasses.asdict(stage) for name, stage in self.stages.items()}
         values = fields | {"stages": list(self.stages)} | tables
+        for name in SIZES:
+            if values[name] == getattr(Config, name):
+                del values[name]
         return {key: value for key, value in values.items() if value is not None}
 
     def to_toml(self, spent: float | None = None) -> str:
@@ -199,125 +208,3 @@ class Config:
         if self.epsilons and spent is not None:
             values["epsilon"] = spent
         return tomli_w.dumps(sectioned(values, dataclasses.asdict(self.data)))
-
-    @staticmethod
-    def from_toml(text: str, where: str = "config", *, written: bool = False) -> Config:
-        """Parse what `to_toml` writes; a missing key keeps its default.
-
-        In a file that a run has `written`, epsilon beside epsilons is not a setting: it is their
-        composition, or in older files an unused default.
-
-        Raises:
-          UserError: not TOML, an unknown key (the nearest is suggested), or a value of a wrong
-            kind or range; the message begins with `where`.
-
-        Examples:
-          >>> Config.from_toml("epsilon = 1.0").epsilon
-          1.0
-          >>> Config.from_toml("epsilonn = 1.0")
-          Traceback (most recent call last):
-          ...
-          rdpjax.errors.UserError: config: unknown key 'epsilonn'; did you mean 'epsilon'?
-        """
-        return config_of(_tables(text, where), where, written=written)
-
-
-def config_of(
-    values: Mapping[str, Any], where: str, *, generator: str | None = None, written: bool = False
-) -> Config:
-    """Build a configuration from the tables of a file; see `Config.from_toml`.
-
-    Args:
-      values: keys and tables.
-      where: prefix of every error message.
-      generator: recipe whose stages, shares and source of labels replace the file's.
-      written: the file was written by a run.
-    """
-    # Check the version first: a newer format may have other stages and keys.
-    if isinstance(version := values.get("version", VERSION), int) and version > VERSION:
-        raise UserError(
-            f"{where}: version {version} is newer than this rdpjax's {VERSION}; upgrade rdpjax"
-        )
-    given, own = flattened(values, where)
-    if version == 1:
-        given["version"] = VERSION
-    chosen = given.get("dataset", Config.dataset)
-    dataset = find_dataset(chosen) if isinstance(chosen, str) and chosen != TABLE else None
-    kind = dataset.settings if dataset else Settings
-    # In version 1 the data set's own settings may lie among the others.
-    own |= {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.name in given}
-    classes = stage_classes()
-    named = given.pop("generator", None)
-    if generator is not None:
-        before = given.get("stages", VAEGAN.stages)
-        for name in ("stages", "shares", "epsilons", "label_source", *before):
-            given.pop(name, None)
-        named = generator
-    settings: dict[str, Any] = {"stages": VAEGAN.stages}
-    if named is not None:
-        if not isinstance(named, str):
-            raise UserError(f"{where}: generator must be text, got {named!r}")
-        recipe = find_generator(named)
-        settings = recipe.settings(dataset.shares if dataset else None)
-    names = given.pop("stages", list(settings["stages"]))
-    stages = {}
-    for name in names if isinstance(names, list) else [names]:
-        if name not in classes:
-            raise UserError(f"{where}: unknown stage {name!r}{nearest(str(name), list(classes))}")
-        default: Any = settings["stages"].get(name)
-        table = given.pop(name, {})
-        if type(default) is classes[name] and isinstance(table, Mapping):
-            table = {**vars(default), **table}
-        stages[name] = build(classes[name], table, f"{where} [{name}]")
-    if "epsilons" in given:
-        settings["shares"] = {}
-        if written:
-            given.pop("epsilon", None)
-    data = build(kind, own, f"{where} [data]" if own else where)
-    config: Config = build(Config, settings | given | {"stages": stages, "data": data}, where)
-    return config
-
-
-def load_config(path: Path | str, generator: str | None = None) -> Config:
-    """Load a configuration from a TOML file, or a shipped one by name.
-
-    Args:
-      path: the file.
-      generator: replaces the file's own.
-
-    Raises:
-      UserError: no such file, not UTF-8 text, or what `Config.from_toml` refuses.
-    """
-    path = Path(path)
-    found = next((p for p in (path, *_shipped(path.name)) if p.is_file()), None)
-    if found is None:
-        raise UserError(f"{path}: no such configuration file")
-    try:
-        text = found.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path}: cannot be read as UTF-8 text; name a TOML file") from None
-    return config_of(_tables(text, str(path)), str(path), generator=generator)
-
-
-def default_config(dataset: str, generator: str | None = None) -> Config:
-    """Return the configuration shipped with a data set, or defaults where there is none.
-
-    Raises:
-      UserError: no such data set, or no such generator.
-    """
-    name = f"{find_dataset(dataset) and dataset}.toml"
-    if any(path.is_file() for path in _shipped(name)):
-        return load_config(name, generator)
-    return config_of({"dataset": dataset}, dataset, generator=generator or DEFAULT_GENERATOR)
-
-
-def _shipped(name: str) -> list[Path]:
-    home = Path(__file__).parent
-    return [folder / "configs" / name for folder in (home, home.parent)]
-
-
-def _tables(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{where}: not TOML: {error}") from None

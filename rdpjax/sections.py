@@ -11,8 +11,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "data": ("dataset", "records", "holdout"),
     "model": ("generator", "stages", "label_source", "max_codes"),
     "privacy": ("epsilon", "delta", "batch_size", "hardened", "private", "shares", "epsilons"),
-    "compute": ("clipping", "precision", "microbatch"),
-    "release": ("rows",),
+    "compute": ("clipping", "precision", "microbatch", "chunk_steps"),
+    "release": ("rows", "block_rows", "pool_rows"),
 }
 """The keys of each section. `[data]` holds the data set's own settings too, `[model.STAGE]` those
 of a stage."""

@@ -18,7 +18,8 @@ import tyro
 from rdpjax import __version__
 from rdpjax.compute.devices import Device, device_mesh, keep_programs, prepare_processor, use_device
 from rdpjax.compute.multihost import AUTO, joined
-from rdpjax.config import Config, default_config, load_config
+from rdpjax.config import Config
+from rdpjax.config_file import default_config, load_config
 from rdpjax.datasets.registry import datasets
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from rdpjax.config import Config, load_config
+from rdpjax.config import Config
+from rdpjax.config_file import load_config
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.patient_files import read_patients
@@ -218,7 +219,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.rows < 1:
         raise UserError(f"rows is {given.rows}; ask for 1 or more")
     train, held_out = split(read_patients(given.archive).patients)
-    config = replace(load_config("sepsis.toml"), label="stay", epsilon=5.0, delta=1e-5)
+    config = load_config("sepsis.toml")
+    data = replace(config.data, label="stay")
+    config = replace(config, data=data, epsilon=5.0, delta=1e-5)
     print(f"| {' | '.join(HEAD)} |\n| --- |{' ---: |' * (len(HEAD) - 1)}", flush=True)
     for seed in given.seeds:
         study = Study(config, train, given.rows, seed)

@@ -21,7 +21,7 @@ from rdpjax.fitting.generator import Generator
 from rdpjax.fitting.plans import Plans, make_plans, target_of
 from rdpjax.fitting.progress import NoProgress
 from rdpjax.fitting.session import Session
-from rdpjax.fitting.stage_run import Codes, StageRun
+from rdpjax.fitting.stage_run import Examples, StageRun
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.stages.stage import Artefact
@@ -128,8 +128,8 @@ class Study:
             run = StageRun(HOURS, stage, plans.stages[HOURS], whole, session)
             context = replace(generator.context, artefacts={FILLING: filling})
             packed = jnp.asarray(pack(encoding.cells(self.train), self.train, filling))
-            codes = Codes(Sealed(packed), on_device=True)
-            artefact = run.train(context, codes, generator.marginals.records, NoProgress())
+            examples = Examples(Sealed(packed), on_device=True)
+            artefact = run.train(context, examples, generator.marginals.records, NoProgress())
             seconds = base.seconds + time.monotonic() - begun
             return Trained(generator, ledger, seconds, (stage, artefact))
 
@@ -137,8 +137,8 @@ class Study:
 
     def table(self, generator: Generator) -> np.ndarray:
         """Rows of the table that the generator makes, uint8 `[rows, columns]`."""
-        blocks = generator.table(self.roots.initialisation, self.rows)
-        return encode_cells(generator.schema, generator.frame(blocks))
+        blocks = generator.first_blocks(self.roots.initialisation, self.rows)
+        return encode_cells(generator.schema, generator.frame(blocks, self.rows))
 
     def real_table(self, filling: Filling) -> np.ndarray:
         """As many rows of real patients, drawn at random; not private."""

@@ -20,12 +20,15 @@ from tests.toys import toy_config, toy_frame, toy_schema, toy_settings  # noqa: 
 
 if TYPE_CHECKING:
     from rdpjax.config import Config
+    from rdpjax.config_file import parse_config
 
 collect_ignore = ["own_parts"]  # another package's files, which come in by entry points
 ROOT = Path(__file__).resolve().parents[1]
 
 # A (batch,) that meets a (batch, features) is a mistake here, never a wish.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+# So is an integer that meets a float, or a bfloat16 that meets a float32.
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
 # Two test processes share the cores: neither should start a thread for each of them.
@@ -92,15 +95,8 @@ def small_flags() -> list[str]:
         for name in vars(settings)
         if name in tiny
     ]
-    return ["--rows", "500", *settings]
-
-
-@pytest.fixture
-def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tilt is fitted on one block of generated records: the full pool takes seconds."""
-    from rdpjax.fitting import generator
-
-    monkeypatch.setattr(generator, "POOL", generator.BLOCK)
+    # One block of generated records is raked: the full pool takes seconds.
+    return ["--rows", "500", "--pool-rows", "1", *settings]
 
 
 @pytest.fixture(scope="session")
@@ -113,20 +109,17 @@ def small_run(
     compiled the next time. So the keys are always the same, and only called secret.
     """
     from rdpjax import train
-    from rdpjax.config import Config
     from rdpjax.dpsgd.keys import Roots
-    from rdpjax.fitting import generator
 
     roots = replace(Roots.make(1), secret=True)
     path = tmp_path_factory.mktemp("runs") / "small"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generator, "POOL", generator.BLOCK)
         patch.setattr(Roots, "make", staticmethod(lambda seed: roots))
         status = train.main(
             ["--out", str(path), "--data", str(small_data), "--quiet", *small_flags]
         )
     assert status == 0
-    return SmallRun(path, small_data, Config.from_toml((path / "internal/config.toml").read_text()))
+    return SmallRun(path, small_data, parse_config((path / "internal/config.toml").read_text()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -39,7 +39,7 @@ def compile_all(name: str) -> None:
     import jax
     import jax.numpy as jnp
 
-    from rdpjax.config import load_config
+    from rdpjax.config_file import load_config
     from rdpjax.data.tokenizer import Marginals
     from rdpjax.datasets.registry import find_dataset
     from rdpjax.dpsgd.compiled import Compiled

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from rdpjax import train
-from rdpjax.fitting import generator
 
 PATIENTS = """
 dataset = "sepsis"
 epsilon = 30.0
 rows = 200
+pool_rows = 1
 label_source = "generator"
 stages = ["autoregressive"]
 [shares]
@@ -63,7 +63,6 @@ def test_the_release_is_as_it_was(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # no patients at hand: a simulated cohort
     monkeypatch.delenv("RDPJAX_DATA", raising=False)
-    monkeypatch.setattr(generator, "POOL", generator.BLOCK)
     (tmp_path / "patients.toml").write_text(PATIENTS)
     flags = {
         "table": ["--data", str(small_data), *small_flags],

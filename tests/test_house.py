@@ -20,11 +20,13 @@ ROOMS = {"data", "models", "dpsgd", "privacy"}
 BASE = {"errors", "flags", "io", "structure"}
 MIDDLE = ROOMS | BASE | {"mechanisms", "codecs", "stages", "generators", "datasets", "compute"}
 FITTING = MIDDLE | {"config", "fitting"}
+RUNS = FITTING | {"config_file", "runs"}
 MAY_IMPORT = {
     "errors": set(),
     "flags": {"errors"},
     "io": {"errors"},
     "structure": {"errors"},
+    "named": {"errors"},
     "sections": {"errors"},
     **{room: {"errors"} for room in ROOMS},
     "data": {"errors", "io", "structure"},
@@ -33,17 +35,17 @@ MAY_IMPORT = {
     "mechanisms": {"data", "dpsgd", "errors", "privacy"},
     "codecs": {"data", "mechanisms", "errors"},
     "stages": ROOMS | {"errors"},
-    "generators": {"data", "errors", "stages"},
+    "generators": {"data", "errors", "named", "stages"},
     "evaluation": {"data", "errors"},
-    "datasets": {"data", "codecs", "io", "errors", "flags", "evaluation"},
-    "config": ROOMS
-    | {"errors", "flags", "structure", "sections", "generators", "codecs", "datasets"},
+    "datasets": {"data", "codecs", "io", "errors", "flags", "evaluation", "named"},
+    "config": ROOMS | {"errors", "flags", "sections", "generators", "codecs", "datasets"},
+    "config_file": BASE | {"config", "sections", "generators", "datasets"},
     "fitting": MIDDLE | {"config"},
-    "runs": FITTING | {"evaluation"},
-    "synthesizer": FITTING | {"runs"},
-    "audits": FITTING | {"runs", "evaluation"},
-    **{command: FITTING | {"runs"} for command in COMMANDS},
-    "account": FITTING | {"accounting"},
+    "runs": RUNS | {"evaluation"},
+    "synthesizer": RUNS,
+    "audits": RUNS | {"evaluation"},
+    **{command: RUNS for command in COMMANDS},
+    "account": RUNS | {"accounting"},
     "audit": {"audits", "errors", "flags"},
 }
 # A plan knows its event, so that the sampler, the noise and the ledger cannot disagree.

@@ -15,7 +15,8 @@ import pytest
 
 import rdpjax
 from rdpjax.codecs.table import TableCodec
-from rdpjax.config import Config, load_config
+from rdpjax.config import Config
+from rdpjax.config_file import load_config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.fields import Categorical, Numeric
 from rdpjax.data.schema import Schema
@@ -235,12 +236,8 @@ def test_one_number_and_a_label(toy_config: Config, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", COLUMNS.values(), ids=COLUMNS)
-def test_small_schemas_with_the_default_stages(
-    columns: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("rdpjax.fitting.generator.BLOCK", 512)
-    monkeypatch.setattr("rdpjax.fitting.generator.POOL", 2048)
-    config = Config()
+def test_small_schemas_with_the_default_stages(columns: tuple[Any, ...], tmp_path: Path) -> None:
+    config = Config(block_rows=512, pool_rows=2048)
     tiny = {"steps": 2, "channels": 2, "hidden": 8, "latent": 4, "noise": 8, "fakes": 16}
     stages = {
         name: dataclasses.replace(

@@ -118,32 +118,30 @@ class ToyLabeler:
 
 @pytest.fixture(scope="session")
 def toy_settings() -> Config:
-    """Two stages that train in a moment."""
+    """Two stages that train in a moment, in two chunks each; small blocks."""
     from rdpjax.config import Config
 
     return Config(
         rows=500,
         shares={"marginals": 0.2, "vae": 0.5, "labeler": 0.3},
         stages={"vae": ToyStage(), "labeler": ToyLabeler()},
+        chunk_steps=2,
+        block_rows=512,
+        pool_rows=2048,
     )
 
 
 @pytest.fixture
 def toy_config(toy_settings: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """`toy_settings`, read from and written to TOML, in two chunks a stage; small blocks, no plots.
+    """`toy_settings`, read from and written to TOML; no plots.
 
     To write a stage is all that it takes to bring it in: nothing but its name is made known here.
     """
-    import rdpjax.config
+    import rdpjax.config_file
     from rdpjax.evaluation import plots
-    from rdpjax.fitting import generator
-    from rdpjax.fitting import stage_run as training
 
     classes = {"vae": ToyStage, "labeler": ToyLabeler}
-    monkeypatch.setattr(rdpjax.config, "stage_classes", lambda: classes)
-    monkeypatch.setattr(generator, "BLOCK", 512)
-    monkeypatch.setattr(generator, "POOL", 2048)
-    monkeypatch.setattr(training, "CHUNK", 2)
+    monkeypatch.setattr(rdpjax.config_file, "stage_classes", lambda: classes)
     for plot in ("plot_densities", "plot_correlations", "plot_losses"):
         monkeypatch.setattr(plots, plot, lambda *args: None)
     return toy_settings

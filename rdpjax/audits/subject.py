@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from rdpjax.codecs.codec import Codec
-from rdpjax.config import Config, load_config
+from rdpjax.config import Config
+from rdpjax.config_file import load_config
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.datasets.dataset import Dataset, Source
 from rdpjax.datasets.registry import find_dataset

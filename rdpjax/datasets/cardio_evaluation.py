@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 
 from rdpjax.data.cardio import CARDIO, KAGGLE_LAYOUT, CardioTable, read_cardio
-from rdpjax.data.schema import Schema
 from rdpjax.datasets.dataset import Evaluation, Say
-from rdpjax.evaluation import plots
+from rdpjax.datasets.table_evaluation import draw_table
 from rdpjax.evaluation.printout import as_table
 from rdpjax.evaluation.score import score
 from rdpjax.evaluation.training_rows import training_rows
@@ -30,19 +29,11 @@ def _score(
     return score(synthetic.frame[names], real.frame, CARDIO, real_train=train, progress=say)
 
 
-def _draw(
-    real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, folder: Path, settings: Any,
-    title: str,
-) -> None:  # fmt: skip
-    plots.plot_densities(real, synthetic, schema, folder / "densities.png", title)
-    plots.plot_correlations(real, synthetic, schema, folder / "correlations.png", title)
-
-
 CARDIO_EVALUATION = Evaluation(
     read=lambda path, folder_ids: read_cardio(path),
     rest=_rest,
     score=_score,
     show=as_table,
-    draw=_draw,
+    draw=draw_table,
     shown=50_000,
 )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
 from rdpjax.data.schema import Schema
 from rdpjax.datasets.cardio import CARDIO
 from rdpjax.datasets.dataset import Dataset
 from rdpjax.datasets.sepsis import SEPSIS
 from rdpjax.datasets.table import table_dataset
-from rdpjax.errors import UserError, nearest
+from rdpjax.named import find, with_installed
 
 TABLE = "table"
 """Value of the configuration's `dataset` for a user's own schema."""
@@ -22,18 +21,12 @@ GROUP = "rdpjax.datasets"
 @cache
 def datasets() -> dict[str, Dataset]:
     """Return every data set by name: built-in ones, and those of installed packages."""
-    others = {point.name: point.load() for point in entry_points(group=GROUP)}
-    return {"cardio": CARDIO, "sepsis": SEPSIS} | others
+    return with_installed(GROUP, {"cardio": CARDIO, "sepsis": SEPSIS})
 
 
 def find_dataset(name: str) -> Dataset:
     """Return the data set called `name`; UserError with the nearest name if there is none."""
-    known = datasets()
-    if name not in known:
-        raise UserError(
-            f"dataset: unknown {name!r}{nearest(name, list(known))}; known are {', '.join(known)}"
-        )
-    return known[name]
+    return find("dataset", name, datasets())
 
 
 def dataset_of(name: str, schema: Schema) -> Dataset:

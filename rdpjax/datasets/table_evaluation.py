@@ -31,11 +31,15 @@ def table_evaluation(schema: Schema) -> Evaluation:
     ) -> dict[str, Any]:
         return score(synthetic, real, schema, real_train=train, progress=say)
 
-    def draw(
-        real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, folder: Path, settings: Any,
-        title: str,
-    ) -> None:  # fmt: skip
-        plots.plot_densities(real, synthetic, schema, folder / "densities.png", title)
-        plots.plot_correlations(real, synthetic, schema, folder / "correlations.png", title)
+    return Evaluation(
+        read=read, rest=rest, score=compare, show=as_table, draw=draw_table, shown=50_000
+    )
 
-    return Evaluation(read=read, rest=rest, score=compare, show=as_table, draw=draw, shown=50_000)
+
+def draw_table(
+    real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, folder: Path, settings: Any,
+    title: str,
+) -> None:  # fmt: skip
+    """Draw `densities.png` and `correlations.png` of a table into `folder`."""
+    plots.plot_densities(real, synthetic, schema, folder / "densities.png", title)
+    plots.plot_correlations(real, synthetic, schema, folder / "correlations.png", title)

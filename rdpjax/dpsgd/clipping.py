@@ -103,7 +103,9 @@ def zero_sum(params: Params, dtype: DTypeLike = jnp.float32) -> ClippedSum:
 
 def blank(keep: Bool[Array, " batch"], tree: Examples) -> Examples:
     """Zero the rows that are not kept, by a select, since NaN times zero is NaN."""
-    return jax.tree.map(lambda leaf: jnp.where(_along(keep, leaf), leaf, 0), tree)
+    return jax.tree.map(
+        lambda leaf: jnp.where(_along(keep, leaf), leaf, jnp.zeros((), leaf.dtype)), tree
+    )
 
 
 def clip_factors(

@@ -199,7 +199,7 @@ def metrics_of(execution: Execution, seen: Seen) -> Metrics:
     For one step or many stacked, with one collective.
     """
     loss, clipped = across(execution, (seen.loss, seen.clipped))
-    some = jnp.maximum(seen.drawn, 1)
+    some = jnp.maximum(seen.drawn, 1).astype(jnp.float32)
     return {"loss": loss / some, "clipped": clipped / some, "drawn": seen.drawn}
 
 

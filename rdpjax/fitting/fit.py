@@ -28,15 +28,15 @@ from rdpjax.fitting.plans import (
 )
 from rdpjax.fitting.progress import NoProgress, Progress
 from rdpjax.fitting.session import Session
-from rdpjax.fitting.stage_run import Codes, StageRun, compiled_ahead
+from rdpjax.fitting.stage_run import Examples, StageRun, compiled_ahead
 from rdpjax.io.array_file import open_array, write_array
 from rdpjax.mechanisms.measurement import Answers, Measurement
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.stages.stage import Artefact
 
 BLOCK = 2**18
-"""Records encoded per block where the codes go to a file."""
-MAPPED = "codes.npy"
+"""Records encoded per block where the tokens go to a file."""
+MAPPED = "tokens.npy"
 
 
 def fit(
@@ -92,7 +92,7 @@ def fit(
     check_marginals(config, schema, marginals, plans)
     artefacts: dict[str, Artefact] = {}
     context = make_context(config, schema, marginals, artefacts)
-    codes = _placed(context.tokenizer, cells, checkpoints, mesh)
+    examples = _placed(context.tokenizer, cells, checkpoints, mesh)
     runs = [
         StageRun(
             name,
@@ -105,10 +105,10 @@ def fit(
         )
         for name, stage in config.stages.items()
     ]
-    with compiled_ahead(runs, context, codes, marginals.records):
+    with compiled_ahead(runs, context, examples, marginals.records):
         for run in runs:
             progress.stage(run.name, run.plan.steps)
-            artefacts[run.name] = run.train(context, codes, marginals.records, progress)
+            artefacts[run.name] = run.train(context, examples, marginals.records, progress)
     if checkpoints:
         (checkpoints.parent / MAPPED).unlink(missing_ok=True)
     if lacking := [e.stage for e in events_of(plans, codec) if e not in ledger.events]:
@@ -134,23 +134,23 @@ def _marginals(config: Config, schema: Schema, answers: Answers) -> Marginals:
 
 def _placed(
     tokenizer: Tokenizer, cells: Sealed[np.ndarray], checkpoints: Path | None, mesh: Mesh | None
-) -> Codes:
-    """Place the codes on the device if they fit in its memory, else on the host.
+) -> Examples:
+    """Encode bins as tokens; place them on the device if they fit in its memory, else on the host.
 
     On the host they lie in a mapped file beside the checkpoints, or in memory if there are none.
     """
-    shape, _ = cells.layout
-    if math.prod(shape) <= room():  # one byte a code
+    shape = cells.shapes.shape
+    if math.prod(shape) <= room():  # one byte a token
 
         def on_device(cells: np.ndarray) -> jax.Array:
-            codes = tokenizer.encode(cells)
+            tokens = tokenizer.encode(cells)
             # Other processes' devices are not addressable here: the chunk takes local arrays.
             if mesh is None or jax.process_count() > 1:
-                return jnp.asarray(codes)
-            copies: jax.Array = jax.device_put(codes, NamedSharding(mesh, PartitionSpec()))
+                return jnp.asarray(tokens)
+            copies: jax.Array = jax.device_put(tokens, NamedSharding(mesh, PartitionSpec()))
             return copies
 
-        return Codes(cells.map(on_device), on_device=True)
+        return Examples(cells.map(on_device), on_device=True)
 
     def on_host(cells: np.ndarray) -> np.ndarray:
         blocks = (tokenizer.encode(cells[i : i + BLOCK]) for i in range(0, len(cells), BLOCK))
@@ -160,4 +160,4 @@ def _placed(
         write_array(path, blocks, shape, np.uint8)
         return open_array(path)
 
-    return Codes(cells.map(on_host), on_device=False)
+    return Examples(cells.map(on_host), on_device=False)

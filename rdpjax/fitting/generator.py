@@ -28,8 +28,6 @@ from rdpjax.fitting.raking import Tilt, fit_tilt
 from rdpjax.models.vae import log_prior
 from rdpjax.stages.stage import Context
 
-BLOCK = 8192
-POOL = 150_000
 FITTED = 16_384  # generated rows that the encoding is fitted on
 FEATURES = 8  # cosine features of a code's rank, the networks' inputs
 DRAWS = 4  # the first draw, and at most three redraws of a row that breaks a rule
@@ -63,7 +61,8 @@ class Generator:
 
     def fitted(self, root: bytes) -> Generator:
         """Return a copy with all that is fitted on a pool of generated records; post-processing."""
-        blocks = list(itertools.islice(self._candidates(root, "pool"), -(-POOL // BLOCK)))
+        count = -(-self.config.pool_rows // self.config.block_rows)
+        blocks = list(itertools.islice(self._candidates(root, "pool"), count))
         codes = np.concatenate([codes for codes, _, _ in blocks])
         ready = self
         if self.config.recipe.labeler is not None:
@@ -103,23 +102,21 @@ class Generator:
                 if count == 0:
                     return
 
-    def table(self, root: bytes, count: int) -> list[np.ndarray]:
-        """Return the first `count` table rows, in their blocks; `frame` and `decoded` read them."""
+    def first_blocks(self, root: bytes, count: int) -> list[np.ndarray]:
+        """Return the blocks that hold the first `count` rows of the table."""
         found: list[np.ndarray] = []
-        for values in self.blocks(root):
-            found.append(values[:count])
-            count -= len(found[-1])
-            if count == 0:
-                break
+        blocks = self.blocks(root)
+        while sum(map(len, found)) < count:
+            found.append(next(blocks))
         return found
 
-    def frame(self, blocks: Sequence[np.ndarray]) -> pd.DataFrame:
-        """Return table rows `blocks` as one canonical frame."""
-        return self.context.tokenizer.frame(np.concatenate(blocks))
+    def frame(self, blocks: Sequence[np.ndarray], count: int) -> pd.DataFrame:
+        """Return the first `count` of table rows `blocks` as one canonical frame."""
+        return self.context.tokenizer.frame(np.concatenate(blocks)[:count])
 
-    def blocks(self, root: bytes) -> Iterator[np.ndarray]:
-        """Yield values (rows, columns) of the accepted candidates, block by block, for ever."""
-        for codes, values, uniforms in self._candidates(root, "rows"):
+    def blocks(self, root: bytes, start: int = 0) -> Iterator[np.ndarray]:
+        """Yield values (rows, columns) of the accepted candidates, from a block on, for ever."""
+        for codes, values, uniforms in self._candidates(root, "rows", start):
             if self.config.recipe.labeler is not None:
                 codes[:, self._label] = self._labels(self._label_logits(codes), uniforms[:, 0])
                 values[:, self._label] = codes[:, self._label]
@@ -127,11 +124,11 @@ class Generator:
             yield values if tilt is None else values[tilt.accept(codes, uniforms[:, 1])]
 
     def _candidates(
-        self, root: bytes, purpose: str
+        self, root: bytes, purpose: str, start: int = 0
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield codes (BLOCK, columns), their values, and two spare uniforms a row."""
+        """Yield codes (rows, columns), their values, and two spare uniforms a row, by blocks."""
         tokenizer = self.context.tokenizer
-        for block, draws in enumerate(self._draws(root, purpose)):
+        for block, draws in enumerate(self._draws(root, purpose, start), start):
             uniforms = _uniforms(root, f"{purpose}-values", block, (*draws.shape, 2))
             codes = draws[0].copy()
             values = tokenizer.decode(codes, uniforms[0])
@@ -141,11 +138,11 @@ class Generator:
                     break
                 codes[broken] = draws[again][broken]
                 values[broken] = tokenizer.decode(codes[broken], uniforms[again][broken])
-            yield codes, values, _uniforms(root, f"{purpose}-spare", block, (BLOCK, 2))
+            yield codes, values, _uniforms(root, f"{purpose}-spare", block, (len(codes), 2))
 
-    def _draws(self, root: bytes, purpose: str) -> Iterator[np.ndarray]:
+    def _draws(self, root: bytes, purpose: str, start: int) -> Iterator[np.ndarray]:
         """Yield the network's draws of each block; it computes the next one meanwhile."""
-        keys = (as_key(derive(root, "sample", purpose, block)) for block in itertools.count())
+        keys = (as_key(derive(root, "sample", purpose, block)) for block in itertools.count(start))
         for draws, _ahead in itertools.pairwise(map(self._draw, keys)):
             yield np.asarray(draws)
 
@@ -157,11 +154,12 @@ class Generator:
 
     @cached_property
     def _draw(self) -> Any:
-        """Jit sampling: a key to uint8 codes (draws, BLOCK, columns); one draw without a rule."""
+        """Jit sampling: a key to uint8 codes (draws, rows, columns); one draw without a rule."""
         name, stage = self.config.recipe.sampler
         emit = stage.emit(self.context)
         artefact, draws = self.artefacts[name], DRAWS if self.schema.less else 1
-        return jax.jit(lambda key: emit(artefact, key, BLOCK, draws).astype(jnp.uint8))
+        rows = self.config.block_rows
+        return jax.jit(lambda key: emit(artefact, key, rows, draws).astype(jnp.uint8))
 
     @cached_property
     def _label_logits(self) -> Any:

@@ -34,9 +34,6 @@ from rdpjax.io.atomic import write_file
 from rdpjax.privacy.sealed import Sealed
 from rdpjax.stages.stage import Artefact, Context, Training, TrainingStage
 
-CHUNK = 50
-"""Steps of one compiled loop; the host gets metrics only between loops."""
-
 CHECKPOINT_SECONDS = 60.0
 """Seconds between checkpoints. A stage is also saved after its first chunk, so that a failing disk
 shows at once, and at its end. Chunks after the last checkpoint are replayed after a kill, with the
@@ -46,11 +43,11 @@ RECORD = "execution.json"
 
 
 @dataclass(frozen=True)
-class Codes:
-    """Training examples (codes), and whether they lie on the device.
+class Examples:
+    """Training examples, and whether they lie on the device.
 
     Attributes:
-      sealed: uint8 `[records, columns]`, on the device or on the host.
+      sealed: pytree of arrays `[records, ...]` (tokens, floats, masks), on the device or the host.
       on_device: whether on the device.
     """
 
@@ -58,9 +55,14 @@ class Codes:
     on_device: bool
 
     @property
-    def shape(self) -> jax.ShapeDtypeStruct:
-        """Shape and dtype of the codes, for the compiler."""
-        return jax.ShapeDtypeStruct(*self.sealed.layout)
+    def shapes(self) -> Any:
+        """Shape and dtype of each array, for the compiler."""
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.sealed.shapes)
+
+    @property
+    def one(self) -> Any:
+        """Shapes and dtypes of a single example."""
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), self.shapes)
 
 
 @dataclass(frozen=True)
@@ -86,20 +88,22 @@ class StageRun:
     folder: Path | None = None
     mesh: Mesh | None = None
 
-    def train(self, context: Context, codes: Codes, records: float, progress: Progress) -> Artefact:
-        """Train under `context` on private `codes`, of about `records` records.
+    def train(
+        self, context: Context, examples: Examples, records: float, progress: Progress
+    ) -> Artefact:
+        """Train under `context` on private `examples`, one for each of about `records` records.
 
-        Codes on the host are fed to the device, draw by draw.
+        Examples on the host are fed to the device, draw by draw.
         """
         training = self.session.training(self.name, self.stage, self.plan, context)
         key = as_key(derive(self.session.roots.initialisation, self.name, "init"))
         state, hosts = Compiled(training.init)(key), self.session.hosts
         expected = self.plan.sampling_rate * records
-        chosen, why = hosts.on_primary(lambda: self._choice(training, state, codes, expected))
+        chosen, why = hosts.on_primary(lambda: self._choice(training, state, examples, expected))
         execution = Execution(**chosen, mesh=self.mesh)
         progress.say(f"  {self.name:<10} {execution.clipping} clipping: {why}")
         state, done = self._resumed(state)
-        make = make_chunk if codes.on_device else make_fed_chunk
+        make = make_chunk if examples.on_device else make_fed_chunk
         chunk = make(self.plan, execution, training.objective, training.update)
         divisor = jnp.float32(expected)
         if done < self.plan.steps:
@@ -107,15 +111,15 @@ class StageRun:
         folder = hosts.on_primary(lambda: str(self.folder.absolute()) if self.folder else None)
         due = -math.inf
 
-        def take(keys: StepKeys, examples: Any) -> tuple[Any, dict[str, np.ndarray]]:
-            after, metrics = chunk(state, examples, keys, divisor)
+        def take(keys: StepKeys, records: Any) -> tuple[Any, dict[str, np.ndarray]]:
+            after, metrics = chunk(state, records, keys, divisor)
             return after, {name: np.asarray(values) for name, values in metrics.items()}
 
         while done < self.plan.steps:
-            steps = min(CHUNK, self.plan.steps - done)
+            steps = min(self.config.chunk_steps, self.plan.steps - done)
             params = self._params(training, state)
             state, heard = self.session.chunk(
-                self.name, self.plan, done, steps, params, take, codes.sealed
+                self.name, self.plan, done, steps, params, take, examples.sealed
             )
             done += steps
             last = done == self.plan.steps
@@ -141,13 +145,13 @@ class StageRun:
         return self.session.hosts.broadcast(found[0]), done
 
     def compile_ahead(
-        self, context: Context, codes: Codes, records: float, *, compiles: bool
+        self, context: Context, examples: Examples, records: float, *, compiles: bool
     ) -> Artefact:
         """Compile what `train` will run, into the persistent cache; reads no record.
 
         Args:
           context: with released params of the right shapes for the earlier stages.
-          codes: only their shape matters.
+          examples: only their shapes matter.
           records: approximate number of records.
           compiles: False where `train` is already compiling this stage.
 
@@ -159,16 +163,16 @@ class StageRun:
         state = jax.eval_shape(training.init, key)
         if compiles and not (self.folder and checkpoint.steps(self.folder)):
             expected = self.plan.sampling_rate * records
-            chosen, _ = self._settings(training, state, codes, expected)
+            chosen, _ = self._settings(training, state, examples, expected)
             execution = Execution(**chosen, mesh=self.mesh)
             chunk = make_chunk(self.plan, execution, training.objective, training.update)
-            steps = min(CHUNK, self.plan.steps)
+            steps = min(self.config.chunk_steps, self.plan.steps)
             keys = step_keys(self.session.roots, self.name, 0, steps)
             if self.plan.discrete:
                 numbers = size_of(self._params(training, state))
                 noise: Any = jax.ShapeDtypeStruct((steps, numbers), jnp.int32)
                 keys = keys._replace(noise=noise)
-            chunk.prepare(state, codes.shape, keys, jnp.float32(1))
+            chunk.prepare(state, examples.shapes, keys, jnp.float32(1))
             Compiled(training.init).prepare(key)
         released = jax.eval_shape(lambda key: training.release(training.init(key)), key)
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), released)
@@ -186,25 +190,24 @@ class StageRun:
             )
 
     def _choice(
-        self, training: Training, state: Any, codes: Codes, expected: float
+        self, training: Training, state: Any, examples: Examples, expected: float
     ) -> tuple[dict[str, Any], str]:
         """Return execution settings and their reason; stored, so that a resumed run keeps them."""
         record = self.folder / RECORD if self.folder else None
         if record and record.exists():
             return json.loads(record.read_text(encoding="utf-8")), "as the run began"
-        chosen, why = self._settings(training, state, codes, expected)
+        chosen, why = self._settings(training, state, examples, expected)
         if record:
             record.parent.mkdir(parents=True, exist_ok=True)
             write_file(record, json.dumps(chosen) + "\n")
         return chosen, why
 
     def _settings(
-        self, training: Training, state: Any, codes: Codes, expected: float
+        self, training: Training, state: Any, examples: Examples, expected: float
     ) -> tuple[dict[str, Any], str]:
         params, loss = training.objective(state)
-        example = jax.ShapeDtypeStruct(codes.shape.shape[1:], codes.shape.dtype)
         clipping: str
-        clipping, why = default_clipping(loss, params, example, jax.random.key(0))
+        clipping, why = default_clipping(loss, params, examples.one, jax.random.key(0))
         if self.plan.discrete:
             clipping, why = "lattice", "hardened: each gradient in whole numbers"
         elif self.config.clipping not in ("auto", clipping):
@@ -217,7 +220,7 @@ class StageRun:
 
 @contextmanager
 def compiled_ahead(
-    runs: Sequence[StageRun], context: Context, codes: Codes, records: float
+    runs: Sequence[StageRun], context: Context, examples: Examples, records: float
 ) -> Iterator[None]:
     """Compile the programs of later stages in the background while the first one trains.
 
@@ -225,7 +228,7 @@ def compiled_ahead(
     are ignored here: they come again, with their message, when the stage itself is trained.
     """
     caches = getattr(jax.config, "jax_compilation_cache_dir", None)
-    if not caches or not codes.on_device or jax.process_count() > 1:
+    if not caches or not examples.on_device or jax.process_count() > 1:
         yield
         return
     stop = threading.Event()
@@ -237,7 +240,7 @@ def compiled_ahead(
             if stop.is_set():
                 return
             with contextlib.suppress(Exception):
-                artefacts[run.name] = run.compile_ahead(known, codes, records, compiles=i > 0)
+                artefacts[run.name] = run.compile_ahead(known, examples, records, compiles=i > 0)
 
     worker = threading.Thread(target=work, name="compile ahead")
     worker.start()

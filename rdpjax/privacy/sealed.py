@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
 from rdpjax.privacy.events import Event
@@ -35,6 +36,14 @@ class Access:
         return self._open
 
 
+@dataclass(frozen=True)
+class ArrayShape:
+    """Shape and dtype of a sealed array."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
 class Sealed(Generic[T]):
     """Private records, or what was computed from them record by record.
 
@@ -43,7 +52,7 @@ class Sealed(Generic[T]):
       forgets the ledger gets a `SealError` and no records. `map` lets nothing out, since its result
       is sealed too. A seal is a guard against mistakes; it cannot stop code that means to break it,
       and any open entry opens it: that the entry describes the mechanism then run on the records is
-      for plans and tests to ensure. `layout` reveals how many records there are: it is for
+      for plans and tests to ensure. `shapes` reveals how many records there are: it is for
       compilers and for allocating memory, and must not enter anything released.
 
     Args:
@@ -88,10 +97,12 @@ class Sealed(Generic[T]):
         return Sealed(function(self._records))
 
     @property
-    def layout(self) -> tuple[tuple[int, ...], Any]:
-        """Shape and type of the sealed array, for compilers: the number of records is private."""
-        records: Any = self._records
-        return tuple(records.shape), records.dtype
+    def shapes(self) -> Any:
+        """The `ArrayShape` of each array of the sealed tree of dicts, lists and tuples.
+
+        It is for compilers: the number of records is private.
+        """
+        return _layout(self._records)
 
     def _sealed(self, *_: object, **__: object) -> NoReturn:
         raise SealError("the records are sealed; read them inside a ledger entry")
@@ -101,3 +112,11 @@ class Sealed(Generic[T]):
 
     def __repr__(self) -> str:
         return "Sealed(...)"
+
+
+def _layout(records: Any) -> Any:
+    if isinstance(records, dict):
+        return {name: _layout(part) for name, part in records.items()}
+    if isinstance(records, list | tuple):
+        return type(records)(map(_layout, records))
+    return ArrayShape(tuple(records.shape), records.dtype)

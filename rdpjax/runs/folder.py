@@ -4,7 +4,7 @@
       release/     synthetic.csv privacy.json schema.toml generator/{config.toml, arrays.npz}
       internal/    (mode 0700) config.toml run.json keys.json ledger.jsonl metrics.jsonl
                    checkpoints/ holdout.csv (or holdout/) facts.json history.jsonl plots/ archive/
-                   codes.npy (while a table too large for the device is trained on)
+                   tokens.npy (while a table too large for the device is trained on)
 
       unprotected/ what a run without privacy writes in place of `release/`, marked in every file
                    (`rdpjax/privacy/unprotected.py`); a run has one of the two
@@ -30,6 +30,7 @@ import numpy as np
 import tomli_w
 
 from rdpjax.config import Config
+from rdpjax.config_file import parse_config
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import Marginals
 from rdpjax.datasets.registry import dataset_of
@@ -170,7 +171,7 @@ class RunFolder:
         """Read what `write_start` wrote; UserError if no run started here."""
         try:
             text = (self.internal / "config.toml").read_text(encoding="utf-8")
-            config = Config.from_toml(text, written=True)
+            config = parse_config(text, written=True)
             facts = json.loads((self.internal / "run.json").read_text(encoding="utf-8"))
             keys = json.loads((self.internal / "keys.json").read_text(encoding="utf-8"))
             names = ("sampling", "noise", "initialisation", "holdout")
@@ -263,7 +264,7 @@ def read_generator(folder: Path) -> Generator:
     try:
         schema = Schema.from_toml(path.read_text(encoding="utf-8"))
         path = folder / "generator" / "config.toml"
-        config = Config.from_toml(path.read_text(encoding="utf-8"), written=True)
+        config = parse_config(path.read_text(encoding="utf-8"), written=True)
         path = folder / "generator" / "arrays.npz"
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)

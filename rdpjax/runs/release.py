@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rdpjax.datasets.dataset import Dataset, Output
 from rdpjax.datasets.registry import dataset_of
@@ -88,11 +91,16 @@ def write_rows(
     root: bytes,
     rows: int | None = None,
     *,
+    first: Sequence[np.ndarray] = (),
     overwrite: bool = False,
 ) -> None:
-    """Stream generated records to `target`, the data set's file or folder, in bounded memory."""
+    """Stream generated records to `target`, the data set's file or folder, in bounded memory.
+
+    Blocks that were generated before, the `first` ones, are not generated again.
+    """
     config, rows = generator.config, rows or generator.config.rows
     output = Output(rows, format, config.data, generator.encoding, overwrite)
-    dataset.write(target, generator.rows(root, rows), output)
+    blocks = itertools.chain(first, generator.blocks(root, len(first)))
+    dataset.write(target, generator.decoded(root, blocks, rows), output)
     if dataset.file is None and not config.private:
         mark_records(target)

@@ -109,13 +109,16 @@ def _run(
     with disk_errors(folder.path), resumable(folder):
         name, roots = start_run(folder, config, source, options, hosts, lines)
         held = holdout_mask(source.keys, config.holdout, roots.holdout)
+        shown: list[np.ndarray] = []
         if not hosts.on_primary(lambda: folder.complete):
-            _train(config, dataset, source, held, folder, plans, roots, options, hosts, lines)
+            shown = _train(
+                config, dataset, source, held, folder, plans, roots, options, hosts, lines
+            )
         if not hosts.is_primary:
             return {}
         if not options.keep_noise_key:
             folder.forget_noise(roots)
-        return _finish(config, dataset, source, held, folder, name, roots, lines)
+        return _finish(config, dataset, source, held, folder, name, roots, shown, lines)
 
 
 def _judged(source: Source, schema: Schema, options: Options) -> Source:
@@ -143,7 +146,9 @@ def _train(
     options: Options,
     hosts: Hosts,
     lines: ConsoleProgress,
-) -> None:
+) -> list[np.ndarray]:
+    """Fit and release; return the first blocks of released rows, to process 0."""
+
     def keep() -> None:
         if config.holdout > 0:
             source.keep(held, folder.internal)
@@ -170,7 +175,7 @@ def _train(
             raise refused(error, folder.discard(), config.delta) from None
         raise
     if not hosts.is_primary:
-        return
+        return []
     lines.say(f"  sampling   {config.rows} rows")
     declarations = {
         "source": source.origin,
@@ -181,9 +186,13 @@ def _train(
     report = claim(codec.schema, config, ledger, secret=roots.secret, declarations=declarations)
     with release_written(output_for(folder.path, private=config.private)) as release:
         name = records_name(dataset.file, private=config.private) if dataset.file else ""
-        write_rows(release / name, generator, dataset, source.format, roots.initialisation)
+        first = generator.first_blocks(roots.initialisation, min(config.rows, SHOWN))
+        write_rows(
+            release / name, generator, dataset, source.format, roots.initialisation, first=first
+        )
         write_generator(release, generator, report["epsilon"])
         (release / "privacy.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return first
 
 
 def _nowhere(stage: str, start: int, metrics: Mapping[str, Any]) -> None:
@@ -198,9 +207,14 @@ def _finish(
     folder: RunFolder,
     name: str,
     roots: Roots,
+    shown: list[np.ndarray],
     lines: ConsoleProgress,
 ) -> dict[str, Any]:
-    """Write plots and warnings to `internal/`, and return the summary."""
+    """Write plots and warnings to `internal/`, and return the summary.
+
+    The first blocks of released rows are `shown`; a run that was completed before generates them
+    again.
+    """
     from rdpjax.evaluation import plots  # late: it imports matplotlib
     from rdpjax.evaluation.drawing import run_title
 
@@ -212,9 +226,10 @@ def _finish(
     generator = read_generator(folder.output)
     evaluation = dataset.evaluation()
     # Generate the first released rows again: a release of millions need not fit in memory.
-    blocks = generator.table(roots.initialisation, min(config.rows, SHOWN))
-    shown = min(config.rows, evaluation.shown)
-    synthetic = reduce(dataset.join, generator.decoded(roots.initialisation, blocks, shown))
+    count = min(config.rows, SHOWN)
+    shown = shown or generator.first_blocks(roots.initialisation, count)
+    drawn = min(config.rows, evaluation.shown)
+    synthetic = reduce(dataset.join, generator.decoded(roots.initialisation, shown, drawn))
     rows = np.flatnonzero(~held)
     if len(rows) > evaluation.shown:
         rows = np.random.default_rng(0).choice(rows, evaluation.shown, replace=False)
@@ -225,7 +240,7 @@ def _finish(
         plots.plot_losses(metrics, folder.plots / "losses.png", title)
     warnings = []
     if generator.marginals.deviation > 0:  # without noise, shares are not measured
-        frame = generator.frame(blocks)
+        frame = generator.frame(shown, count)
         warnings = collapse_warnings(frame, generator.schema, generator.marginals)
     if LOOSE in report["notes"]:
         warnings.append(LOOSE)

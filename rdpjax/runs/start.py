@@ -11,6 +11,7 @@ from typing import Any
 
 from rdpjax.compute.multihost import Hosts
 from rdpjax.config import Config
+from rdpjax.config_file import parse_config
 from rdpjax.datasets.dataset import Source
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
@@ -109,7 +110,7 @@ def _resumed(
     The same noise on other records would cancel in the difference of the two outputs.
     """
     before, known, roots = folder.read_start()
-    if before != Config.from_toml(config.to_toml()):
+    if before != parse_config(config.to_toml()):
         raise UserError(
             f"{folder.path}: its configuration differs from this one; use the run's own flags"
         )

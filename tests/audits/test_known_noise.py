@@ -9,7 +9,7 @@ import pytest
 
 from rdpjax.audits.replay.known_noise import measurement_noise, noise, repeated_keys, step_noise
 from rdpjax.audits.replay.recording import Recording
-from rdpjax.config import load_config
+from rdpjax.config_file import load_config
 from rdpjax.dpsgd.keys import Roots, derive, stream_key
 from rdpjax.dpsgd.lattice import UNITS, lattice_noise
 from rdpjax.dpsgd.noise import add_gaussian
@@ -107,7 +107,7 @@ def plans_of(config: Path) -> Plans:
 def test_no_shipped_plan_takes_a_key_twice(config: Path) -> None:
     """Sampling and noise keys of all steps of all stages, chunk by chunk as training takes them."""
     plans = plans_of(config)
-    found = repeated_keys(plans, ROOTS[0])
+    found = repeated_keys(plans, ROOTS[0], 50)
     assert found.holds and found.over == 2 * sum(plan.steps for plan in plans.stages.values())
 
 
@@ -126,4 +126,4 @@ def test_keys_that_come_again_are_counted(
 ) -> None:
     plans = plans_of(Path("cardio.toml"))
     mutation(monkeypatch, None)
-    assert not repeated_keys(plans, ROOTS[0]).holds
+    assert not repeated_keys(plans, ROOTS[0], 50).holds

@@ -34,7 +34,6 @@ from rdpjax.mechanisms import measurement
 from rdpjax.privacy.ledger import Ledger
 
 Patch = pytest.MonkeyPatch
-pytestmark = pytest.mark.usefixtures("small_pool")
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from rdpjax import audit
 from rdpjax.audits.replay.audit import replay
 from rdpjax.audits.replay.comparisons import as_table, broken
 from rdpjax.audits.subject import read_subject
-from rdpjax.config import Config, load_config
+from rdpjax.config import Config
+from rdpjax.config_file import load_config
 from rdpjax.fitting import plans as planning
 
 

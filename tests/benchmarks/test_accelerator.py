@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdpjax.config import load_config
+from rdpjax.config_file import load_config
 from rdpjax.data.tokenizer import Marginals
 from rdpjax.datasets.registry import find_dataset
 from rdpjax.fitting.generator import make_context

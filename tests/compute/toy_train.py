@@ -47,18 +47,16 @@ def planned(config: Any) -> Iterator[tuple[str, Any]]:
 
 def main() -> int:
     module, flags = toys(), sys.argv[1:]
-    import rdpjax.config
+    import rdpjax.config_file
     from rdpjax import train
     from rdpjax.evaluation import plots
-    from rdpjax.fitting import generator
-    from rdpjax.fitting import stage_run as training
     from rdpjax.fitting.plans import Plans
     from rdpjax.runs import run
     from rdpjax.runs.shared_ledger import SharedLedger
 
     classes = {"vae": module.ToyStage, "labeler": module.ToyLabeler}
-    rdpjax.config.stage_classes = lambda: classes
-    generator.BLOCK, generator.POOL, training.CHUNK = 512, 2048, 2
+    rdpjax.config_file.stage_classes = lambda: classes
+    flags = ["--chunk-steps", "2", "--block-rows", "512", "--pool-rows", "2048", *flags]
     for plot in ("plot_densities", "plot_correlations", "plot_losses"):
         setattr(plots, plot, lambda *args: None)
     run.make_plans = lambda config: Plans({"marginals": NOISE}, dict(planned(config)))

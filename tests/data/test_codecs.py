@@ -15,7 +15,8 @@ import pytest
 from rdpjax.codecs import two_level
 from rdpjax.codecs.table import TableCodec
 from rdpjax.codecs.two_level import PROFILES, VALUES, TwoLevelCodec
-from rdpjax.config import MARGINALS, Config, load_config
+from rdpjax.config import MARGINALS, Config
+from rdpjax.config_file import load_config
 from rdpjax.data.schema import Schema
 from rdpjax.data.stays.filling import Filling
 from rdpjax.data.stays.hour_profiles import BOUND

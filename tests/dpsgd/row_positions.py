@@ -16,7 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from rdpjax.compute.devices import prepare_processor
-from rdpjax.config import load_config
+from rdpjax.config_file import load_config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.tokenizer import Marginals
 from rdpjax.dpsgd.compiled import Compiled

@@ -14,7 +14,7 @@ ROWS = np.arange(60, dtype=np.uint8).reshape(10, 2, 3)
 
 
 def test_blocks_come_back_as_one_array(tmp_path: Path):
-    path = tmp_path / "codes.npy"
+    path = tmp_path / "tokens.npy"
     write_array(path, (ROWS[i : i + 4] for i in (0, 4, 8)), ROWS.shape, np.uint8)
     found = open_array(path)
     assert isinstance(found, np.memmap) and not found.flags.writeable
@@ -25,7 +25,7 @@ def test_blocks_come_back_as_one_array(tmp_path: Path):
 
 
 def test_a_file_is_replaced_by_what_is_written_next(tmp_path: Path):
-    path = tmp_path / "codes.npy"
+    path = tmp_path / "tokens.npy"
     for rows in (ROWS, ROWS[:3, ::-1]):
         write_array(path, [rows], rows.shape, np.uint8)
         np.testing.assert_array_equal(open_array(path), rows)
@@ -38,7 +38,7 @@ def test_a_file_is_replaced_by_what_is_written_next(tmp_path: Path):
 )
 def test_blocks_of_another_shape_or_type_are_refused(tmp_path: Path, blocks: list[np.ndarray]):
     with pytest.raises(ValueError, match=r"rows, want 10|want uint8\(10, 2, 3\)"):
-        write_array(tmp_path / "codes.npy", blocks, ROWS.shape, np.uint8)
+        write_array(tmp_path / "tokens.npy", blocks, ROWS.shape, np.uint8)
     assert not list(tmp_path.iterdir())
 
 
@@ -47,7 +47,7 @@ def test_what_the_disk_refuses_leaves_the_earlier_file(tmp_path: Path):
         yield ROWS[:5]
         raise OSError(28, "No space left on device")
 
-    path = tmp_path / "codes.npy"
+    path = tmp_path / "tokens.npy"
     write_array(path, [ROWS], ROWS.shape, np.uint8)
     with pytest.raises(OSError, match="No space left"):
         write_array(path, full(), ROWS.shape, np.uint8)
@@ -56,7 +56,7 @@ def test_what_the_disk_refuses_leaves_the_earlier_file(tmp_path: Path):
 
 
 def test_a_missing_or_damaged_file_is_said_in_one_line(tmp_path: Path):
-    path = tmp_path / "codes.npy"
+    path = tmp_path / "tokens.npy"
     with pytest.raises(UserError, match=r"codes\.npy: no such file"):
         open_array(path)
     write_array(path, [ROWS], ROWS.shape, np.uint8)

@@ -70,7 +70,8 @@ def test_nothing_is_told_in_passing() -> None:
 
 def test_what_is_made_of_sealed_records_is_sealed() -> None:
     doubled = Sealed(np.arange(4, dtype=np.uint8)).map(lambda x: 2 * x)
-    assert doubled.layout == ((4,), np.dtype(np.uint8)), "shape and type are for the compiler"
+    shape = doubled.shapes
+    assert (shape.shape, shape.dtype) == ((4,), np.uint8), "shape and dtype are for the compiler"
     with Ledger().access(EVENT) as access:
         np.testing.assert_array_equal(doubled.read(access), [0, 2, 4, 6])
 

@@ -9,9 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rdpjax.config import load_config
+from rdpjax.config_file import load_config
 from rdpjax.data.stays.simulate_sepsis import simulated_table
-from rdpjax.fitting import generator
 from rdpjax.models import autoregressive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +31,14 @@ def filling(ablation: ModuleType) -> ModuleType:
 def few_steps(config, steps=2):
     stages = {name: replace(stage, steps=steps) for name, stage in config.stages.items()}
     # So few patients are lost in the noise of a smaller epsilon.
-    return replace(config, label="stay", epsilon=50.0, stages=stages)
+    return replace(
+        config,
+        block_rows=512,
+        pool_rows=2048,
+        data=replace(config.data, label="stay"),
+        epsilon=50.0,
+        stages=stages,
+    )
 
 
 @pytest.mark.slow
@@ -40,8 +46,6 @@ def test_rows_of_two_variants(ablation, monkeypatch):
     """Real patients, and a run with the network over hours: one budget for all of it."""
     hours = replace(ablation.HourStage(), steps=2)
     monkeypatch.setattr(ablation, "HourStage", lambda kind: replace(hours, kind=kind))
-    monkeypatch.setattr(generator, "BLOCK", 512)
-    monkeypatch.setattr(generator, "POOL", 2048)
     monkeypatch.setattr(autoregressive, "LEVELS", 1)
     train, held_out = ablation.split(simulated_table(1500).patients)
     assert 250 < len(held_out) < 350 and not set(held_out.ids) & set(train.ids)

@@ -11,13 +11,13 @@ from rdpjax import train
 from rdpjax.config import Config
 from rdpjax.data.stays.patients import Patients
 from rdpjax.evaluation import patient_plots
-from rdpjax.fitting import generator
 from rdpjax.fitting.plans import Plans, make_plans
 
 SETTINGS = """
 dataset = "sepsis"
 epsilon = 30.0
 rows = 250
+pool_rows = 1
 label_source = "generator"
 stages = ["autoregressive"]
 [shares]
@@ -35,7 +35,7 @@ PLOTS = ("plot_patients", "plot_missingness", "plot_patient_densities", "plot_st
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Any:
-    """One block to fit on, noise that is looked for once, and pictures that are not drawn."""
+    """Noise that is looked for once, and pictures that are not drawn."""
     import rdpjax.runs.run as module
 
     plans: dict[str, Plans] = {}
@@ -45,7 +45,6 @@ def quick() -> Any:
         return plans.get(key) or plans.setdefault(key, make_plans(config))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generator, "POOL", generator.BLOCK)
         patch.setattr(module, "make_plans", planned)
         for name in PLOTS:
             patch.setattr(patient_plots, name, lambda *args: args[2].write_bytes(b"a picture"))

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdpjax import evaluate, sample, train
-from rdpjax.config import Config
+from rdpjax.config_file import parse_config
 from rdpjax.data.stays.patient_files import read_patients
 from rdpjax.data.stays.patients import Patients
 from rdpjax.data.stays.sepsis import COLUMNS
@@ -215,7 +215,7 @@ def test_other_hours_and_labels(
     ]  # fmt: skip
     assert train.main([*flags, "--out", str(tmp_path / "run")]) == 0
     check_release(tmp_path / "run" / "release", 90, hours)
-    config = Config.from_toml((tmp_path / "run/internal/config.toml").read_text())
+    config = parse_config((tmp_path / "run/internal/config.toml").read_text())
     assert (config.data.max_hours, config.data.label, config.rows) == (hours, label, 90)
     ledger = read_ledger(tmp_path / "run/internal/ledger.jsonl")
     assert ledger[-1].sampling_rate == pytest.approx(0.1)

@@ -34,7 +34,6 @@ from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.plan import SCALE
 from rdpjax.dpsgd.sampling import capacity
 from rdpjax.errors import UserError
-from rdpjax.fitting import stage_run as training
 from rdpjax.fitting.plans import Plans, make_plans, plan_events, target_of
 from rdpjax.io.atomic import write_json
 from rdpjax.privacy.events import events_to_list
@@ -150,7 +149,7 @@ def _as_configured(
     """Compare at the configured sampling rates, with and without a record, and interrupted."""
     config, codec, count = subject.config, subject.codec, len(hood.base)
     events = {event.stage: event for event in plan_events(config, codec)}
-    plans = _cut(make_plans(config), 2 * training.CHUNK)
+    plans = _cut(make_plans(config), 2 * config.chunk_steps)
     roots, drawn = _roots(plans, count + 1)
     common = partial(record, config, codec, plans=plans, target=target_of(config))
     again = partial(common, roots=roots)
@@ -182,7 +181,7 @@ def _as_configured(
     renewed = _renewed(roots)
     pair = (base, common(hood.base, roots=renewed, told=base))
     yield from noise([pair], (roots, renewed), events, _divisors(plans, _expected(base)))
-    yield repeated_keys(make_plans(config), roots)
+    yield repeated_keys(make_plans(config), roots, config.chunk_steps)
 
 
 def _steady(plans: Plans, most: int) -> int:

@@ -25,7 +25,6 @@ from rdpjax.dpsgd.discrete import Bits, discrete_gaussian
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.dpsgd.lattice import UNITS
 from rdpjax.fitting import session
-from rdpjax.fitting import stage_run as training
 from rdpjax.fitting.plans import Plans
 from rdpjax.privacy.events import LATTICE_STEPS, Event
 
@@ -150,7 +149,7 @@ def _compared(
     return found
 
 
-def repeated_keys(plans: Plans, roots: Roots) -> Comparison:
+def repeated_keys(plans: Plans, roots: Roots, chunk_steps: int) -> Comparison:
     """Count keys of draws and of noise that occur twice in whole plans.
 
     Keys are taken chunk by chunk through `rdpjax.fitting.session.chunk_keys`, as training takes
@@ -159,12 +158,13 @@ def repeated_keys(plans: Plans, roots: Roots) -> Comparison:
     Args:
       plans: uncut plans, with every step of every stage.
       roots: any root keys.
+      chunk_steps: steps of a chunk.
     """
     numbers = jax.ShapeDtypeStruct((FEW,), jnp.float32)
     taken = []
     for name, plan in plans.stages.items():
-        for start in range(0, plan.steps, training.CHUNK):
-            steps = min(training.CHUNK, plan.steps - start)
+        for start in range(0, plan.steps, chunk_steps):
+            steps = min(chunk_steps, plan.steps - start)
             keys = session.chunk_keys(plan, roots, name, start, steps, numbers)
             taken += [row.tobytes() for column in keys[:2] for row in np.asarray(column)]
     twice = len(taken) - len(set(taken))

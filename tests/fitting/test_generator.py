@@ -23,14 +23,6 @@ ROOT, OTHER = bytes(32), bytes(31) + b"\x01"
 WEIGHTS = 0.1  # of each code of both numbers in the labeler's logit
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_blocks() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK", 512)
-        patch.setattr(module, "POOL", 40_960)  # enough that the tilt is no noise itself
-        yield
-
-
 @pytest.fixture(scope="module")
 def marginals(toy_schema: Schema, toy_frame: pd.DataFrame) -> Marginals:
     exact = histogram(toy_schema, encode_cells(toy_schema, toy_frame))
@@ -41,7 +33,9 @@ def marginals(toy_schema: Schema, toy_frame: pd.DataFrame) -> Marginals:
 @pytest.fixture(scope="module")
 def untilted(toy_settings: Config, toy_schema: Schema, marginals: Marginals) -> Generator:
     """A generator off by a little in every column, whose labeler goes by the numbers."""
-    empty = Generator(toy_settings, toy_schema, marginals, {}, TableEncoding(toy_schema))
+    # Enough candidates that the raking is no noise itself.
+    config = dataclasses.replace(toy_settings, pool_rows=40_960)
+    empty = Generator(config, toy_schema, marginals, {}, TableEncoding(toy_schema))
     shape = empty.context.prior.shape
     rng = np.random.default_rng(6)
     slope = np.zeros(shape, np.float32)
@@ -50,7 +44,7 @@ def untilted(toy_settings: Config, toy_schema: Schema, marginals: Marginals) -> 
         "vae": {"logits": jnp.asarray(rng.normal(0, 0.3, shape), jnp.float32)},
         "labeler": {"weights": jnp.asarray(slope)},
     }
-    return Generator(toy_settings, toy_schema, marginals, artefacts, TableEncoding(toy_schema))
+    return Generator(config, toy_schema, marginals, artefacts, TableEncoding(toy_schema))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +85,7 @@ def test_rows_stream_block_by_block(fitted: Generator, monkeypatch: pytest.Monke
     rows = fitted.rows(ROOT, 10_000_000)
     assert isinstance(rows, Iterator) and made == []
     for number in range(3):
-        assert 0 < len(next(rows)) <= module.BLOCK
+        assert 0 < len(next(rows)) <= 512
         assert len(made) == number + 2  # and the next one, which is computed meanwhile
 
 
@@ -180,8 +174,8 @@ def test_the_label_may_be_any_level(untilted: Generator, marginals: Marginals) -
 def test_without_rules_there_is_one_draw(untilted: Generator) -> None:
     free = dataclasses.replace(untilted, schema=dataclasses.replace(untilted.schema, less=()))
     key = jnp.zeros(2, jnp.uint32)
-    assert untilted._draw(as_key(key)).shape == (module.DRAWS, module.BLOCK, 4)
-    assert free._draw(as_key(key)).shape == (1, module.BLOCK, 4)
+    assert untilted._draw(as_key(key)).shape == (module.DRAWS, 512, 4)
+    assert free._draw(as_key(key)).shape == (1, 512, 4)
 
 
 def test_a_level_of_noisy_share_zero_is_rare(untilted: Generator, marginals: Marginals) -> None:

@@ -9,7 +9,7 @@ from rdpjax.config import Config
 from rdpjax.fitting import checkpoint
 from rdpjax.runs.run import run
 from rdpjax.runs.start import Options
-from tests.run.runs import Go, Killed, killed_at
+from tests.runs.runs import Go, Killed, killed_at
 
 
 @pytest.fixture

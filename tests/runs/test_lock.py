@@ -16,7 +16,7 @@ from rdpjax.runs import run as run_module
 from rdpjax.runs.lock import LOCK, run_lock
 from rdpjax.runs.run import run
 from rdpjax.runs.start import Options
-from tests.run.runs import tree
+from tests.runs.runs import tree
 
 HOLD = """
 import sys

@@ -22,7 +22,7 @@ from rdpjax.fitting import checkpoint
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.runs import folder as run_folder
 from rdpjax.runs.folder import RunFolder
-from tests.run.runs import Go, Killed, entries, killed_at, released, tree
+from tests.runs.runs import Go, Killed, entries, killed_at, released, tree
 
 # Marginals are the ledger's first entry, then two chunks of each stage.
 DEATHS = [
@@ -81,10 +81,11 @@ def resumes_after_a_kill(flags: list[str], lines: int, tmp_path: Path) -> None:
     assert entries(out) == entries(whole) and entries(out)[: len(before)] == before
 
 
-def test_resume_after_kill_9(small_data: Path, small_pool: None, tmp_path: Path) -> None:
+def test_resume_after_kill_9(small_data: Path, tmp_path: Path) -> None:
     config = tmp_path / "one_stage.toml"
     config.write_text(
-        'label_source = "generator"\nrows = 500\nstages = ["vae"]\n[shares]\nmarginals = 0.2\n'
+        'label_source = "generator"\nrows = 500\npool_rows = 1\nstages = ["vae"]\n'
+        "[shares]\nmarginals = 0.2\n"
         "vae = 0.8\n[vae]\nsteps = 100\nchannels = 2\nlatent = 4\nsampling_rate = 0.04\n"
     )
     # The third line opens the second of two chunks, so one checkpoint lies there.
@@ -94,7 +95,7 @@ def test_resume_after_kill_9(small_data: Path, small_pool: None, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("lines", [1, 2, 3, 4])
 def test_resume_after_kill_9_in_every_stage(
-    lines: int, small_data: Path, small_flags: list[str], small_pool: None, tmp_path: Path
+    lines: int, small_data: Path, small_flags: list[str], tmp_path: Path
 ) -> None:
     resumes_after_a_kill([*small_flags, "--data", str(small_data)], lines, tmp_path)
 

@@ -24,7 +24,7 @@ from rdpjax.runs.folder import RunFolder, read_generator
 from rdpjax.runs.run import run
 from rdpjax.runs.start import Options
 from rdpjax.synthesizer import Synthesizer
-from tests.run.runs import Go, entries, tree
+from tests.runs.runs import Go, entries, tree
 
 
 def test_the_summary_and_the_chunks_of_the_ledger(go: Go, tmp_path: Path) -> None:

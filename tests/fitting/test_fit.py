@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 
 from rdpjax.codecs.table import TableCodec
-from rdpjax.config import Config, load_config
+from rdpjax.config import Config
+from rdpjax.config_file import load_config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import histogram
@@ -306,7 +307,7 @@ def test_records_without_room_on_the_device_are_fed_to_it(
     assert ledger.entries == other.entries
     for a, b in zip(*(jax.tree.leaves(g.artefacts) for g in (held, fed)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-    assert not (tmp_path / "codes.npy").exists(), "a copy of the records outlived the training"
+    assert not (tmp_path / "tokens.npy").exists(), "a copy of the records outlived the training"
 
 
 def test_a_finished_stage_is_not_trained_again(
