@@ -24,7 +24,7 @@ RUNS = FITTING | {"config_file", "runs"}
 MAY_IMPORT = {
     "errors": set(),
     "flags": {"errors"},
-    "io": {"errors"},
+    "io": {"errors", "structure"},
     "structure": {"errors"},
     "named": {"errors"},
     "sections": {"errors"},

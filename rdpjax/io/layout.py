@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from rdpjax.errors import UserError
+from rdpjax.structure import build
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class Layout:
     renamed: tuple[tuple[str, str], ...] = ()
     identifier: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.separator not in (";", ","):
+            raise UserError(f"separator {self.separator!r} must be ';' or ','")
+        if any(len(pair) != 2 for pair in self.renamed):
+            raise UserError("renamed must be pairs: the name in the file and that in the schema")
+
     @property
     def fields(self) -> tuple[str, ...]:
         """The header in the schema's names."""
@@ -55,17 +62,8 @@ class Layout:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Layout:
         """Invert `to_dict`; UserError for values that describe no layout."""
-        try:
-            separator, header = values["separator"], tuple(str(name) for name in values["header"])
-            renamed = tuple((str(old), str(new)) for old, new in values.get("renamed", ()))
-        except (KeyError, TypeError, ValueError):
-            raise UserError(
-                "layout: needs a separator, a header and pairs of renamed columns; "
-                "the file was written by another version or changed by hand"
-            ) from None
-        if separator not in (";", ","):
-            raise UserError(f"layout: separator {separator!r} must be ';' or ','")
-        return Layout(separator, header, renamed, values.get("identifier"))
+        layout: Layout = build(Layout, values, "layout")
+        return layout
 
 
 class Cells(NamedTuple):
