@@ -6,7 +6,7 @@ Of every stage of the shipped plans: 25 steps of its chunk reach the CPU's param
 the same keys and matmuls at highest precision; the worst clipped gradient is no longer than C, at C
 and at C / 100; and examples a second of the chunk, of a step written plainly (`vmap` clipping,
 fixed batches) and of jax-privacy where that is installed, in turns, once their clipped sums agree.
-Meant for six minutes at most: no check is begun after 330 seconds, and the table says what was left
+Meant for six minutes at most: no check is begun after 300 seconds, and the table says what was left
 out. Exits with 1 where parameters or norms failed or were left out.
 
 Needs jax, flax, optax, jaxtyping, pandas and pyarrow (the stages' own imports); no accountant, no
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from benchmarks.accelerator_checks import Found
 
 NEEDS = ("jax", "flax", "optax", "jaxtyping", "pandas", "pyarrow")
-LIMIT_S = 330
-"""After so many seconds no further check is begun: the last one has half a minute."""
+LIMIT_S = 300
+"""After so many seconds no further check is begun: the last one has a minute."""
 RECORDS, REHEARSED = 40_000, 4_000
 CONTENDERS = ("rdpjax", "plain", "jax-privacy")
 HEAD = (

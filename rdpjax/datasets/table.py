@@ -29,7 +29,7 @@ def table_dataset(schema: Schema) -> Dataset:
     def evaluation() -> Evaluation:
         from rdpjax.datasets.table_evaluation import table_evaluation
 
-        return table_evaluation(schema)
+        return table_evaluation(schema, lambda path, _: read_rows(schema, read_table(path)))
 
     return Dataset(
         codec=lambda settings: TableCodec(schema),

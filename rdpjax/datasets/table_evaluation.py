@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,14 @@ import pandas as pd
 
 from rdpjax.data.schema import Schema
 from rdpjax.datasets.dataset import Evaluation, Say
-from rdpjax.datasets.table import read_rows
 from rdpjax.evaluation import plots
 from rdpjax.evaluation.printout import as_table
 from rdpjax.evaluation.score import score
 from rdpjax.evaluation.training_rows import training_rows
-from rdpjax.io.delimited import read_table
 
 
-def table_evaluation(schema: Schema) -> Evaluation:
-    """Build the evaluation of tables of `schema`: reader, scores and figures."""
-
-    def read(path: Path, folder_ids: bool) -> pd.DataFrame:
-        return read_rows(schema, read_table(path))
+def table_evaluation(schema: Schema, read: Callable[[Path, bool], pd.DataFrame]) -> Evaluation:
+    """Build the evaluation of tables of `schema`: scores and figures of what `read` returns."""
 
     def rest(path: Path, held_out: pd.DataFrame, folder_ids: bool) -> pd.DataFrame:
         return training_rows(read(path, folder_ids), held_out)
