@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import tomli_w
 import tyro
@@ -22,10 +22,7 @@ from rdpjax.sections import sectioned
 VERSION = 2
 MARGINALS = "marginals"
 SIZES = ("chunk_steps", "block_rows", "pool_rows")
-"""Settings in files only where they are not the defaults, and in no help."""
-
-T = TypeVar("T")
-Hidden = Annotated[T, tyro.conf.Suppress]
+"""Settings that files hold only where they are not the defaults."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,9 @@ class Config:
     clipping: Literal["auto", "vmap", "ghost"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     microbatch: Annotated[int | None, optional("INT", "by device and batch")] = None
-    chunk_steps: Hidden[int] = 50
-    block_rows: Hidden[int] = 8192
-    pool_rows: Hidden[int] = 150_000
+    chunk_steps: int = 50
+    block_rows: int = 8192
+    pool_rows: int = 150_000
     shares: dict[str, float] = field(default_factory=lambda: dict(VAEGAN.shares))
     epsilons: Annotated[
         dict[str, float], optional("[STAGE EPSILON ...]", "by shares, of the total")

@@ -109,6 +109,7 @@ def small_run(
     compiled the next time. So the keys are always the same, and only called secret.
     """
     from rdpjax import train
+    from rdpjax.config_file import parse_config
     from rdpjax.dpsgd.keys import Roots
 
     roots = replace(Roots.make(1), secret=True)
