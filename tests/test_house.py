@@ -22,19 +22,20 @@ MIDDLE = ROOMS | BASE | {"mechanisms", "codecs", "stages", "generators", "datase
 FITTING = MIDDLE | {"config", "fitting"}
 RUNS = FITTING | {"config_file", "runs"}
 MAY_IMPORT = {
+    "arrays": set(),
     "errors": set(),
     "flags": {"errors"},
     "io": {"errors", "structure"},
     "structure": {"errors"},
     "named": {"errors"},
     "sections": {"errors"},
-    **{room: {"errors"} for room in ROOMS},
+    **{room: {"arrays", "errors"} for room in ROOMS},
     "data": {"errors", "io", "structure"},
     "accounting": {"errors", "io", "privacy"},
     "compute": {"errors", "dpsgd"},
     "mechanisms": {"data", "dpsgd", "errors", "privacy"},
     "codecs": {"data", "mechanisms", "errors"},
-    "stages": ROOMS | {"errors"},
+    "stages": ROOMS | {"arrays", "errors"},
     "generators": {"data", "errors", "named", "stages"},
     "evaluation": {"data", "errors"},
     "datasets": {"data", "codecs", "io", "errors", "flags", "evaluation", "named"},

@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int32, PyTree, Shaped
 
-Params: TypeAlias = PyTree[Float[Array, "..."]]
-Examples: TypeAlias = PyTree[Shaped[Array, "batch ..."]]
+from rdpjax.arrays import AnyArray
+
+Params: TypeAlias = PyTree[Float[AnyArray, "..."]]
+Examples: TypeAlias = PyTree[Shaped[AnyArray, "batch ..."]]
+Summed: TypeAlias = PyTree[Float[AnyArray, "..."] | Int32[AnyArray, "..."]]
 Loss: TypeAlias = Callable[[Params, Any, jax.Array], Float[Array, ""]]
 """`loss(params, example, key)`: the loss of ONE example, without a batch axis."""
 
@@ -33,7 +36,7 @@ class ClippedSum(NamedTuple):
       clipped: number of drawn examples whose gradient norm exceeds the bound.
     """
 
-    gradient: Params
+    gradient: Summed
     loss: Float[Array, ""]
     clipped: Float[Array, ""]
 
@@ -42,9 +45,9 @@ def clipped_gradients(
     loss: Loss,
     params: Params,
     examples: Examples,
-    valid: Bool[Array, " batch"],
+    valid: Bool[AnyArray, " batch"],
     keys: Shaped[Array, " batch"],
-    clip_norm: float,
+    clip_norm: float | Float[Array, ""],
 ) -> Params:
     """Compute per-example clipped gradients, leaves `[batch, ...]`; see `clipped_sum`."""
     return clip(loss, params, examples, valid, keys, clip_norm)[0]
@@ -54,9 +57,9 @@ def clipped_sum(
     loss: Loss,
     params: Params,
     examples: Examples,
-    valid: Bool[Array, " batch"],
+    valid: Bool[AnyArray, " batch"],
     keys: Shaped[Array, " batch"],
-    clip_norm: float,
+    clip_norm: float | Float[Array, ""],
 ) -> ClippedSum:
     """Sum the per-example gradients of a batch, each clipped to L2 norm C.
 
@@ -101,7 +104,7 @@ def zero_sum(params: Params, dtype: DTypeLike = jnp.float32) -> ClippedSum:
     return ClippedSum(zeros, jnp.float32(0), jnp.float32(0))
 
 
-def blank(keep: Bool[Array, " batch"], tree: Examples) -> Examples:
+def blank(keep: Bool[AnyArray, " batch"], tree: Examples) -> Examples:
     """Zero the rows that are not kept, by a select, since NaN times zero is NaN."""
     return jax.tree.map(
         lambda leaf: jnp.where(_along(keep, leaf), leaf, jnp.zeros((), leaf.dtype)), tree
@@ -109,10 +112,12 @@ def blank(keep: Bool[Array, " batch"], tree: Examples) -> Examples:
 
 
 def clip_factors(
-    norms: Float[Array, " batch"], valid: Bool[Array, " batch"], clip_norm: float
+    norms: Float[Array, " batch"],
+    valid: Bool[AnyArray, " batch"],
+    clip_norm: float | Float[Array, ""],
 ) -> tuple[Float[Array, " batch"], Bool[Array, " batch"]]:
     """Return factors in [0, 1] that clip gradients of these norms to C, and which rows count."""
-    sound = valid & jnp.isfinite(norms)
+    sound = jnp.isfinite(norms) & valid
     bound = jnp.float32(clip_norm) * (1 - MARGIN)
     factors = jnp.where(norms > bound, bound / jnp.where(norms > 0, norms, 1), 1)
     # A norm that underflows to 0 would have factor 1, also with a bound of 0.
@@ -125,8 +130,13 @@ def all_finite(params: Params) -> Bool[Array, ""]:
 
 
 def clip(
-    loss: Loss, params: Params, examples: Examples, valid: jax.Array, keys: jax.Array, bound: float
-) -> tuple[Params, jax.Array, jax.Array, jax.Array]:
+    loss: Loss,
+    params: Params,
+    examples: Examples,
+    valid: Bool[AnyArray, " batch"],
+    keys: Shaped[Array, " batch"],
+    bound: float | Float[Array, ""],
+) -> tuple[Params, Float[Array, " batch"], Bool[Array, " batch"], Float[Array, " batch"]]:
     """Return clipped gradients, their clip factors, which rows count, and the losses."""
     with jax.default_matmul_precision("highest"):
         each = jax.vmap(jax.value_and_grad(_float32(loss)), in_axes=(None, 0, 0))
@@ -143,7 +153,7 @@ def _float32(loss: Loss) -> Loss:
     return lambda params, example, key: loss(params, example, key).astype(jnp.float32)
 
 
-def _along(rows: Shaped[Array, " batch"], leaf: jax.Array) -> jax.Array:
+def _along(rows: Shaped[AnyArray, " batch"], leaf: AnyArray) -> AnyArray:
     return rows.reshape(rows.shape + (1,) * (leaf.ndim - 1))
 
 

@@ -10,9 +10,11 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Shaped
 
+from rdpjax.arrays import AnyArray
 from rdpjax.dpsgd import clipping, lattice
-from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params, zero_sum
+from rdpjax.dpsgd.clipping import ClippedSum, Examples, Loss, Params, zero_sum
 from rdpjax.dpsgd.ghost import clipped as ghost
 from rdpjax.errors import UserError
 
@@ -61,7 +63,13 @@ class Execution:
             raise UserError(f"microbatch must be 1 or more, got {self.microbatch}")
 
     def clipped_sum(
-        self, loss: Loss, params: Params, examples: Any, valid: Any, keys: Any, clip_norm: float
+        self,
+        loss: Loss,
+        params: Params,
+        examples: Examples,
+        valid: Bool[AnyArray, " batch"],
+        keys: Shaped[Array, " batch"],
+        clip_norm: float | Float[Array, ""],
     ) -> ClippedSum:
         """Compute `rdpjax.dpsgd.clipping.clipped_sum` by these settings' method and precision."""
         summed = CLIPPED_SUMS[self.clipping]
@@ -106,7 +114,7 @@ def default_microbatch(platform: str, expected: float) -> int:
     return min(4096, 256 * math.ceil((expected + 4 * math.sqrt(expected)) / 256))
 
 
-def default_clipping(loss: Loss, params: Params, example: Any, key: Any) -> tuple[Clipping, str]:
+def default_clipping(loss: Loss, params: Any, example: Any, key: Any) -> tuple[Clipping, str]:
     """Choose `ghost`, or `vmap` if some layer has no ghost rule; return it with the reason."""
     formed = ghost.formed_for_want_of_a_rule(loss, params, example, key)
     if not formed:

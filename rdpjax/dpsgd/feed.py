@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rdpjax.dpsgd.clipping import ClippedSum
+from rdpjax.dpsgd.clipping import ClippedSum, Examples
 from rdpjax.dpsgd.execution import Execution
 from rdpjax.dpsgd.keys import StepKeys
 from rdpjax.dpsgd.loop import (
@@ -65,7 +65,7 @@ class _Round(NamedTuple):
     step: int
     last: bool
     drawn: Draw
-    batch: Records
+    batch: Examples
 
 
 def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, update: Update) -> Chunk:
@@ -79,10 +79,12 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
       The device holds the records of no more than a few rounds.
     """
 
-    def summed(state: State, drawn: Draw, batch: Records, total: Any, keys: StepKeys) -> ClippedSum:
+    def summed(
+        state: State, drawn: Draw, batch: Examples, total: Any, keys: StepKeys
+    ) -> ClippedSum:
         params, loss = objective(state)
 
-        def fetch(rows: jax.Array, first: jax.Array) -> Records:
+        def fetch(rows: jax.Array, first: jax.Array) -> Examples:
             cut = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=len(rows))
             return jax.tree.map(cut, batch)
 
@@ -101,7 +103,7 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
         part: ClippedSum,
         count: jax.Array,
         drawn: Draw,
-        batch: Records,
+        batch: Examples,
         total: Any,
         keys: StepKeys,
         divisor: jax.Array,
@@ -113,7 +115,7 @@ def make_fed_chunk(plan: Plan, execution: Execution, objective: Objective, updat
             summed(state, drawn, batch, total, keys),
         )
         gradient = private_gradient(plan, execution, part.gradient, keys, divisor)
-        state, metrics = update(state, gradient, keys.update)
+        state, metrics = update(state, gradient, keys.update)  # type: ignore[arg-type]  # traced
         return state, metrics_of(execution, Seen(part.loss, part.clipped, count)) | metrics
 
     def settled(result: Any) -> Any:
@@ -178,7 +180,7 @@ def _rounds(
 _draw = jax.jit(draw, static_argnums=(1, 2))
 
 
-def _gathered(records: Records, drawn: Draw, padding: int) -> Records:
+def _gathered(records: Records, drawn: Draw, padding: int) -> Examples:
     """Gather the drawn records in order, then `padding` more rows of zeros than indices."""
     count = int(drawn.drawn)
 

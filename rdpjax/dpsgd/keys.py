@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt32
+from jaxtyping import Int32, Shaped, UInt32
+
+from rdpjax.arrays import AnyArray
 
 ROOT_BYTES = 32
 
@@ -24,15 +26,16 @@ class StepKeys(NamedTuple):
 
     Attributes:
       sampling: which records are drawn.
-      noise: the Gaussian noise on the clipped sum.
+      noise: the Gaussian noise on the clipped sum; where it is discrete, the noise itself, int32
+        `(steps, numbers)`.
       loss: randomness inside per-example losses (reparameterisation).
       update: randomness of post-processing (fake batches); never touches records.
     """
 
-    sampling: UInt32[Array, "*steps 2"]
-    noise: UInt32[Array, "*steps 2"]
-    loss: UInt32[Array, "*steps 2"]
-    update: UInt32[Array, "*steps 2"]
+    sampling: UInt32[AnyArray, "*steps 2"]
+    noise: UInt32[AnyArray, "*steps 2"] | Int32[AnyArray, "*steps numbers"]
+    loss: UInt32[AnyArray, "*steps 2"]
+    update: UInt32[AnyArray, "*steps 2"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Roots:
         return _digest(self.noise, "noise id", 8).hex()
 
 
-def derive(root: bytes, stage: str, purpose: str, step: int = 0) -> np.ndarray:
+def derive(root: bytes, stage: str, purpose: str, step: int = 0) -> UInt32[np.ndarray, "2"]:
     """Derive the raw ThreeFry key, uint32 of shape (2,), of (root, stage, purpose, step).
 
     Guarantees:
@@ -96,7 +99,7 @@ def stream_key(root: bytes, stage: str, purpose: str, step: int = 0) -> bytes:
 def step_keys(roots: Roots, stage: str, start: int, steps: int) -> StepKeys:
     """Derive on the host the keys of steps `start` to `start + steps`, stacked for a scan."""
 
-    def column(root: bytes, purpose: str) -> Any:
+    def column(root: bytes, purpose: str) -> UInt32[np.ndarray, "steps 2"]:
         return np.stack(
             [derive(root, stage, purpose, step) for step in range(start, start + steps)]
         )
@@ -109,7 +112,7 @@ def step_keys(roots: Roots, stage: str, start: int, steps: int) -> StepKeys:
     )
 
 
-def as_key(raw: jax.Array | np.ndarray) -> jax.Array:
+def as_key(raw: UInt32[AnyArray, "*batch 2"]) -> Shaped[jax.Array, "*batch"]:
     """Wrap raw ThreeFry words of shape (..., 2) as a typed JAX key."""
     key: jax.Array = jax.random.wrap_key_data(jnp.asarray(raw), impl="threefry2x32")
     return key

@@ -9,16 +9,20 @@ is a discrete Gaussian on the same lattice.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Int32, Shaped
+from jaxtyping import Array, Bool, Float, Int32, PyTree, Shaped
 
+from rdpjax.arrays import AnyArray
 from rdpjax.dpsgd.clipping import ClippedSum, Examples, Loss, Params, blank, clip, zero_sum
 from rdpjax.dpsgd.discrete import Bits, discrete_gaussian
 from rdpjax.dpsgd.keys import Roots, stream_key
+
+Units: TypeAlias = PyTree[Int32[AnyArray, "batch ..."]]
 
 UNITS = 2**15
 """Integer units in one clip norm: a gradient's squares then sum to less than 2**31."""
@@ -33,9 +37,9 @@ def lattice_sum(
     loss: Loss,
     params: Params,
     examples: Examples,
-    valid: Bool[Array, " batch"],
+    valid: Bool[AnyArray, " batch"],
     keys: Shaped[Array, " batch"],
-    clip_norm: float,
+    clip_norm: float | Float[Array, ""],
 ) -> ClippedSum:
     """Compute `rdpjax.dpsgd.clipping.clipped_sum` in integer units of clip_norm / `UNITS`.
 
@@ -72,7 +76,12 @@ def lattice_sum(
 
 
 def _whole(
-    loss: Loss, params: Params, example: Examples, valid: jax.Array, key: jax.Array, bound: float
+    loss: Loss,
+    params: Params,
+    example: Examples,
+    valid: Bool[Array, "1"],
+    key: Shaped[Array, "1"],
+    bound: float | Float[Array, ""],
 ) -> ClippedSum:
     """Return one example's contribution to the sum; it comes with a batch axis of 1."""
     gradients, factors, sound, losses = clip(loss, params, example, valid, key, bound)
@@ -84,7 +93,7 @@ def _whole(
     )
 
 
-def rounded(gradients: Params) -> Params:
+def rounded(gradients: PyTree[Float[AnyArray, "batch ..."]]) -> Units:
     """Round rows of float integer units to int32, each row of L2 norm at most `UNITS`.
 
     Rounded to the nearest; where that makes a row too long, towards zero, which makes no magnitude
@@ -96,7 +105,7 @@ def rounded(gradients: Params) -> Params:
 
     # XLA may compute a value twice, in two loops that round differently, and a barrier does not
     # prevent it. It cannot recompute a loop's carry: the values measured here are those returned.
-    def unfit(carry: tuple[jax.Array, Params]) -> jax.Array:
+    def unfit(carry: tuple[jax.Array, Units]) -> Bool[Array, ""]:
         _, whole = carry
         # Nearly always a float32 bound proves that all rows are short, at lower cost.
         found: jax.Array = jax.lax.cond(
@@ -107,7 +116,7 @@ def rounded(gradients: Params) -> Params:
         )
         return found
 
-    def shortened(carry: tuple[jax.Array, Params]) -> tuple[jax.Array, Params]:
+    def shortened(carry: tuple[jax.Array, Units]) -> tuple[jax.Array, Units]:
         turn, whole = carry
         near = too_long(whole)
         cut = blank(near & (turn == 0), jax.tree.map(lambda x: x.astype(jnp.int32), inside))
@@ -117,7 +126,7 @@ def rounded(gradients: Params) -> Params:
     return whole
 
 
-def surely_short(whole: Params) -> Bool[Array, " batch"]:
+def surely_short(whole: Units) -> Bool[Array, " batch"]:
     """Test whether a row's L2 norm is at most `UNITS` whatever float32 has rounded away."""
     total, roundings = jnp.zeros(()), 2
     for leaf in filter(jnp.size, jax.tree.leaves(whole)):
@@ -132,7 +141,7 @@ def surely_short(whole: Params) -> Bool[Array, " batch"]:
     return total * (1 + (roundings + len(jax.tree.leaves(whole))) * 2.0**-23) <= UNITS**2
 
 
-def too_long(whole: Params) -> Bool[Array, " batch"]:
+def too_long(whole: Units) -> Bool[Array, " batch"]:
     """Test exactly whether a row's L2 norm is above `UNITS`; numbers lie within +-`UNITS`."""
     high = low = jnp.zeros((), jnp.uint32)
     for leaf in filter(jnp.size, jax.tree.leaves(whole)):
@@ -153,7 +162,7 @@ def too_long(whole: Params) -> Bool[Array, " batch"]:
 
 def lattice_noise(
     roots: Roots, stage: str, start: int, steps: int, numbers: int, noise_multiplier: float
-) -> np.ndarray:
+) -> Int32[np.ndarray, "{steps} {numbers}"]:
     """Sample the noise of steps `start` to `start + steps` of a stage, int32 `[steps, numbers]`.
 
     Guarantees:
@@ -168,7 +177,9 @@ def lattice_noise(
     return noise
 
 
-def add_lattice_noise(noise: Int32[Array, " numbers"], sums: Params, clip_norm: float) -> Params:
+def add_lattice_noise(
+    noise: Int32[AnyArray, " numbers"], sums: PyTree[Int32[AnyArray, "..."]], clip_norm: float
+) -> Params:
     """Return the noisy sum in the gradient's units, float32; rounding to float32 comes last."""
     flat, unravel = ravel_pytree(sums)
     whole = unravel(flat + noise)

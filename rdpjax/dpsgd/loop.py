@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, PyTree, Shaped, UInt32
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int32, PyTree, Shaped, UInt32
 
-from rdpjax.dpsgd.clipping import ClippedSum, Loss, Params
+from rdpjax.arrays import AnyArray
+from rdpjax.dpsgd.clipping import ClippedSum, Examples, Loss, Params, Summed
 from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.execution import AXIS, Execution
 from rdpjax.dpsgd.keys import Roots, StepKeys, as_key, step_keys
@@ -28,7 +30,7 @@ from rdpjax.dpsgd.plan import Plan
 from rdpjax.dpsgd.sampling import Draw, draw
 
 State: TypeAlias = PyTree[Any]
-Records: TypeAlias = PyTree[Shaped[Array, "records ..."]]
+Records: TypeAlias = PyTree[Shaped[AnyArray, "records ..."]]
 Metrics: TypeAlias = dict[str, jax.Array]
 Objective: TypeAlias = Callable[[State], tuple[Params, Loss]]
 Update: TypeAlias = Callable[[State, Params, UInt32[Array, "2"]], tuple[State, Metrics]]
@@ -42,7 +44,7 @@ def drawn_sum(
     params: Params,
     records: Records,
     keys: StepKeys,
-) -> tuple[ClippedSum, jax.Array]:
+) -> tuple[ClippedSum, Int32[Array, ""]]:
     """Compute this device's part of the clipped sum over a fresh Poisson draw; and its size.
 
     Guarantees:
@@ -56,7 +58,7 @@ def drawn_sum(
     if total == 0:
         return execution.zero_sum(params), jnp.int32(0)
 
-    def fetch(rows: jax.Array, first: jax.Array) -> Records:
+    def fetch(rows: jax.Array, first: jax.Array) -> Examples:
         return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="fill", fill_value=0), records)
 
     def turn(carry: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -77,8 +79,8 @@ def add_drawn(
     loss: Loss,
     params: Params,
     drawn: Draw,
-    fetch: Callable[[jax.Array, jax.Array], Records],
-    total: int,
+    fetch: Callable[[jax.Array, jax.Array], Examples],
+    total: int | Int32[ArrayLike, ""],
     keys: StepKeys,
 ) -> ClippedSum:
     """Add to `part` this device's share of the clipped sum over one round of a draw.
@@ -147,9 +149,9 @@ def across(execution: Execution, tree: PyTree[jax.Array]) -> PyTree[jax.Array]:
 def private_gradient(
     plan: Plan,
     execution: Execution,
-    summed: Params,
+    summed: Summed,
     keys: StepKeys,
-    divisor: Float[Array, ""] | float,
+    divisor: float | Float[ArrayLike, ""],
 ) -> Params:
     """Return one step's noisy gradient: the clipped sum, noised once, over a public divisor.
 
@@ -190,7 +192,7 @@ class Seen(NamedTuple):
 
     loss: Float[Array, "*steps"]
     clipped: Float[Array, "*steps"]
-    drawn: Int[Array, "*steps"]
+    drawn: Int32[AnyArray, "*steps"]
 
 
 def metrics_of(execution: Execution, seen: Seen) -> Metrics:
@@ -238,7 +240,7 @@ def make_chunk(plan: Plan, execution: Execution, objective: Objective, update: U
             params, loss = objective(state)
             part, count = drawn_sum(plan, execution, loss, params, records, keys)
             gradient = private_gradient(plan, execution, part.gradient, keys, divisor)
-            state, metrics = update(state, gradient, keys.update)
+            state, metrics = update(state, gradient, keys.update)  # type: ignore[arg-type]  # traced
             return state, (Seen(part.loss, part.clipped, count), metrics)
 
         state, (seen, metrics) = jax.lax.scan(step, state, keys)

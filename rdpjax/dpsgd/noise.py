@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, UInt32
+from jaxtyping import Array, Float, Float32, PyTree, UInt32
 
+from rdpjax.arrays import AnyArray
 from rdpjax.dpsgd.keys import as_key
 
 MOST_NUMBERS = 2**32
 """Normals that one key yields before they repeat."""
 
 
-def add_gaussian(key: UInt32[Array, "2"], tree: Any, deviation: float | jax.Array) -> Any:
+def add_gaussian(
+    key: UInt32[AnyArray, "2"],
+    tree: PyTree[Float[AnyArray, "..."]],
+    deviation: float | Float[Array, ""],
+) -> PyTree[Float32[Array, "..."]]:
     """Add independent N(0, deviation**2) noise to every number of every leaf.
 
     Args:

@@ -16,8 +16,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int32, UInt32
 
+from rdpjax.arrays import AnyArray
 from rdpjax.dpsgd.keys import as_key
 
 WORDS = 4
@@ -50,11 +52,11 @@ def capacity(records: int, threshold: int) -> int:
 
 
 def draw(
-    key: UInt32[Array, "2"],
+    key: UInt32[AnyArray, "2"],
     records: int,
     threshold: int,
-    following: UInt32[Array, ""] | int = 0,
-    turn: Int32[Array, ""] | int = 0,
+    following: UInt32[ArrayLike, ""] | int = 0,
+    turn: Int32[ArrayLike, ""] | int = 0,
 ) -> Draw:
     """Sample one round: decide on records from `following` on, as far as its gaps reach.
 
@@ -92,7 +94,7 @@ def draw(
 
 
 @lru_cache(maxsize=64)
-def digit_probabilities(threshold: int) -> np.ndarray:
+def digit_probabilities(threshold: int) -> UInt32[np.ndarray, "digits 4"]:
     """Return the probability of each digit of a gap, uint32 [digits, WORDS], high word first.
 
     Rounded down to 128 bits; digits less likely than 2**-128 are left out.

@@ -21,13 +21,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
+from rdpjax.arrays import AnyArray
 from rdpjax.models.layers import draw_codes, one_hot, tanh
 
 Params = dict[str, Any]
-Features = Float[Array, "columns width order"]
-Prior = Float[Array, "columns width"]
+Features = Float[AnyArray, "columns width order"]
+Prior = Float[AnyArray, "columns width"]
 
 LEVELS = 4
 """Most levels of the tree: 2**4 groups of columns."""
@@ -55,7 +56,10 @@ class Autoregressive:
 
     @staticmethod
     def of(
-        features: np.ndarray, widths: tuple[int, ...], given: int | None, hidden: int
+        features: Float[np.ndarray, "columns width order"],
+        widths: tuple[int, ...],
+        given: int | None,
+        hidden: int,
     ) -> Autoregressive:
         """Build the network of a table.
 
@@ -100,7 +104,7 @@ class Autoregressive:
         }
 
     def loss(
-        self, params: Params, codes: Int[Array, " columns"], prior: Prior, features: Features
+        self, params: Params, codes: Integer[AnyArray, " columns"], prior: Prior, features: Features
     ) -> Float[Array, ""]:
         """Compute one record's negative log-likelihood, in nats; less the column `given`."""
         first, table, priors = self._tables(prior, features)
@@ -213,14 +217,14 @@ class Autoregressive:
     def _tables(
         self, prior: Prior, features: Features
     ) -> tuple[
-        Float[Array, "width head"], Float[Array, "places width each"], Float[Array, "rest width"]
+        Float[Array, "width head"], Float[Array, "places most each"], Float[Array, "rest most"]
     ]:
         """Tabulate features of the first column; those of the others by place; and their prior.
 
         The tables of the others are as wide as the widest of them.
         """
         live = np.arange(features.shape[-1]) < np.asarray(self.live)[:, None]
-        looked_at = features * jnp.asarray(live, features.dtype)[:, None, :]
+        looked_at = jnp.asarray(live, features.dtype)[:, None, :] * features
         rest = np.asarray(self.order[1:], int)
         width = max((self.widths[c] for c in self.order[1:]), default=1)
         table = looked_at[rest][:, :width, : self._each]
@@ -273,7 +277,7 @@ class Autoregressive:
         return np.repeat(groups, self._units)[None] <= groups[:, None]
 
 
-def _at(logits: Float[Array, "columns width"], codes: Int[Array, " columns"]) -> jax.Array:
+def _at(logits: Float[Array, "columns width"], codes: Integer[Array, " columns"]) -> jax.Array:
     """Select each column's logit at its token; a product, since a gather has no clipping rule."""
     return (logits * one_hot(codes, logits.shape[1])).sum(axis=1)
 

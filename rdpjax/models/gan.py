@@ -19,7 +19,7 @@ from rdpjax.models.vae import INPUT_SCALE
 
 Params = dict[str, Any]
 Latent = Float[Array, "*batch latent"]
-SoftRecord = Float[Array, "*batch columns width"]
+OneHots = Float[Array, "*batch width"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Discriminator(nn.Module):
         return (linear + score)[..., 0]
 
 
-def straight_through(key: jax.Array, logits: SoftRecord, temperature: float) -> SoftRecord:
+def straight_through(key: jax.Array, logits: OneHots, temperature: float) -> OneHots:
     """Draw one-hots from softmaxes, with the gradient of a relaxed draw (straight-through Gumbel).
 
     Generated records are thus hard one-hots like real ones, so the discriminator cannot separate

@@ -10,7 +10,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
+
+from rdpjax.arrays import AnyArray
 
 
 def tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -36,7 +38,7 @@ class Conv1d(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "*batch length channels"]
+        self, x: Float[AnyArray, "*batch length channels"]
     ) -> Float[Array, "*batch length features"]:
         channels, length = x.shape[-1], x.shape[-2]
         kernel = self.param(
@@ -85,7 +87,7 @@ class PositionDense(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "*batch length channels"]
+        self, x: Float[AnyArray, "*batch length channels"]
     ) -> Float[Array, "*batch length features"]:
         length, channels = x.shape[-2:]
         spread = nn.initializers.variance_scaling(
@@ -113,13 +115,15 @@ def draw_codes(
     return jnp.minimum((uniforms >= edges).sum(axis=-1), last)
 
 
-def one_hot(codes: Int[Array, "*batch length"], width: int) -> Float[Array, "*batch length width"]:
+def one_hot(
+    codes: Integer[AnyArray, "*batch length"], width: int
+) -> Float[Array, "*batch length width"]:
     """Encode tokens as float32 one-hots; a token at or above `width` gives zeros."""
     return jax.nn.one_hot(codes, width, dtype=jnp.float32)
 
 
 def code_features(
-    codes: Int[Array, "*batch length"], features: Float[Array, "length width order"]
+    codes: Integer[AnyArray, "*batch length"], features: Float[AnyArray, "length width order"]
 ) -> Float[Array, "*batch length order"]:
     """Look up `features[l, codes[..., l]]` at each position l; tokens are below `width`."""
     return jnp.asarray(features)[jnp.arange(features.shape[0]), codes]

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Float32, Integer
 
+from rdpjax.arrays import AnyArray
 from rdpjax.models.layers import Conv1d, Dense, PositionDense, code_features, one_hot, tanh
 
 Params = dict[str, Any]
@@ -116,7 +118,7 @@ class Vae:
         }
 
     def encode(
-        self, params: Params, codes: Int[Array, "*batch columns"], features: Features
+        self, params: Params, codes: Integer[AnyArray, "*batch columns"], features: Features
     ) -> tuple[Latent, Latent]:
         """Compute mean and log-variance of q(z | codes)."""
         seen = code_features(codes, features)
@@ -128,9 +130,9 @@ class Vae:
         self,
         decoder: Params,
         z: Latent,
-        prior: Float[Array, "columns width"],
+        prior: Float[AnyArray, "columns width"],
         features: Features,
-        known: Int[Array, "*batch"] | None = None,
+        known: Integer[ArrayLike, "*batch"] | None = None,
     ) -> Logits:
         """Compute logits of p(codes | z), or of p(other codes | z, the condition column's token).
 
@@ -153,11 +155,11 @@ class Vae:
     def loss(
         self,
         params: Params,
-        codes: Int[Array, " columns"],
+        codes: Integer[AnyArray, " columns"],
         key: jax.Array,
-        prior: Float[Array, "columns width"],
+        prior: Float[AnyArray, "columns width"],
         features: Features,
-        beta: Float[Array, ""] | float = 1.0,
+        beta: float | Float[Array, ""] = 1.0,
     ) -> Float[Array, ""]:
         """Compute one record's negative evidence lower bound, in nats, with KL weight `beta`.
 
@@ -183,7 +185,9 @@ class Vae:
         return Decoder(self.channels, self.columns, self.order)
 
 
-def log_prior(shares: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
+def log_prior(
+    shares: Float[np.ndarray, "columns width"], widths: tuple[int, ...]
+) -> Float32[np.ndarray, "columns width"]:
     """Compute initial biases of softmax heads: log shares, floored; -1e9 beyond a column's tokens.
 
     Args:

@@ -173,7 +173,7 @@ def linear(params: Any, row: jax.Array, key: jax.Array) -> jax.Array:
     return (params["a"] * row[:2]).sum() + params["b"] * row[2]
 
 
-POINT = {"a": np.array([0.5, -1.0], np.float32), "b": np.float32(0.25)}
+POINT = {"a": np.array([0.5, -1.0], np.float32), "b": np.array(0.25, np.float32)}
 
 
 @jax.jit

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -51,8 +52,9 @@ def recurrent(w: jax.Array, x: jax.Array, key: jax.Array) -> jax.Array:
     ids=str,
 )
 def test_a_setting_that_cannot_be_is_refused_in_one_line(
-    setting: dict[str, Any], words: str
+    setting: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else refused by its type
     with pytest.raises(UserError) as error:
         Execution(**setting)
     assert str(error.value) == words

@@ -3,8 +3,8 @@ from __future__ import annotations
 import dataclasses
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -192,8 +192,8 @@ def test_it_stops_at_once_and_leaves_no_thread(
 
 
 def test_what_a_device_has_room_for():
-    gpu = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 80 * 2**30})
-    silent = SimpleNamespace(platform="tpu", memory_stats=lambda: None)
+    gpu = Mock(jax.Device, platform="gpu", memory_stats=lambda: {"bytes_limit": 80 * 2**30})
+    silent = Mock(jax.Device, platform="tpu", memory_stats=lambda: None)
     assert room(gpu) == 20 * 2**30
     assert room(silent) == room(jax.devices("cpu")[0]) == HOST_ROOM
     assert room() > 0

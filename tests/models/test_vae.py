@@ -122,7 +122,7 @@ TOLD_PARAMS = jax.jit(TOLD.init)(jax.random.key(0))
 
 @jax.jit
 def told_logits(z: jax.Array, known: jax.Array) -> jax.Array:
-    return TOLD.decode(TOLD_PARAMS["decoder"], z, PRIOR, FEATURES, known)
+    return TOLD.decode(TOLD_PARAMS["decoder"], z, PRIOR, FEATURES, jnp.asarray(known))
 
 
 def test_a_given_column_steers_all_others_and_keeps_its_prior():

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
+from rdpjax.arrays import AnyArray
 from rdpjax.dpsgd.clipping import (
     ClippedSum,
     Examples,
@@ -51,9 +52,9 @@ def clipped_sum(
     loss: Loss,
     params: Params,
     examples: Examples,
-    valid: Bool[Array, " batch"],
+    valid: Bool[AnyArray, " batch"],
     keys: Shaped[Array, " batch"],
-    clip_norm: float,
+    clip_norm: float | Float[Array, ""],
 ) -> ClippedSum:
     """Sum the per-example gradients of a batch, each clipped to L2 norm C, by ghost clipping.
 
@@ -111,7 +112,7 @@ def _kept(gradient: Gradient) -> Gradient:
     return kept
 
 
-def formed_for_want_of_a_rule(loss: Loss, params: Params, example: Any, key: Any) -> list[str]:
+def formed_for_want_of_a_rule(loss: Loss, params: Any, example: Any, key: Any) -> list[str]:
     """List parameters whose per-example gradients must be materialised, with the primitive.
 
     Correct all the same, but as slow as `vmap` there. Empty for networks of dense, convolutional,

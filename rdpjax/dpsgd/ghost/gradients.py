@@ -26,6 +26,8 @@ import numpy as np
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
+from rdpjax.arrays import AnyArray
+
 Rows: TypeAlias = Float[Array, " batch"]
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -124,8 +126,8 @@ class Lookups:
       table: number of rows of the table.
     """
 
-    rows: Int[Array, "batch positions"]
-    signals: Float[Array, "batch positions outputs"]
+    rows: Int[AnyArray, "batch positions"]
+    signals: Float[AnyArray, "batch positions outputs"]
     table: int = field(metadata={"static": True})
 
     def squares(self) -> Rows:
