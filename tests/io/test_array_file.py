@@ -63,5 +63,5 @@ def test_a_missing_or_damaged_file_is_said_in_one_line(tmp_path: Path):
     whole = path.read_bytes()
     for content in (whole[:-1], whole[:20], b"", b"text"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"codes\.npy: is cut off or no array file"):
+        with pytest.raises(UserError, match=r"tokens\.npy: is cut off or no array file"):
             open_array(path)
