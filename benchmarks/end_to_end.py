@@ -22,7 +22,7 @@ from pathlib import Path
 
 PROGRESS = re.compile(r"^\s+(\w+)\s+(\d+)/(\d+) steps")
 SAMPLING = re.compile(r"^\s+sampling\s+\d+ rows")
-BEFORE, FIT, AFTER = "start, reading, marginals", "fitting labels and tilt", "rows and plots"
+BEFORE, FIT, AFTER = "start, reading, marginals", "fitting labels and raking", "rows and plots"
 
 
 def timed(words: list[str], environ: dict[str, str]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from rdpjax.stages.stage import Context, Emit, Training
 
 @dataclass(frozen=True)
 class MixtureStage:
-    """p(record) = sum over classes k of p(k) times the product over columns of p(code | k)."""
+    """p(record) = sum over classes k of p(k) times the product over columns of p(token | k)."""
 
     sampling_rate: float = 0.1
     steps: int = 150
@@ -30,7 +30,7 @@ class MixtureStage:
 
     def training(self, context: Context) -> Training:
         """Start at the noisy one-way shares; minimise the negative log-likelihood."""
-        prior = jnp.asarray(context.prior)  # log shares, (columns, codes), measured with noise
+        prior = jnp.asarray(context.prior)  # log shares, (columns, tokens), measured with noise
         columns = jnp.arange(len(prior))
         optimiser = AveragedAdam(self.learning_rate, self.steps, decay=0.95)
 
@@ -38,9 +38,9 @@ class MixtureStage:
             start = 0.5 * jax.random.normal(key, (self.classes, *prior.shape))
             return optimiser.start({"classes": jnp.zeros(self.classes), "tables": start})
 
-        def loss(params, codes, key):  # codes: one record, (columns,)
+        def loss(params, tokens, key):  # tokens: one record, (columns,)
             tables = jax.nn.log_softmax(prior[None] + params["tables"])
-            given_class = tables[:, columns, codes].sum(axis=1)
+            given_class = tables[:, columns, tokens].sum(axis=1)
             joint = jax.nn.log_softmax(params["classes"]) + given_class
             return -jax.nn.logsumexp(joint)
 
@@ -56,9 +56,9 @@ class MixtureStage:
         prior = jnp.asarray(context.prior)
 
         def emit(released, key, rows, draws):
-            of_class, of_codes = jax.random.split(key)
+            of_class, of_tokens = jax.random.split(key)
             drawn = jax.random.categorical(of_class, released["classes"], shape=(rows,))
-            return draw_codes(of_codes, (prior[None] + released["tables"])[drawn], draws)
+            return draw_codes(of_tokens, (prior[None] + released["tables"])[drawn], draws)
 
         return emit
 

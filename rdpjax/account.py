@@ -147,7 +147,7 @@ class _Planned:
             sources = _sources(self.paths)
             events = [event for source in sources for event in source.events]
             if not events:
-                raise UserError(f"{self.paths[0]}: no access is listed there; name a completed run")
+                raise UserError(f"{self.paths[0]}: lists no mechanism run; name a completed run")
             return events, _delta(sources, self.delta)
         return [_event(*stage) for stage in self.stage], _delta([], self.delta)
 
@@ -235,7 +235,7 @@ def _sources(paths: Sequence[Path], records: int | None = None) -> list[Source]:
     if not paths:
         raise UserError("name a run folder, a privacy.json, a ledger.jsonl or a configuration")
     if len({path.resolve() for path in paths}) < len(paths):
-        raise UserError("a path is given twice; its accesses would count twice")
+        raise UserError("a path is given twice; its mechanism runs would count twice")
     return [_source(path, records) for path in paths]
 
 
@@ -292,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_verb(
         Verb,
         "python -m rdpjax.account",
-        "What a plan or a run costs, and whom to believe about it.",
+        "Compute, calibrate, compare and verify the (epsilon, delta) of a plan or a run.",
         argv,
     )
 

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_verb(
         Audit,
         "python -m rdpjax.audit",
-        "Tries to break the privacy claim of a plan or a run, by experiment.",
+        "Test the privacy claim of a plan or a run by experiment.",
         argv,
     )
 

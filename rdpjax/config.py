@@ -38,17 +38,17 @@ class Config:
       delta: delta of (epsilon, delta)-DP, in (0, 1 / records).
       records: number of records, if public; otherwise it is kept private, and measured.
       batch_size: expected records in a batch, in every stage; the number of records must be public.
-      holdout: share of the records kept out of everything, in [0, 1).
+      holdout: share of the records held out of measurements and training, in [0, 1).
       rows: number of synthetic rows to release.
       label_source: whether released labels come from the labeler or from the generator.
-      max_codes: most codes of a numeric column, a number from 2 to 255.
-      hardened: clip to whole numbers and add discrete Gaussian noise, so that the claim holds for
+      max_codes: largest number of tokens of a numeric column, 2 to 255.
+      hardened: clip to integer units and add discrete Gaussian noise, so that the claim holds for
         finite-precision arithmetic, not only for real numbers; slower.
       private: whether to clip and add noise; without, the run is for comparisons only.
-      clipping: how per-example gradients are clipped: ghost without forming them, vmap by forming
-        them; auto takes ghost where every layer has a rule. The results agree.
-      precision: of parameters and activations in training; norms, sums and noise are float32.
-      microbatch: records whose gradients are taken at once; changes speed, not results.
+      clipping: how per-example gradients are clipped: ghost without materialising them, vmap
+        with; auto takes ghost where every layer has a rule. The results agree.
+      precision: type of parameters and activations in training; norms, sums and noise are float32.
+      microbatch: records whose gradients are computed at once; changes speed, not results.
       chunk_steps: training steps between two looks at metrics, clock and checkpoint.
       block_rows: rows generated at a time.
       pool_rows: generated rows, rounded up to blocks, that raking multipliers are fitted on.
@@ -114,7 +114,7 @@ class Config:
             )
         if self.hardened and self.clipping != "auto":
             raise UserError(
-                f"clipping is {self.clipping!r}; hardened has a way of its own, leave it at 'auto'"
+                f"clipping is {self.clipping!r}; hardened clips integer units, leave it at 'auto'"
             )
         for name in ("microbatch", *SIZES):
             if (size := getattr(self, name)) is not None and size < 1:

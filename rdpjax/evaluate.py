@@ -46,10 +46,10 @@ class Arguments:
     figures that a perfect copy would reach."""
 
     dataset: str = "cardio"
-    """What the records are, without a run folder."""
+    """Data set of the records, without a run folder."""
 
     folder_ids: Switch = False
-    """Make a patient's id of the names of folders and file, as the run did."""
+    """Make a patient's id from the names of folders and file, as the run did."""
 
     json: Annotated[Path | None, unset("FILE")] = None
     """Also write the figures to this file."""

@@ -104,7 +104,7 @@ def test_archived_ledgers_are_listed_and_composed(
     assert main(["show", str(run)]) == 0
     text = capsys.readouterr().out
     assert f"earlier             {one:.3f}  ({archive / '001-ledger.jsonl'})" in text
-    assert f"with the earlier    {found['epsilon_of_all']:.3f}  (RDP, all that was read)" in text
+    assert f"with the earlier    {found['epsilon_of_all']:.3f}  (RDP, all mechanism runs)" in text
 
     # A release that `Synthesizer.save` wrote has a report and no ledger.
     (archive / "000-ledger.jsonl").unlink()
@@ -123,8 +123,8 @@ def test_a_folder_in_which_every_run_was_refused_shows_what_they_cost(
     assert found["accesses"] == [] and found["epsilon"] == 0
     assert found["epsilon_of_all"] == rdp_epsilon(EVENTS[:1], 1e-5)[0]
     assert main(["show", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.startswith("no access listed\n")
-    assert "no access is listed there" in refused(capsys, tmp_path, verb="compare")
+    assert capsys.readouterr().out.startswith("no mechanism run listed\n")
+    assert "lists no mechanism run" in refused(capsys, tmp_path, verb="compare")
 
 
 def test_delta_comes_from_the_flag_the_file_or_the_default(
@@ -201,7 +201,7 @@ def test_contradictions_are_refused(run: Path, capsys: pytest.CaptureFixture[str
     assert "claims epsilon 0.1, but its events cost" in refused(capsys, cheap)
     more = Ledger.load(run / "internal" / "ledger.jsonl")
     more.open(dataclasses.replace(EVENTS[1], start=300))
-    assert "list different accesses" in refused(capsys, run)
+    assert "list different mechanism runs" in refused(capsys, run)
 
 
 def test_no_noise_is_infinite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -326,7 +326,9 @@ def test_curve_and_compare_refuse(run: Path, capsys: pytest.CaptureFixture[str])
         assert "adds no noise" in refused(capsys, "--stage", "vae", 0.1, 10, 0, verb=verb)
         assert "delta is 0" in refused(capsys, *plan, "--delta", 0, verb=verb)
         assert "sampling_rate is 2" in refused(capsys, "--stage", "v", 2, 1, 1, verb=verb)
-    assert "whose steps" in refused(capsys, run, verb="curve")
+    assert "the plan has several stages (marginals, vae); name the one to vary" in refused(
+        capsys, run, verb="curve"
+    )
     assert "'--against'" in refused(capsys, *plan, "--against", "epsilon", verb="curve")
     assert "name a .png" in refused(capsys, *plan, "--picture", "x.bmp", verb="curve")
 
@@ -346,7 +348,7 @@ def test_numbers_out_of_all_range_are_one_line(
     path = tmp_path / "ledger.jsonl"
     path.touch()
     assert main(["show", str(path)]) == 0
-    assert capsys.readouterr().out.startswith("no access listed\n")
+    assert capsys.readouterr().out.startswith("no mechanism run listed\n")
 
 
 def test_curve_computes_nothing_for_a_file_that_cannot_be_written(

@@ -140,7 +140,7 @@ def test_a_canary_share_above_the_data_is_refused(
     toy_path: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["one-run", str(toy_path), "--data", str(small_data), "--canaries", "3001"]
-    assert "above the data" in complaint([*flags, "--records", "9000"], capsys)
+    assert "more than the 3000 records" in complaint([*flags, "--records", "9000"], capsys)
 
 
 def test_a_file_that_cannot_be_written_is_told(

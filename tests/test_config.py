@@ -64,7 +64,7 @@ def with_total(text: str, epsilon: float) -> str:
 @pytest.mark.parametrize("epsilon", [1.0, 5.0])
 def test_a_total_beside_the_epsilons_of_stages_is_refused(epsilon: float) -> None:
     """Two meanings of epsilon: the stages' own used to win, without a word."""
-    message = rf"epsilons: each stage has .*leave out the total \(epsilon = {epsilon}"
+    message = rf"epsilons: the total follows .*leave out the total \(epsilon = {epsilon}"
     with pytest.raises(UserError, match=message):
         Config(epsilon=epsilon, epsilons=OWN)
     with pytest.raises(UserError, match=f"config: {message}"):
@@ -140,7 +140,10 @@ def test_a_whole_number_will_do_for_a_number() -> None:
         ("stages = ['vae']", "config: stages: no labeler; keep it or use label_source"),
         (f"version = {VERSION + 1}", f"config: version {VERSION + 1} is newer than this rdpjax's"),
         ("version = 'x'", "config: version must be a whole number, got 'x'"),
-        ("epsilon = 5\n[epsilons]\nvae = 1", "config: epsilons: each stage has one of its own"),
+        (
+            "epsilon = 5\n[epsilons]\nvae = 1",
+            "config: epsilons: the total follows from those",
+        ),
         ("[epsilons]\nvae = 1\ngan = 1\nlabeler = 1", "without marginals the number of records"),
     ],
 )

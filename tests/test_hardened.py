@@ -95,7 +95,7 @@ def test_a_checkpoint_that_the_ledger_does_not_list_is_refused(
     _, ledger = train(hardened, checkpoints=tmp_path)
     known = {"version": 1, "events": [e.to_dict() for e in ledger.entries if e.start != 2]}
     torn = Ledger.from_dict(known, noise_id=ROOTS.noise_id)
-    with pytest.raises(UserError, match=r"vae: the checkpoint has taken 4 steps of 'vae', which"):
+    with pytest.raises(UserError, match=r"vae: the checkpoint holds 4 steps of 'vae', which"):
         train(hardened, checkpoints=tmp_path, ledger=torn)
 
 
@@ -111,7 +111,7 @@ def test_a_plan_shows_its_noise_before_any_data(toy_config: Config) -> None:
     ("settings", "words"),
     [
         ({"private": False}, "hardened: without noise there is nothing to harden"),
-        ({"clipping": "ghost"}, "clipping is 'ghost'; hardened has a way of its own"),
+        ({"clipping": "ghost"}, "clipping is 'ghost'; hardened clips integer units"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(settings: dict[str, Any], words: str) -> None:

@@ -163,7 +163,7 @@ def test_records_that_cannot_be_learnt_from(
     assert not out and message in err and err.count("\n") == 1
     # What was measured has been read: all else is gone.
     kept = tmp_path / "run/internal/archive/000-ledger.jsonl"
-    assert "this try cost epsilon " in err and err.endswith(f"its ledger is kept in {kept}\n")
+    assert "this run cost epsilon " in err and err.endswith(f"its ledger is kept in {kept}\n")
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"DO_NOT_PUBLISH", kept.name}
     assert [event.stage for event in read_ledger(kept)] == ["marginals"]
@@ -189,7 +189,7 @@ def test_records_that_cannot_be_learnt_from(
         ("--epsilons vae 3 gann 4", "epsilons: no stage 'gann'; did you mean 'gan'?"),
         (
             "--epsilon 1 --epsilons marginals 4 vae 4 gan 4 labeler 4",
-            "epsilons: each stage has one of its own, and what they cost together follows",
+            "epsilons: the total follows from those of the stages; leave out the total",
         ),
         (  # epsilons by themselves take the place of the shipped configuration's total
             "--epsilons marginals 1 vae 2 gan 3 labeler 4 --records 600",

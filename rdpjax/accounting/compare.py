@@ -47,7 +47,7 @@ def need_noise(events: Sequence[Event]) -> None:
         guarantee and privacy loss distributions would not fit in memory.
     """
     if not events:
-        raise UserError("the plan has no access to the records; there is nothing to account")
+        raise UserError("the plan has no mechanism run; there is nothing to account")
     for event in events:
         if event.noise_multiplier == 0:
             raise UserError(
@@ -56,7 +56,7 @@ def need_noise(events: Sequence[Event]) -> None:
             )
         if event.noise_multiplier < SIGMA_LEAST:
             raise UserError(
-                f"stage {event.stage!r}: noise multiplier {event.noise_multiplier:g} hides no one; "
+                f"stage {event.stage!r}: noise multiplier {event.noise_multiplier:g} is too small; "
                 f"give {SIGMA_LEAST:g} or more"
             )
 
@@ -160,8 +160,8 @@ def _why_no_pld(events: Sequence[Event]) -> str:
     if "poisson_discrete_gaussian" in mechanisms:
         return "not available for discrete noise on sampled records"
     if "discrete_gaussian" in mechanisms:
-        return "what it keeps back for discrete noise is more than delta at so large an epsilon"
-    return "epsilon is so large that its losses would not fit in memory"
+        return "the part of delta for discrete noise exceeds delta at so large an epsilon"
+    return "epsilon is so large that the loss distribution would not fit in memory"
 
 
 def _opacus(events: Sequence[Event], delta: float) -> Opinion:
@@ -182,7 +182,7 @@ def _opacus(events: Sequence[Event], delta: float) -> Opinion:
         warnings.simplefilter("ignore", UserWarning)  # "add orders": they are its own defaults
         epsilon, order = analysis.get_privacy_spent(orders=alphas, rdp=curve, delta=delta)
     # Opacus does not clamp a conversion below 0.
-    note = f"order {order:g} of its own, none above 63; opacus {_version('opacus')}"
+    note = f"order {order:g} of its default orders, at most 63; opacus {_version('opacus')}"
     return Opinion(name, max(0.0, float(epsilon)), "bound", note)
 
 

@@ -98,11 +98,11 @@ def _position(events: Sequence[Event], against: str, stage: str | None) -> int:
     if stage is None:
         if len(events) > 1:
             raise UserError(
-                f"--of: whose {against}? the plan has the accesses {', '.join(names)}; name one"
+                f"--of: the plan has several stages ({', '.join(names)}); name the one to vary"
             )
         return 0
     if names.count(stage) != 1:
-        many = "no access" if stage not in names else "several accesses"
+        many = "no stage" if stage not in names else "several stages"
         raise UserError(f"--of: {many} {stage!r} in the plan; it has {', '.join(names)}")
     return names.index(stage)
 

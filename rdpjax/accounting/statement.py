@@ -85,7 +85,7 @@ class Statement:
         head = ("stage", "mechanism", "q", "sigma", "C", "steps", "epsilon")
         table: list[tuple[str, ...]] = [("run", *head) if several else head]
         if not self.accesses:
-            table = [("no access listed",)]
+            table = [("no mechanism run listed",)]
         for access in self.accesses:
             e = access.event
             row = (e.stage, e.mechanism, f"{e.sampling_rate:.6g}", f"{e.noise_multiplier:.6g}",
@@ -100,11 +100,11 @@ class Statement:
             f"                    {pld}  (PLD)",
             *(f"earlier             {_show(e)}  ({name})" for name, e in self.earlier),
             *(
-                [f"with the earlier    {_show(self.epsilon_of_all)}  (RDP, all that was read)"]
+                [f"with the earlier    {_show(self.epsilon_of_all)}  (RDP, all mechanism runs)"]
                 if self.earlier
                 else []
             ),
-            f"naive sum           {_show(self.epsilon_naive_sum)}  (stage by stage; no claim)",
+            f"naive sum           {_show(self.epsilon_naive_sum)}  (of the stages; not the claim)",
             f"delta               {self.delta:g}",
             *(f"unit                {unit}" for unit in self.units),
             f"relation            {RELATION}",
@@ -139,7 +139,7 @@ def state(sources: Sequence[Source], delta: float, records: int | None = None) -
       <BLANKLINE>
       composed epsilon    4.729  (RDP, order 5.4)
                           4.377  (PLD)
-      naive sum           4.729  (stage by stage; no claim)
+      naive sum           4.729  (of the stages; not the claim)
       delta               1e-05
       unit                one row
       relation            add-or-remove-one

@@ -19,7 +19,7 @@ class AuditFlags:
     path: tyro.conf.Positional[Path]
     """A run folder, a configuration (.toml), or the name of a shipped one."""
 
-    data: Annotated[Path | None, optional("PATH", "as train looks for it, else simulated")] = None
+    data: Annotated[Path | None, optional("PATH", "as train finds them, else simulated")] = None
     """The records."""
 
     json: Annotated[Path | None, optional("FILE", "none")] = None

@@ -140,7 +140,7 @@ def joined(coordinator: str | None, index: int | None, count: int | None) -> Ite
         atexit.register(os._exit, 2)  # jax's own exit waits for processes that may have ended
         raise UserError(
             f"process {hosts.index} of {hosts.count}: {_line(error)}; another process probably "
-            "ended: see what it says, then start all again with --resume"
+            "ended: see its error, then start all again with --resume"
         ) from None
     except Exception as error:
         atexit.register(os._exit, 2 if isinstance(error, UserError) else 1)

@@ -136,8 +136,8 @@ def parse_cardio(
     Args:
       table: the file's cells. The pressures may be called `sbp` and `dbp`; other unknown columns
         are left out with a note.
-      age_unit: of the age column; auto decides cell by cell: 120 or more is days, less is years.
-      height_unit: of the height column; auto decides cell by cell: below 3 is metres.
+      age_unit: of the age column; auto decides value by value: 120 or more is days, less is years.
+      height_unit: of the height column; auto decides value by value: below 3 is metres.
 
     Returns:
       The records, their identifiers and the file's layout.

@@ -257,7 +257,7 @@ def _check_levels(levels: tuple[Any, ...], where: str) -> None:
         # pandas reads a missing word as NaN too.
         if level is None or (isinstance(level, float) and math.isnan(level)):
             raise UserError(
-                f"{where}: level {level} stands for a missing value; name it by a word of its own"
+                f"{where}: level {level} stands for a missing value; give it another name"
             )
         if not isinstance(level, Level):
             raise UserError(

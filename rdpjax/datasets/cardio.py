@@ -31,8 +31,8 @@ class CardioSettings(Settings):
     """Settings of the data set cardio.
 
     Attributes:
-      age_unit: unit of the age column; auto decides cell by cell (120 or more is days).
-      height_unit: unit of the height column; auto decides cell by cell (below 3 is metres).
+      age_unit: unit of the age column; auto decides value by value (120 or more is days).
+      height_unit: unit of the height column; auto decides value by value (below 3 is metres).
       derived: columns computed from the generated ones and appended: bmi, pp.
     """
 

@@ -30,10 +30,10 @@ class SepsisSettings(Settings):
     Attributes:
       max_hours: hours of a patient's stay that are modelled, from its first, 1 to 336.
       label: what makes a patient positive: onset within the modelled hours, or in any hour.
-      dense: release the patients' hours with missing cells filled in too.
+      dense: release the patients' hours with missing values filled in too.
       recursive: look for patients' files in the folder's folders too.
       skip_bad: go on without patients' files that cannot be read.
-      folder_ids: make a patient's id of the names of folders and file, where two hospitals number
+      folder_ids: make a patient's id from the names of folders and file, where two hospitals number
         alike.
     """
 

@@ -183,12 +183,12 @@ def largest_gap(gaps: dict[str, float]) -> str:
 
     Examples:
       >>> largest_gap({"age": 0.01, "weight": 0.034})
-      'largest gap: weight, 0.034 (gap: total variation distance, 0 is alike, 1 is apart)'
+      'largest gap: weight, 0.034 (gap: total variation distance, 0 is identical, 1 is disjoint)'
     """
     if not gaps:
         return ""
     worst = max(gaps, key=lambda name: gaps[name])
-    told = "total variation distance, 0 is alike, 1 is apart"
+    told = "total variation distance, 0 is identical, 1 is disjoint"
     return f"largest gap: {worst}, {gaps[worst]:.3f} (gap: {told})"
 
 

@@ -113,8 +113,8 @@ def fit(
         (checkpoints.parent / MAPPED).unlink(missing_ok=True)
     if lacking := [e.stage for e in events_of(plans, codec) if e not in ledger.events]:
         raise UserError(
-            f"the ledger lacks accesses of {', '.join(lacking)}, so nothing is released; it was "
-            "changed after it was written, restore it"
+            f"the ledger lacks mechanism runs of {', '.join(lacking)}, so nothing is released; it "
+            "was changed after it was written, restore it"
         )
     generator = Generator(config, schema, marginals, artefacts, encoding)
     return generator.fitted(session.roots.initialisation)

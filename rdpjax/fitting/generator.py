@@ -211,7 +211,7 @@ def collapse_warnings(frame: pd.DataFrame, schema: Schema, marginals: Marginals)
                 np.average((centres - np.average(centres, weights=shares)) ** 2, weights=shares)
             )
             if values.astype(float).std() < spread / 2:
-                found.append(f"{column.name}: spread is below half of its noisy one")
+                found.append(f"{column.name}: spread is below half of its noisy estimate")
             continue
         for level, share in zip(column.levels, shares, strict=True):
             if share > margin and (values == level).mean() < share / 4:

@@ -185,7 +185,7 @@ class StageRun:
         """Raise a UserError unless the ledger covers every step of a checkpoint."""
         if not self.session.ledger.covers(self.plan.event(self.name, 0, done)):
             raise UserError(
-                f"{self.folder}: the checkpoint has taken {done} steps of {self.name!r}, which the "
+                f"{self.folder}: the checkpoint holds {done} steps of {self.name!r}, which the "
                 "ledger does not list; it was changed after it was written, restore it"
             )
 
@@ -195,7 +195,7 @@ class StageRun:
         """Return execution settings and their reason; stored, so that a resumed run keeps them."""
         record = self.folder / RECORD if self.folder else None
         if record and record.exists():
-            return json.loads(record.read_text(encoding="utf-8")), "as the run began"
+            return json.loads(record.read_text(encoding="utf-8")), "as in the interrupted run"
         chosen, why = self._settings(training, state, examples, expected)
         if record:
             record.parent.mkdir(parents=True, exist_ok=True)
@@ -209,9 +209,9 @@ class StageRun:
         clipping: str
         clipping, why = default_clipping(loss, params, examples.one, jax.random.key(0))
         if self.plan.discrete:
-            clipping, why = "lattice", "hardened: each gradient in whole numbers"
+            clipping, why = "lattice", "hardened: each gradient in integer units"
         elif self.config.clipping not in ("auto", clipping):
-            clipping, why = self.config.clipping, f"as asked for, though {why}"
+            clipping, why = self.config.clipping, f"as configured, although {why}"
         share = expected / (self.mesh.size if self.mesh else 1)
         microbatch = self.config.microbatch or default_microbatch(jax.default_backend(), share)
         precision = self.config.precision

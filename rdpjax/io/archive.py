@@ -238,8 +238,8 @@ def _in_zip(file: BinaryIO, chosen: _Chosen) -> Iterator[Member]:
                     content = opened.read(MOST_BYTES + 1)
             except NotImplementedError:
                 raise UserError(
-                    f"{file.name}: {_shown(info.filename)} is packed in a way that is not known "
-                    "here; pack it as .tar.gz"
+                    f"{file.name}: {_shown(info.filename)} is compressed by an unknown method; "
+                    "pack it as .tar.gz"
                 ) from None
             yield Member(_shown(info.filename), id, content, position)
 

@@ -149,4 +149,4 @@ def _number(cell: str) -> float:
         raise ValueError("empty; fill it in or remove the line")
     if cell.lower() in _MISSING:
         raise ValueError(f"{cell!r} stands for a missing value; fill it in")
-    return number(cell, "correct the cell or remove the line")
+    return number(cell, "correct the value or remove the line")

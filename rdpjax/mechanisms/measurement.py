@@ -88,7 +88,7 @@ def check_size(name: str, numbers: int) -> None:
     if numbers > LATTICE_NUMBERS:
         raise UserError(
             f"{name}: {numbers} numbers to measure, at most {LATTICE_NUMBERS} can be accounted; "
-            "make the schema's cells wider"
+            "make the schema's bins wider (cell)"
         )
 
 

@@ -66,12 +66,12 @@ def total_epsilon(epsilon: float | None, epsilons: Mapping[str, float]) -> float
       >>> total_epsilon(1.0, {"vae": 2.0})
       Traceback (most recent call last):
       ...
-      rdpjax.errors.UserError: epsilons: each stage has one of its own, and what they cost ...
+      rdpjax.errors.UserError: epsilons: the total follows from those of the stages; ...
     """
     if epsilons and epsilon is not None:
         raise UserError(
-            "epsilons: each stage has one of its own, and what they cost together follows from "
-            f"them; leave out the total (epsilon = {epsilon!r}, or a Budget), or give shares"
+            "epsilons: the total follows from those of the stages; leave out the total "
+            f"(epsilon = {epsilon!r}, or a Budget), or give shares instead"
         )
     return Budget.epsilon if epsilon is None and not epsilons else epsilon
 

@@ -81,7 +81,7 @@ def read_file(path: Path, *, mend: bool = False) -> list[Entry]:
                     os.write(file, b"\n")
                 os.fsync(file)
         except OSError as error:
-            raise UserError(f"{path}: cannot mend the ledger: {error.strerror}") from None
+            raise UserError(f"{path}: cannot repair the ledger: {error.strerror}") from None
     return entries
 
 

@@ -36,12 +36,12 @@ CONVERSION = (
 )
 COVERS = "one run with settings fixed in advance; the defaults were tuned on public data"
 _KNOWN_NOISE = (
-    "the noise comes from a seed of the user's: epsilon holds only against those who cannot know "
-    "or guess it"
+    "the noise comes from a user's seed: epsilon holds only against those who cannot know or "
+    "guess it"
 )
 _NO_PLD = (
-    "PLD is not available: it does not know discrete noise on sampled records, nor (for want of "
-    "memory, or of a part of delta that is kept back for other discrete noise) so large an epsilon"
+    "PLD is not available: not for discrete noise on sampled records, nor for so large an epsilon "
+    "(its loss distribution, or its part of delta for discrete noise, would be too large)"
 )
 LOOSE = "epsilon holds, but may be loose: no order beyond the one that gave it is usable"
 _NO_NOISE = "a stage ran without noise: nothing is claimed, and nothing may be published"

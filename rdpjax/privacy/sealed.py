@@ -67,7 +67,7 @@ class Sealed(Generic[T]):
       >>> ages.read(access)
       Traceback (most recent call last):
       ...
-      rdpjax.privacy.sealed.SealError: the entry of 'ages' is closed; records are read inside it
+      rdpjax.privacy.sealed.SealError: the entry of 'ages' is closed; read records before it closes
     """
 
     __slots__ = ("_records",)
@@ -82,10 +82,10 @@ class Sealed(Generic[T]):
           SealError: The entry is closed, or there is none.
         """
         if not isinstance(access, Access):
-            raise SealError("records are read inside a ledger entry only; open one")
+            raise SealError("records can be read only inside a ledger entry; open one")
         if not access.is_open:
             raise SealError(
-                f"the entry of {access.event.stage!r} is closed; records are read inside it"
+                f"the entry of {access.event.stage!r} is closed; read records before it closes"
             )
         return self._records
 

@@ -80,8 +80,8 @@ def read_source(path: Path) -> Source:
     claim, entered = _read_report(report), read_ledger(ledger)
     if sorted(map(repr, claim.events)) != sorted(map(repr, entered)):
         raise UserError(
-            f"{path}: {report.name} and {ledger.name} list different accesses; the release does "
-            "not belong to this ledger, or the run is not finished"
+            f"{path}: {report.name} and {ledger.name} list different mechanism runs; the release "
+            "does not belong to this ledger, or the run is not finished"
         )
     return dataclasses.replace(claim, name=str(path), earlier=(*earlier, *claim.earlier))
 
@@ -110,7 +110,7 @@ def refused(error: UserError, kept: Path | None, delta: float) -> UserError:
     epsilon, _ = rdp_epsilon(read_ledger(kept), delta)
     cost = f"cost epsilon {epsilon:.4g} at delta {delta:g}"
     cost = cost if math.isfinite(epsilon) else "read the records without noise"
-    return UserError(f"{error}; this try {cost}, and its ledger is kept in {kept}")
+    return UserError(f"{error}; this run {cost}, and its ledger is kept in {kept}")
 
 
 def _read_report(path: Path) -> Source:

@@ -44,7 +44,7 @@ from rdpjax.privacy.unprotected import RELEASE, UNPROTECTED, mark_settings, outp
 REPORT = "privacy.json"
 KEPT = ("archive", "history.jsonl", "DO_NOT_PUBLISH")
 """Entries of `internal/` that outlive a run which is overwritten."""
-NOTICE = "Nothing in this folder is private in the sense of privacy.json: do not publish it.\n"
+NOTICE = "Nothing in this folder is differentially private: do not publish it.\n"
 
 
 class RunFolder:

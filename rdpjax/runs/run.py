@@ -43,7 +43,7 @@ from rdpjax.runs.shared_ledger import open_ledger
 from rdpjax.runs.start import Options, check_folder, resumable, start_run
 
 SHOWN = 50_000  # released rows that the warnings are computed from
-SIMULATED = "SIMULATED DATA: no file was found, so these records describe nobody. Give --data PATH."
+SIMULATED = "SIMULATED DATA: no file was found, so these records are made up. Give --data PATH."
 
 
 def run(

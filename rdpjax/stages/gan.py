@@ -45,15 +45,15 @@ class GanStage:
       sampling_rate: share of the records expected in a batch, in (0, 1].
       steps: number of noisy steps of the discriminator.
       clip_norm: L2 bound on one record's gradient.
-      learning_rate: Adam's first rate for the discriminator; falls linearly to 0.
-      generator_rate: Adam's first rate for the generator; falls linearly to 0.
+      learning_rate: Adam's initial learning rate for the discriminator; falls linearly to 0.
+      generator_rate: Adam's initial learning rate for the generator; falls linearly to 0.
       generator_every: number of discriminator steps for one generator step.
       fakes: number of generated pairs in a batch, whatever the draw of records.
       noise: number of the generator's noise dimensions, at least the decoder's latent ones.
       hidden: width of the dense layers, in units.
       channels: number of channels of the convolutions.
-      temperature: of the relaxed draws behind the generator's gradient; no unit.
-      decay: of the moving average of the parameters that is released, in [0, 1), a step.
+      temperature: temperature of the relaxed samples in the generator's gradient; no unit.
+      decay: decay per step of the released moving average of the parameters, in [0, 1).
     """
 
     sampling_rate: float = 0.04

@@ -22,11 +22,11 @@ class VaeStage:
       sampling_rate: share of the records expected in a batch, in (0, 1].
       steps: number of noisy steps.
       clip_norm: L2 bound on one record's gradient.
-      learning_rate: Adam's first rate; falls linearly to 0.
+      learning_rate: Adam's initial learning rate; falls linearly to 0.
       latent: number of latent dimensions.
       channels: number of channels of the convolutions.
       warmup: share of the steps over which the KL term's weight rises from 0 to 1.
-      decay: of the moving average of the parameters that is released, in [0, 1), a step.
+      decay: decay per step of the released moving average of the parameters, in [0, 1).
     """
 
     sampling_rate: float = 0.04

@@ -119,8 +119,8 @@ def test_files_are_checked_beforehand(tmp_path: Path) -> None:
         ("sigma", [1e155], "vae", r"--values: event 'vae': noise_multiplier is 1e\+155"),
         ("steps", [1e300], "vae", "--values: event 'vae': steps is too large"),
         ("delta", [1.0], None, "delta is 1"),
-        ("sigma", [1.0], None, "--of: whose sigma"),
-        ("sigma", [1.0], "gan", "no access 'gan' in the plan; it has hist, vae"),
+        ("sigma", [1.0], None, "--of: the plan has several stages"),
+        ("sigma", [1.0], "gan", "no stage 'gan' in the plan; it has hist, vae"),
     ],
 )
 def test_bad_values_are_refused(axis: Any, values: Any, stage: Any, message: str) -> None:

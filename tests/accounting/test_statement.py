@@ -48,7 +48,7 @@ def test_nothing_private_is_said_in_both_forms() -> None:
 
 def test_nothing_listed_is_said() -> None:
     found = state([Source("a", ())], 1e-5)
-    assert found.to_text().startswith("no access listed\n") and found.epsilon == 0
+    assert found.to_text().startswith("no mechanism run listed\n") and found.epsilon == 0
 
 
 @pytest.mark.parametrize(

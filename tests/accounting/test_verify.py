@@ -324,7 +324,7 @@ def test_fractional_orders_on_the_lattice_are_found(monkeypatch: pytest.MonkeyPa
         return true(plain, at)
 
     monkeypatch.setattr(own_laws, "compose", leaky)
-    assert failures(quick_own_checks()) == ["poisson_discrete_gaussian has integer orders alone"]
+    assert failures(quick_own_checks()) == ["poisson_discrete_gaussian has integer orders only"]
 
 
 def test_the_grid_is_what_is_promised() -> None:

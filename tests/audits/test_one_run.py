@@ -125,8 +125,8 @@ def test_run_prints_writes_and_judges(
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"canaries": 1300}, "canary share is above the data, which are 1200 records"),
-        ({"canaries": 3001, "records": 10_000}, "which are 3000 records"),
+        ({"canaries": 1300}, "canaries is 1300, more than the 1200 records"),
+        ({"canaries": 3001, "records": 10_000}, "more than the 3000 records"),
         ({"canaries": 5}, "at least 20"),
         ({"epsilon": -1.0}, "epsilon is -1"),
         ({"canaries": 20, "records": 20}, "too few records .* --records takes more"),
@@ -156,7 +156,7 @@ def test_epsilon_of_a_plan_by_stages_is_not_overridden(
     path.write_text(
         dataclasses.replace(toy_config, epsilon=None, shares={}, epsilons=alone).to_toml()
     )
-    with pytest.raises(UserError, match="an epsilon of its own"):
+    with pytest.raises(UserError, match="gives each stage its own epsilon"):
         _audited(OneRunAudit(path, data=small_data, epsilon=1.0))
 
 

@@ -211,8 +211,8 @@ def test_a_healthy_release_is_not_warned_about(
 @pytest.mark.parametrize(
     "column, value, warning",
     [
-        ("low", 8.0, "low: spread is below half of its noisy one"),
-        ("high", 33.0, "high: spread is below half of its noisy one"),
+        ("low", 8.0, "low: spread is below half of its noisy estimate"),
+        ("high", 33.0, "high: spread is below half of its noisy estimate"),
         ("ill", 0, "ill = 1: below a quarter of its noisy share"),
     ],
 )

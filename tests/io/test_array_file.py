@@ -57,11 +57,11 @@ def test_what_the_disk_refuses_leaves_the_earlier_file(tmp_path: Path):
 
 def test_a_missing_or_damaged_file_is_said_in_one_line(tmp_path: Path):
     path = tmp_path / "tokens.npy"
-    with pytest.raises(UserError, match=r"codes\.npy: no such file"):
+    with pytest.raises(UserError, match=r"tokens\.npy: no such file"):
         open_array(path)
     write_array(path, [ROWS], ROWS.shape, np.uint8)
     whole = path.read_bytes()
     for content in (whole[:-1], whole[:20], b"", b"text"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"codes\.npy: is cut off or no array file"):
+        with pytest.raises(UserError, match=r"tokens\.npy: is cut off or no array file"):
             open_array(path)

@@ -70,7 +70,7 @@ def test_a_run_refused_after_a_measurement_keeps_its_ledger(
     events = read_ledger(kept)
     assert [event.stage for event in events] == ["marginals"]
     cost = rdp_epsilon(events, toy_config.delta)[0]
-    said = f"this try cost epsilon {cost:.4g} at delta 1e-05, and its ledger is kept in {kept}"
+    said = f"this run cost epsilon {cost:.4g} at delta 1e-05, and its ledger is kept in {kept}"
     assert said in str(refusal.value) and "\n" not in str(refusal.value)
     assert tree(tmp_path / "run") == [
         "internal", "internal/DO_NOT_PUBLISH", "internal/archive",

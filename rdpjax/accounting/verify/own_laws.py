@@ -35,7 +35,7 @@ def own_checks() -> list[Check]:
         Check("removing a record costs more than adding one", 1e-15, _directions),
         *folds,
         Check("discrete_gaussian costs what gaussian does, at every order", 0.0, _discrete),
-        Check("poisson_discrete_gaussian has integer orders alone", 0.0, _whole_orders),
+        Check("poisson_discrete_gaussian has integer orders only", 0.0, _whole_orders),
         Check("poisson_discrete_gaussian is the sum over the lattice", 1e-10, _lattice),
         # `pld_epsilon` is capped at RDP, so equality is a failure: on these plans RDP is loose.
         Check("RDP is never below PLD", -0.01, _above_pld),

@@ -205,7 +205,7 @@ def _audited(flags: OneRunAudit) -> Subject:
         return subject
     if subject.config.epsilons:
         raise UserError(
-            f"--epsilon: {flags.path} gives every stage an epsilon of its own; change them there"
+            f"--epsilon: {flags.path} gives each stage its own epsilon; change them there"
         )
     config = dataclasses.replace(subject.config, epsilon=flags.epsilon)
     return dataclasses.replace(subject, config=config)
@@ -218,8 +218,8 @@ def _base(subject: Subject, flags: OneRunAudit, random: np.random.Generator) -> 
         raise UserError(f"--canaries is {flags.canaries}; at least {LEAST} are needed")
     if flags.canaries > count:
         raise UserError(
-            f"--canaries is {flags.canaries}: the canary share is above the data, which are "
-            f"{count} records; take fewer canaries, or raise --records"
+            f"--canaries is {flags.canaries}, more than the {count} records; take fewer canaries, "
+            "or raise --records"
         )
     chosen = np.zeros(len(records), bool)
     chosen[random.choice(len(records), count, replace=False)] = True

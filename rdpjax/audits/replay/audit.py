@@ -52,7 +52,7 @@ class ReplayAudit(AuditFlags):
     """Replay neighbouring data sets with the same keys, and compare every intermediate.
 
     Each measurement and each clipped sum must move by no more than its declared sensitivity; all
-    else (updates, states, codes, divisors, noise, released files) must not move by a bit. The
+    else (updates, states, tokens, divisors, noise, released files) must be equal bit for bit. The
     subject's records, sampling rates, noise and clip norms are used; its keys are not.
     """
 

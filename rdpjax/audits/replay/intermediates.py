@@ -160,7 +160,7 @@ def post_processing(base: Recording, others: Iterable[Recording]) -> list[Compar
             seen["metric"] += differing(mine, its)
         found.append(
             Comparison(
-                "what a stage knows, numbers that differ", name, 0, seen["context"], len(others)
+                "inputs of a stage, numbers that differ", name, 0, seen["context"], len(others)
             )
         )
         found.append(
@@ -190,7 +190,7 @@ def codes(base: Recording, hood: Neighbourhood) -> Comparison:
     reference = of(hood.base)
     wrong = sum(differing(of(table)[:-1], reference) for table in hood.added.values())
     wrong += differing(of(hood.removed), np.delete(reference, hood.place, axis=0))
-    return Comparison("codes of the others that differ", "codec", 0, wrong, len(hood.added) + 1)
+    return Comparison("tokens of the others that differ", "codec", 0, wrong, len(hood.added) + 1)
 
 
 def files(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> Comparison:

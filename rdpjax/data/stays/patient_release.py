@@ -199,7 +199,7 @@ def _meaning(count: int, hours: int, *, dense: bool) -> dict[str, Any]:
         for name, decimals in zip(STATICS, STATIC_DECIMALS, strict=True)
     ]
     files = {
-        "psv/sNNNNNN.psv": "one file a patient, in the form of the PhysioNet/CinC Challenge 2019; "
+        "psv/sNNNNNN.psv": "one file a patient, formatted as in the PhysioNet/CinC Challenge 2019; "
         "NNNNNN is the number in the column `patient` of synthetic.parquet",
         "synthetic.parquet": "the same rows in one table; null where the files have NaN",
         "synthetic_3d.npy": "float32 (patients, variables, hours), clinical units, C order; row i "

@@ -65,7 +65,7 @@ def parse_psv(content: bytes, name: str) -> Stay:
       Traceback (most recent call last):
       ...
       rdpjax.errors.UserError: p1.psv: line 3, column 'HR': 'high' is no finite number; \
-correct the cell, or write NaN for a missing value
+correct the value, or write NaN for a missing value
     """
     if len(content) > MOST_BYTES:
         raise UserError(
@@ -143,7 +143,7 @@ def _number(cell: str) -> float:
     cell = cell.strip()
     if cell.lower() in ("", "nan"):
         return math.nan
-    return number(cell, "correct the cell, or write NaN for a missing value", _GREATEST)
+    return number(cell, "correct the value, or write NaN for a missing value", _GREATEST)
 
 
 def _fault(cell: str) -> bool:
