@@ -35,7 +35,8 @@ from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import earlier_fits, read_report, with_earlier_fits
 from rdpjax.privacy.unprotected import output_for, output_of
 from rdpjax.runs.claim import claim
-from rdpjax.runs.folder import read_generator, release_written, write_generator
+from rdpjax.runs.folder import RunFolder, read_generator, release_written, write_generator
+from rdpjax.runs.lock import run_lock
 
 
 class Synthesizer:
@@ -194,18 +195,22 @@ class Synthesizer:
         The folder is `release`; after a fit without privacy, `unprotected`.
 
         Raises:
-          UserError: nothing was fitted, or one of the two folders exists or cannot be written.
+          UserError: nothing was fitted, one of the two folders exists or cannot be written, a run
+            was begun there, or another process trains or saves there.
         """
         if self.generator is None:
             raise UserError("nothing to save yet; call fit first")
-        if (there := output_of(Path(path))).exists():
-            raise UserError(f"{there}: exists; choose another folder")
-        report = self.report()
-        target = output_for(Path(path), private=self.config.private)
-        with release_written(target) as folder:
-            write_generator(folder, self.generator, report["epsilon"])
-            text = json.dumps(report, indent=1)
-            (folder / "privacy.json").write_text(text, encoding="utf-8")
+        report, path = self.report(), Path(path)
+        with run_lock(path):
+            if (there := output_of(path)).exists():
+                raise UserError(f"{there}: exists; choose another folder")
+            if RunFolder(path).exists:  # a release beside its ledger would pass for its own
+                raise UserError(f"{path}: holds an unfinished run; choose another folder")
+            target = output_for(path, private=self.config.private)
+            with release_written(target) as folder:
+                write_generator(folder, self.generator, report["epsilon"])
+                text = json.dumps(report, indent=1)
+                (folder / "privacy.json").write_text(text, encoding="utf-8")
 
     @staticmethod
     def load(path: str | Path) -> Synthesizer:

@@ -27,6 +27,7 @@ from rdpjax.fitting.plans import plan_events
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.report import replay
 from rdpjax.privacy.sources import read_source
+from rdpjax.runs.lock import LOCK, run_lock
 from rdpjax.runs.run import run
 from rdpjax.runs.start import Options
 from rdpjax.synthesizer import Synthesizer, check_frame
@@ -138,6 +139,43 @@ def test_a_release_is_never_overwritten(synth: Synthesizer, tmp_path: Path) -> N
     synth.save(tmp_path)
     with pytest.raises(UserError, match="release: exists; choose another folder"):
         synth.save(tmp_path)
+
+
+def test_save_waits_for_no_other_process_in_its_folder(synth: Synthesizer, tmp_path: Path) -> None:
+    """It used to write a release into the folder of a run that was going on."""
+    with run_lock(tmp_path / "run"):
+        with pytest.raises(UserError, match=r"run: a run is going on here \(process \d+\); wait"):
+            synth.save(tmp_path / "run")
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
+    synth.save(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["release"]
+
+
+def test_save_holds_its_folder(
+    synth: Synthesizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other: list[str] = []
+
+    def meanwhile(*_: object) -> None:
+        with pytest.raises(UserError) as caught, run_lock(tmp_path / "run"):
+            raise AssertionError
+        other.append(str(caught.value))
+        raise OSError
+
+    monkeypatch.setattr("rdpjax.synthesizer.write_generator", meanwhile)
+    with pytest.raises(UserError):
+        synth.save(tmp_path / "run")
+    assert "a run is going on here" in other[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_leaves_an_unfinished_run_alone(synth: Synthesizer, tmp_path: Path) -> None:
+    """Its --resume would have taken the release for its own."""
+    (tmp_path / "internal").mkdir()
+    (tmp_path / "internal" / "keys.json").write_text("{}")
+    with pytest.raises(UserError, match="holds an unfinished run; choose another folder"):
+        synth.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["internal"]
 
 
 def test_an_unwritable_place_is_the_users_to_mend(synth: Synthesizer, tmp_path: Path) -> None:
