@@ -100,6 +100,10 @@ class Synthesizer:
     ) -> Synthesizer:
         """Train on private records.
 
+        A first fit compiles for a while. Later processes find the programs where
+        `rdpjax.keep_programs()` was called before, or jax's own compilation cache is set: that is a
+        setting of the whole process, so it is the caller's, and fit changes none.
+
         Args:
           frame: one row a record, the schema's columns in its units; others are ignored.
           seed: for reproducible runs whose noise is then NOT secret; the operating system's

@@ -92,10 +92,10 @@ def test_sabotage_two_answers_under_one_entry_are_refused(again: str) -> None:
         "what was made of them": ages.map(np.sqrt),
     }
     rng, answers = np.random.default_rng(0), []
-    with pytest.raises(SealError, match="read under the entry of 'ages' already; a second mech"):
-        with ledger.access(EVENT) as access:
-            for sealed in (ages, seconds[again]):
-                answers.append(sealed.read(access).sum() + 200 * rng.standard_normal())
+    refused = pytest.raises(SealError, match="under the entry of 'ages' already; a second mech")
+    with refused, ledger.access(EVENT) as access:
+        for sealed in (ages, seconds[again]):
+            answers.append(sealed.read(access).sum() + 200 * rng.standard_normal())
     assert len(answers) == len(ledger.events) == 1
     for _ in range(2):
         with ledger.access(EVENT) as access:
