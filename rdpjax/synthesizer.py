@@ -35,7 +35,8 @@ from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import earlier_fits, read_report, with_earlier_fits
 from rdpjax.privacy.unprotected import output_for, output_of
 from rdpjax.runs.claim import claim
-from rdpjax.runs.folder import RunFolder, read_generator, release_written, write_generator
+from rdpjax.runs.folder import RunFolder, release_written
+from rdpjax.runs.generator_file import read_generator, write_generator
 from rdpjax.runs.lock import run_lock
 
 

@@ -20,7 +20,8 @@ from rdpjax.fitting.plans import plan_events
 from rdpjax.privacy import report
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import read_ledger
-from rdpjax.runs.folder import RunFolder, read_generator
+from rdpjax.runs.folder import RunFolder
+from rdpjax.runs.generator_file import read_generator
 from rdpjax.runs.run import run
 from rdpjax.runs.start import Options
 from rdpjax.synthesizer import Synthesizer
