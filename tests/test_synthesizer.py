@@ -22,6 +22,7 @@ from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.report import replay
 from rdpjax.privacy.sources import read_source
 from rdpjax.synthesizer import Synthesizer
+from tests.data.tables import FRAME, SMALL
 
 
 def test_the_fits_of_one_object_add_up(
@@ -170,13 +171,6 @@ def test_small_schemas_with_the_default_stages(columns: tuple[Any, ...], tmp_pat
 
 
 # -- arguments -----------------------------------------------------------------------------------
-
-SMALL = Schema(
-    "small",
-    (Numeric("height", "m", 0, 9), Categorical("k", ("a", "b")), Categorical("y", (0, 1))),
-    label="y",
-)
-FRAME = pd.DataFrame({"height": [1.0, 2.0, 3.0], "k": ["a", "b", "a"], "y": [1, 0, 1]})
 
 
 def test_a_bad_frame_is_refused_before_anything_is_read(toy_schema: Schema) -> None:

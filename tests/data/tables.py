@@ -1,17 +1,15 @@
-"""A small table with a column of every kind, and marginals and rows of it by chance."""
+"""Small tables: one with a column of every kind and its marginals by chance, one of three rows."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import strategies as st
 
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.schema import Categorical, Numeric, Schema
-from rdpjax.data.tokenizer import (
-    Marginals,
-    Tokenizer,
-)
+from rdpjax.data.tokenizer import Marginals, Tokenizer
 
 TOY = Schema(
     "toy",
@@ -24,6 +22,12 @@ TOY = Schema(
     ),
     label="y",
 )
+SMALL = Schema(
+    "small",
+    (Numeric("height", "m", 0, 9), Categorical("k", ("a", "b")), Categorical("y", (0, 1))),
+    label="y",
+)
+FRAME = pd.DataFrame({"height": [1.0, 2.0, 3.0], "k": ["a", "b", "a"], "y": [1, 0, 1]})
 schemas = pytest.mark.parametrize("schema", [TOY, CARDIO], ids=lambda s: s.name)
 seeds = st.integers(0, 2**32 - 1)
 

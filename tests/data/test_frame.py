@@ -9,18 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdpjax.data.fields import Categorical, Numeric
+from rdpjax.data.fields import Categorical
 from rdpjax.data.frame import check_frame
-from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import encode_cells
 from rdpjax.errors import UserError
+from tests.data.tables import FRAME, SMALL
 
-SMALL = Schema(
-    "small",
-    (Numeric("height", "m", 0, 9), Categorical("k", ("a", "b")), Categorical("y", (0, 1))),
-    label="y",
-)
-FRAME = pd.DataFrame({"height": [1.0, 2.0, 3.0], "k": ["a", "b", "a"], "y": [1, 0, 1]})
 CELLS = [[1, 0, 1], [2, 1, 0], [3, 0, 1]]
 
 

@@ -12,10 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from rdpjax.data.grouping import group_cells
 from rdpjax.data.schema import Categorical, Numeric, Schema
-from rdpjax.data.tokenizer import (
-    Marginals,
-    Tokenizer,
-)
+from rdpjax.data.tokenizer import Marginals, Tokenizer
 from tests.data.tables import TOY, random_marginals, schemas, seeds
 
 

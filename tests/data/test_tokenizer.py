@@ -15,13 +15,7 @@ from hypothesis import strategies as st
 
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.schema import Categorical, Numeric, Schema
-from rdpjax.data.tokenizer import (
-    Marginals,
-    Tokenizer,
-    encode_cells,
-    histogram,
-    marginals_from,
-)
+from rdpjax.data.tokenizer import Marginals, Tokenizer, encode_cells, histogram, marginals_from
 from tests.data.tables import TOY, random_marginals, random_rows, schemas, seeds
 
 TENTHS = Numeric("tenths", "kg/m2", -1.5, 6.25, cell=0.5, resolution=0.1)
