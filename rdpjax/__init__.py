@@ -16,10 +16,12 @@ __all__ = [
     "__version__",
     "datasets",
     "generators",
+    "keep_programs",
 ]
 
 if TYPE_CHECKING:
     from rdpjax import datasets, generators
+    from rdpjax.compute.devices import keep_programs
     from rdpjax.config import Config
     from rdpjax.data.fields import Categorical, Numeric
     from rdpjax.data.schema import Schema
@@ -35,6 +37,7 @@ _HOMES = {
     "Schema": "rdpjax.data.schema",
     "Synthesizer": "rdpjax.synthesizer",
     "UserError": "rdpjax.errors",
+    "keep_programs": "rdpjax.compute.devices",
 }
 _FOLDERS = ("datasets", "generators")
 

@@ -200,8 +200,13 @@ class Config:
         return {key: value for key, value in values.items() if value is not None}
 
     def to_toml(self, spent: float | None = None) -> str:
-        """Format as TOML; with epsilons of the stages, `spent` is their composition."""
-        values = self.values()
-        if self.epsilons and spent is not None:
-            values["epsilon"] = spent
-        return tomli_w.dumps(sectioned(values, dataclasses.asdict(self.data)))
+        """Format as TOML; with epsilons of the stages, `spent` is their composition.
+
+        It is stated in a comment: as a setting, the text could not be read back (a total beside
+        epsilons of the stages is refused), or would be read as another budget.
+        """
+        text = tomli_w.dumps(sectioned(self.values(), dataclasses.asdict(self.data)))
+        if not self.epsilons or spent is None:
+            return text
+        cost = f"epsilon = {spent} at delta = {self.delta:g}"
+        return f"# The stages' epsilons cost together, by RDP: {cost}\n{text}"

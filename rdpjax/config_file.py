@@ -23,8 +23,8 @@ DEFAULT_GENERATOR = "vaegan"
 def parse_config(text: str, where: str = "config", *, written: bool = False) -> Config:
     """Parse what `Config.to_toml` writes; a missing key keeps its default.
 
-    In a file that a run has `written`, epsilon beside epsilons is not a setting: it is their
-    composition, or in older files an unused default.
+    In a file that an older run has `written`, epsilon beside epsilons is not a setting: it is their
+    composition, or an unused default.
 
     Raises:
       UserError: not TOML, an unknown key (the nearest is suggested), or a value of a wrong

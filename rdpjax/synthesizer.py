@@ -9,18 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import pandas as pd
 
 from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
-from rdpjax.data.fields import Categorical, named_levels, plain
+from rdpjax.data.frame import check_frame
 from rdpjax.data.outside import count_outside, heed
 from rdpjax.data.schema import Schema
 from rdpjax.datasets.dataset import Settings
 from rdpjax.datasets.registry import TABLE
 from rdpjax.dpsgd.keys import Roots
-from rdpjax.errors import UserError, nearest
+from rdpjax.errors import UserError
 from rdpjax.fitting.fit import fit
 from rdpjax.fitting.generator import Generator
 from rdpjax.fitting.plans import check_plan, make_plans, target_of
@@ -35,7 +34,9 @@ from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import earlier_fits, read_report, with_earlier_fits
 from rdpjax.privacy.unprotected import output_for, output_of
 from rdpjax.runs.claim import claim
-from rdpjax.runs.folder import read_generator, release_written, write_generator
+from rdpjax.runs.folder import RunFolder, release_written
+from rdpjax.runs.generator_file import read_generator, write_generator
+from rdpjax.runs.lock import run_lock
 
 
 class Synthesizer:
@@ -98,6 +99,10 @@ class Synthesizer:
         quiet: bool = False,
     ) -> Synthesizer:
         """Train on private records.
+
+        A first fit compiles for a while. Later processes find the programs where
+        `rdpjax.keep_programs()` was called before, or jax's own compilation cache is set: that is a
+        setting of the whole process, so it is the caller's, and fit changes none.
 
         Args:
           frame: one row a record, the schema's columns in its units; others are ignored.
@@ -194,18 +199,22 @@ class Synthesizer:
         The folder is `release`; after a fit without privacy, `unprotected`.
 
         Raises:
-          UserError: nothing was fitted, or one of the two folders exists or cannot be written.
+          UserError: nothing was fitted, one of the two folders exists or cannot be written, a run
+            was begun there, or another process trains or saves there.
         """
         if self.generator is None:
             raise UserError("nothing to save yet; call fit first")
-        if (there := output_of(Path(path))).exists():
-            raise UserError(f"{there}: exists; choose another folder")
-        report = self.report()
-        target = output_for(Path(path), private=self.config.private)
-        with release_written(target) as folder:
-            write_generator(folder, self.generator, report["epsilon"])
-            text = json.dumps(report, indent=1)
-            (folder / "privacy.json").write_text(text, encoding="utf-8")
+        report, path = self.report(), Path(path)
+        with run_lock(path):
+            if (there := output_of(path)).exists():
+                raise UserError(f"{there}: exists; choose another folder")
+            if RunFolder(path).exists:  # a release beside its ledger would pass for its own
+                raise UserError(f"{path}: holds an unfinished run; choose another folder")
+            target = output_for(path, private=self.config.private)
+            with release_written(target) as folder:
+                write_generator(folder, self.generator, report["epsilon"])
+                text = json.dumps(report, indent=1)
+                (folder / "privacy.json").write_text(text, encoding="utf-8")
 
     @staticmethod
     def load(path: str | Path) -> Synthesizer:
@@ -236,45 +245,3 @@ def _default_config(schema: Schema) -> Config:
     """Return the default stages for a label of two levels, else the VAE alone."""
     two = schema.label is not None and schema.column(schema.label).cells == 2
     return Config(dataset=TABLE, **(VAEGAN if two else VAE).settings())
-
-
-def check_frame(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
-    """Select and check the schema's columns of a user's frame; UserError where they do not fit."""
-    if not isinstance(frame, pd.DataFrame):
-        raise UserError(
-            f"fit takes a pandas DataFrame, not a {type(frame).__name__}; pandas.DataFrame or "
-            "pandas.read_csv make one"
-        )
-    columns = {}
-    for column in schema.columns:
-        if column.name not in frame.columns:
-            hint = nearest(column.name, [str(c) for c in frame.columns])
-            raise UserError(f"column {column.name!r} is missing{hint}")
-        given = frame[column.name]
-        if isinstance(given, pd.DataFrame):
-            raise UserError(f"column {column.name!r} stands twice; remove one")
-        if isinstance(column, Categorical):
-            # Look up by equality: True is the level 1; the codec compares types too.
-            known = {level: level for level in column.levels}
-            values = given.astype(object).map(known.get)
-            bad = values.isna().to_numpy()
-            what = f"is no level; levels are {named_levels(column)}"
-        else:
-            values = _numbers(given)
-            bad, what = ~np.isfinite(values), "is no finite number"
-        if bad.any():
-            row = int(bad.argmax())
-            value = plain(given.iloc[row])
-            shown = repr(value) if isinstance(value, str) else str(value)
-            raise UserError(f"row {row}, column {column.name!r}: {shown} {what}")
-        columns[column.name] = np.asarray(values)
-    return pd.DataFrame(columns)
-
-
-def _numbers(values: pd.Series) -> np.ndarray:
-    """Convert to float64; whatever is not a number, dates included, becomes NaN."""
-    if values.dtype.kind in "mMc":
-        return np.full(len(values), np.nan)
-    numbers = pd.to_numeric(values, errors="coerce")
-    found: np.ndarray = numbers.to_numpy(np.float64, na_value=np.nan)
-    return found

@@ -20,7 +20,7 @@ from rdpjax.data.cardio import KAGGLE_LAYOUT, read_cardio
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.evaluation.score import score
 from rdpjax.fitting.generator import Generator
-from rdpjax.runs.folder import read_generator
+from rdpjax.runs.generator_file import read_generator
 
 VARIANTS = {
     "VAE prior alone": (("vae",), "generator"),

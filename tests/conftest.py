@@ -17,7 +17,7 @@ from hypothesis import settings
 import tests.checked  # noqa: F401  # first: what is imported before it goes unchecked
 from tests.launcher import in_processes  # noqa: F401
 from tests.leaks import findings  # noqa: F401
-from tests.toys import toy_config, toy_frame, toy_schema, toy_settings  # noqa: F401
+from tests.toys import synth, toy_config, toy_frame, toy_schema, toy_settings  # noqa: F401
 
 if TYPE_CHECKING:
     from rdpjax.config import Config

@@ -76,14 +76,22 @@ def test_a_total_beside_the_epsilons_of_stages_is_refused(epsilon: float) -> Non
 
 
 def test_what_a_run_wrote_is_read_whatever_total_it_states() -> None:
-    """Older runs wrote the default beside the epsilons; newer ones what they cost together."""
+    """Older runs wrote the default beside the epsilons, or what they cost together."""
     config = Config(shares={}, epsilons=OWN)
     assert "\nepsilon = " not in config.to_toml()
-    for text in (with_total(config.to_toml(), 5.0), config.to_toml(spent=8.161)):
-        assert "epsilon = " in text
-        assert parse_config(text, written=True) == config
+    for total in (5.0, 8.161):
+        assert parse_config(with_total(config.to_toml(), total), written=True) == config
     assert parse_config("epsilon = 3.0", written=True).epsilon == 3.0
     assert Config().to_toml(spent=4.999) == Config().to_toml()
+
+
+def test_a_released_configuration_is_one_to_train_with_again() -> None:
+    """The composed total stood as a setting in it, so that `--config` refused the file."""
+    config = Config(shares={}, epsilons=OWN)
+    text = config.to_toml(spent=8.161)
+    assert text.startswith("# The stages' epsilons cost together, by RDP: epsilon = 8.161 at delta")
+    assert parse_config(text) == parse_config(text, written=True) == config
+    assert text.splitlines()[1:] == config.to_toml().splitlines()
 
 
 def test_every_field_is_written() -> None:

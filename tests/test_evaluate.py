@@ -15,7 +15,7 @@ from rdpjax.fitting.generator import Generator
 from rdpjax.fitting.raking import Tilt
 from rdpjax.privacy.events import Event
 from rdpjax.privacy.report import privacy_report
-from rdpjax.runs.folder import write_generator
+from rdpjax.runs.generator_file import write_generator
 
 
 @pytest.fixture(scope="module")

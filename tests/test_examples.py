@@ -37,7 +37,7 @@ def test_an_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_table_is_the_simulators_and_fits_its_schema() -> None:
     from rdpjax import Schema
-    from rdpjax.synthesizer import check_frame
+    from rdpjax.data.frame import check_frame
 
     simulate = runpy.run_path(str(EXAMPLES / "simulate_clinic.py"))["simulate_clinic"]
     table = pd.read_csv(EXAMPLES / "clinic.csv")

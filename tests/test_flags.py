@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tyro
 
-from rdpjax.config import SIZES, Config
+from rdpjax.config import Config
 from rdpjax.errors import UserError
 from rdpjax.flags import one_line, parsed
 from rdpjax.train import Flags, main
@@ -84,7 +84,7 @@ def test_every_flag_of_train_says_what_it_is_and_what_it_is_by_default(
     settings = {f"--{name}.{key}" for name, stage in config.stages.items() for key in vars(stage)}
     wanted = {f"--{field.name}" for field in dataclasses.fields(Config)}
     wanted |= settings | {"--config", "--out", "--data", "--seed", "--resume", "--no-private"}
-    wanted -= {"--version", "--stages", "--shares", "--private"} | {f"--{name}" for name in SIZES}
+    wanted -= {"--version", "--stages", "--shares", "--private"}
     assert names >= {name.replace("_", "-") for name in wanted}
     assert "--version" not in names
     for flag in flags:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,57 +12,17 @@ import pandas as pd
 import pytest
 
 import rdpjax
-from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
 from rdpjax.config_file import load_config
-from rdpjax.data.cardio import CARDIO
 from rdpjax.data.fields import Categorical, Numeric
+from rdpjax.data.frame import check_frame
 from rdpjax.data.schema import Schema
-from rdpjax.data.tokenizer import encode_cells
-from rdpjax.datasets.dataset import Settings
 from rdpjax.errors import UserError
-from rdpjax.fitting.plans import plan_events
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.report import replay
 from rdpjax.privacy.sources import read_source
-from rdpjax.runs.run import run
-from rdpjax.runs.start import Options
-from rdpjax.synthesizer import Synthesizer, check_frame
-
-
-@pytest.fixture
-def synth(toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame) -> Synthesizer:
-    return Synthesizer(toy_schema, config=toy_config).fit(toy_frame, seed=1)
-
-
-def test_fit_sample_save_load(
-    synth: Synthesizer, toy_config: Config, toy_schema: Schema, tmp_path: Path
-) -> None:
-    rows = synth.sample(700, seed=4)
-    assert list(rows) == list(toy_schema.names) and len(rows) == 700
-    assert list(rows.index) == list(range(700))
-    pd.testing.assert_frame_equal(rows, synth.sample(700, seed=4))
-    pd.testing.assert_frame_equal(rows[:20], synth.sample(20, seed=4))
-    assert not rows.equals(synth.sample(700, seed=5))
-    assert not synth.sample(700).equals(synth.sample(700)), "the system's randomness"
-    assert list(synth.ledger.events) == plan_events(toy_config, TableCodec(toy_schema))
-    synth.save(tmp_path / "runs" / "toy")
-    again = Synthesizer.load(tmp_path / "runs" / "toy")
-    pd.testing.assert_frame_equal(rows, again.sample(700, seed=4))
-    assert again.schema == toy_schema
-    expected = dataclasses.replace(toy_config, dataset="table", data=Settings(), holdout=0.0)
-    assert again.config == synth.config == expected
-    assert again.ledger.epsilon(1e-5) == synth.ledger.epsilon(1e-5)
-    assert again.report() == synth.report()
-    assert [p.name for p in (tmp_path / "runs" / "toy").iterdir()] == ["release"]
-
-
-def test_the_claim_of_a_saved_one(synth: Synthesizer, toy_config: Config, tmp_path: Path) -> None:
-    synth.save(tmp_path)
-    report = json.loads((tmp_path / "release" / "privacy.json").read_text())
-    assert report["epsilon"] == replay(report) == synth.ledger.epsilon(toy_config.delta)
-    assert toy_config.epsilon - 0.001 < report["epsilon"] <= toy_config.epsilon
-    assert (report["unit"], report["secret_noise"]) == ("one row = one person", False)
+from rdpjax.synthesizer import Synthesizer
+from tests.data.tables import FRAME, SMALL
 
 
 def test_the_fits_of_one_object_add_up(
@@ -134,18 +92,6 @@ def test_the_frame_is_left_as_it_was(
     pd.testing.assert_frame_equal(copy, toy_frame)
 
 
-def test_a_release_is_never_overwritten(synth: Synthesizer, tmp_path: Path) -> None:
-    synth.save(tmp_path)
-    with pytest.raises(UserError, match="release: exists; choose another folder"):
-        synth.save(tmp_path)
-
-
-def test_an_unwritable_place_is_the_users_to_mend(synth: Synthesizer, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write there"):
-        synth.save(tmp_path / "file" / "run")
-
-
 def test_nothing_to_sample_or_save_before_fit(toy_schema: Schema, tmp_path: Path) -> None:
     synth = Synthesizer(toy_schema)
     for use in (lambda: synth.sample(1), lambda: synth.stream(1), lambda: synth.save(tmp_path)):
@@ -167,30 +113,6 @@ def test_a_fit_that_fails_counts_what_it_read(synth: Synthesizer, toy_frame: pd.
     assert [event.stage for event in synth.ledger.events] == ["marginals"]
     with pytest.raises(UserError, match="call fit first"):
         synth.sample(1)
-
-
-def test_load_wants_a_completed_run(synth: Synthesizer, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no generator there"):
-        Synthesizer.load(tmp_path / "nothing")
-    synth.save(tmp_path)
-    path = tmp_path / "release" / "privacy.json"
-    report = json.loads(path.read_text())
-    path.write_text(json.dumps(report | {"epsilon": 0.1}))
-    with pytest.raises(UserError, match=r"claims epsilon 0\.1, but its events cost"):
-        Synthesizer.load(tmp_path)
-    path.write_text("{")
-    with pytest.raises(UserError, match=r"privacy\.json: no JSON"):
-        Synthesizer.load(tmp_path)
-
-
-def test_a_run_folder_can_be_loaded(toy_config: Config, small_data: Path, tmp_path: Path) -> None:
-    run(toy_config, Options(tmp_path, small_data, seed=1, overwrite=True), quiet=True)
-    synth = Synthesizer.load(tmp_path)
-    assert synth.schema == CARDIO and synth.config == toy_config
-    rows = synth.sample(200, seed=1)
-    assert set(rows) == set(CARDIO.names) and rows["ap_hi"].between(70, 240).all()
-    report = json.loads((tmp_path / "release" / "privacy.json").read_text())
-    assert synth.ledger.epsilon(report["delta"]) == pytest.approx(report["epsilon"], abs=1e-9)
 
 
 def test_budget_and_public_records_reach_the_configuration(toy_schema: Schema) -> None:
@@ -248,74 +170,7 @@ def test_small_schemas_with_the_default_stages(columns: tuple[Any, ...], tmp_pat
     fits_and_samples(columns, dataclasses.replace(config, stages=stages), tmp_path)
 
 
-# -- what a frame may hold -----------------------------------------------------------------------
-
-SMALL = Schema(
-    "small",
-    (Numeric("height", "m", 0, 9), Categorical("k", ("a", "b")), Categorical("y", (0, 1))),
-    label="y",
-)
-FRAME = pd.DataFrame({"height": [1.0, 2.0, 3.0], "k": ["a", "b", "a"], "y": [1, 0, 1]})
-CELLS = [[1, 0, 1], [2, 1, 0], [3, 0, 1]]
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {},
-        {"y": [True, False, True]},
-        {"y": [1.0, 0.0, 1.0]},
-        {"y": pd.array([1, 0, 1], "Int64")},
-        {"y": pd.array([True, False, True], "boolean")},
-        {"y": np.array([1, 0, 1], object)},
-        {"k": pd.Categorical(["a", "b", "a"])},
-        {"k": pd.array(["a", "b", "a"], "string")},
-        {"height": ["1", "2", "3"]},
-        {"height": [1, 2, 3]},
-        {"height": pd.array([1, 2, 3], "Float64")},
-    ],
-    ids=str,
-)
-def test_the_same_records_in_other_kinds_of_columns(changed: dict[str, Any]) -> None:
-    """A bool label used to become level 0 throughout, without a word."""
-    clean = check_frame(SMALL, FRAME.assign(**changed))
-    assert encode_cells(SMALL, clean).tolist() == CELLS
-
-
-@pytest.mark.parametrize(
-    "changed, message",
-    [
-        ({"height": [1, "two", 3]}, "row 1, column 'height': 'two' is no finite number"),
-        ({"height": [1, 2, np.inf]}, "row 2, column 'height': inf is no finite number"),
-        ({"height": [np.nan, 2, 3]}, "row 0, column 'height': nan is no finite number"),
-        ({"height": pd.array([1, None, 3], "Int64")}, "row 1, column 'height': <NA> is no finite"),
-        (
-            {"height": pd.to_datetime(["2020", "2021", "2022"])},
-            "row 0, column 'height': 2020-01-01",
-        ),
-        ({"k": ["a", "c", "b"]}, "row 1, column 'k': 'c' is no level; levels are 'a', 'b'"),
-        ({"k": pd.array(["a", None, "b"], "string")}, "row 1, column 'k': <NA> is no level"),
-        ({"y": [0, 2, 1]}, "row 1, column 'y': 2 is no level; levels are 0, 1"),
-        ({"y": pd.array([1, None, 0], "Int64")}, "row 1, column 'y': <NA> is no level"),
-        ({"y": ["0", "1", "0"]}, "row 0, column 'y': '0' is no level; levels are 0, 1 (numbers)"),
-        ({"k": ["a", "a ", "b"]}, "row 1, column 'k': 'a ' is no level; levels are 'a', 'b'"),
-        ({"y": pd.Series([1, 0, 2], dtype="int8")}, "row 2, column 'y': 2 is no level"),
-    ],
-    ids=str,
-)
-def test_a_bad_value_is_named(changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError) as caught:
-        check_frame(SMALL, FRAME.assign(**changed))
-    assert str(caught.value).startswith(message)
-
-
-def test_a_missing_misspelt_or_doubled_column_is_named() -> None:
-    with pytest.raises(UserError, match=r"column 'height' is missing; did you mean 'heigth'\?"):
-        check_frame(SMALL, FRAME.rename(columns={"height": "heigth"}))
-    with pytest.raises(UserError, match="column 'y' is missing"):
-        check_frame(SMALL, FRAME.drop(columns="y"))
-    with pytest.raises(UserError, match="column 'height' stands twice"):
-        check_frame(SMALL, pd.concat([FRAME, FRAME[["height"]]], axis=1))
+# -- arguments -----------------------------------------------------------------------------------
 
 
 def test_a_bad_frame_is_refused_before_anything_is_read(toy_schema: Schema) -> None:
@@ -348,51 +203,6 @@ def test_fit_takes_a_frame_and_says_so(given: Any) -> None:
 def test_arguments_of_another_kind_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Synthesizer(**{"schema": SMALL} | arguments)
-
-
-@pytest.mark.parametrize("written", [[1, 0, 1], [True, False, True], [1.0, 0.0, 1.0]], ids=str)
-def test_booleans_and_numbers_are_taken_for_each_other(written: list[Any]) -> None:
-    truths = dataclasses.replace(
-        SMALL, columns=(*SMALL.columns[:2], Categorical("y", [False, True]))
-    )
-    for schema in (SMALL, truths):
-        clean = check_frame(schema, FRAME.assign(y=written))
-        assert encode_cells(schema, clean).tolist() == CELLS
-
-
-def test_it_is_shown_in_a_line_and_not_pickled(synth: Synthesizer) -> None:
-    assert repr(synth).startswith("<Synthesizer of 'toy': fitted, epsilon ")
-    for use in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(UserError, match=r"use save\(path\) and Synthesizer.load\(path\)"):
-            use(synth)
-
-
-def test_values_keep_their_kinds_through_fit_and_save(
-    toy_config: Config, toy_frame: pd.DataFrame, tmp_path: Path
-) -> None:
-    """Levels as numpy has them used to fail in `save`, after the budget was spent."""
-    schema = Schema(
-        "toy",
-        (
-            Numeric("low", "kg", 0, 20, resolution=0.1),
-            Numeric("high", "cm", 0, 90),
-            Categorical("ward", toy_frame["ward"].unique()),
-            Categorical("late", np.array([False, True])),
-            Categorical("ill", np.sort(toy_frame["ill"].unique())),
-        ),
-        label="ill",
-    )
-    frame = toy_frame.assign(late=toy_frame["high"] > 40)
-    rows = Synthesizer(schema, config=toy_config).fit(frame, seed=1).sample(300, seed=1)
-    assert [kind.kind for kind in rows.dtypes][:2] == ["f", "i"]
-    assert [rows["late"].dtype.kind, rows["ill"].dtype.kind] == ["b", "i"]
-    assert set(rows["ward"]) <= set(frame["ward"]) and (rows["low"] % 1 > 0).mean() > 0.5
-    assert (rows["low"].round(1) == rows["low"]).all()
-    synth = Synthesizer(schema, config=toy_config).fit(frame, seed=1)
-    synth.save(tmp_path)
-    again = Synthesizer.load(tmp_path)
-    assert again.schema == schema
-    pd.testing.assert_frame_equal(again.sample(300, seed=1), rows)
 
 
 # -- schemas without two classes, and of any name ------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from rdpjax.config import Config
     from rdpjax.data.schema import Schema
+    from rdpjax.synthesizer import Synthesizer
 
 
 @dataclass(frozen=True)
@@ -179,3 +180,11 @@ def toy_frame() -> pd.DataFrame:
             "ill": (rng.random(3000) < 1 / (1 + np.exp(-(low - 8) / 3))).astype(int),
         }
     )
+
+
+@pytest.fixture
+def synth(toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame) -> Synthesizer:
+    """Return the public object, fitted to `toy_frame` with seed 1."""
+    from rdpjax.synthesizer import Synthesizer
+
+    return Synthesizer(toy_schema, config=toy_config).fit(toy_frame, seed=1)

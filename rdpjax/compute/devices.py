@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.sharding import Mesh
 
 from rdpjax.dpsgd.execution import AXIS
@@ -16,6 +17,8 @@ from rdpjax.errors import UserError
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 MOST_CORES = 8
+LEAST_SECONDS, JAX_LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs", 1.0
+"""Setting of the compile time from which jax keeps a program, and its value if nobody sets it."""
 
 PLAIN_LOOPS = "xla_cpu_disable_tiled_emitter,xla_cpu_disable_loop_unrolling"
 """XLA flags of the CPU backend; versions that do not know them ignore them."""
@@ -41,9 +44,15 @@ def use_device(device: Device) -> str:
 
 
 def keep_programs() -> None:
-    """Enable the persistent compilation cache, readable by this user alone.
+    """Enable jax's persistent compilation cache for this process, in a folder of this user alone.
 
-    Compiled shapes hold the number of records. `$JAX_COMPILATION_CACHE_DIR` has precedence.
+    The commands call it. A library must not change the settings of its caller's process unasked, so
+    `Synthesizer` does not: call `rdpjax.keep_programs()` once, before fit. It works at any time,
+    also after jax has computed. The folder is `rdpjax` in `$XDG_CACHE_HOME` (or ~/.cache), the
+    same as the commands', mode 0700: compiled shapes hold the number of records.
+
+    A cache that the user has chosen, by jax's configuration or its environment variables, stays as
+    it is, and so does the least compile time of a kept program.
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
@@ -52,7 +61,9 @@ def keep_programs() -> None:
         home.mkdir(parents=True, mode=0o700, exist_ok=True)
         home.chmod(0o700)
         jax.config.update("jax_compilation_cache_dir", str(home))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        if jax.config.values[LEAST_SECONDS] == JAX_LEAST_SECONDS:
+            jax.config.update(LEAST_SECONDS, 0.3)
+        reset_cache()  # after its first program jax does not look for a folder again
 
 
 def prepare_processor() -> None:

@@ -89,9 +89,9 @@ def nearest_distance(records: Points, synthetic: Points) -> Scores:
 
     Examples:
       >>> nearest_distance(np.array([[0.0], [5.0]]), np.array([[1.0], [5.0]])).tolist()
-      [-1.0, -0.0]
+      [-1.0, 0.0]
     """
-    return -_distances(records, synthetic, 1)[:, 0]
+    return 0.0 - _distances(records, synthetic, 1)[:, 0]  # a copy's score is 0.0, not -0.0
 
 
 def density_ratio(records: Points, synthetic: Points, reference: Points) -> Scores:

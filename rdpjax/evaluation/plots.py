@@ -107,10 +107,20 @@ def _shares(
         # Bins of whole resolution steps, since others would show heaping as a spurious comb.
         step = column.cell / shown_in(column)[0]
         width = step * max(1, round((high - low) / _PARTS / step))
-        edges = np.arange(low, high + 2 * width, width)
-        edges = edges - (step / 2 if column.within == "start" else 0)
+        edges = np.arange(low, high + 2 * width, width) - _before(column) / shown_in(column)[0]
         counts = [np.histogram(numbers(s, schema, [name])[name], edges)[0] for s in sides]
     return np.array([c / max(len(s), 1) for c, s in zip(counts, sides, strict=True)]), edges
+
+
+def _before(column: Numeric) -> float:
+    """Return the distance from the left edge of a bar to the first value in it.
+
+    Where values are rounded ones, each lies in the middle of what it stands for: an edge at the
+    value itself would put the bar to its right. Elsewhere the edge is the bin's, less what the
+    codec allows for rounding errors, which would choose the bar of a value on an edge.
+    """
+    rounded = {"grid": column.resolution / 2, "start": column.cell / 2}
+    return rounded.get(column.within, 1e-6 * column.cell)
 
 
 def plot_correlations(

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ from rdpjax.codecs.codec import Encoding
 from rdpjax.config import Config
 from rdpjax.data.schema import Numeric, Schema
 from rdpjax.data.tokenizer import Marginals, Tokenizer
+from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.keys import as_key, derive
 from rdpjax.fitting.raking import Tilt, fit_tilt
 from rdpjax.models.vae import log_prior
@@ -154,22 +154,22 @@ class Generator:
 
     @cached_property
     def _draw(self) -> Any:
-        """Jit sampling: a key to uint8 codes (draws, rows, columns); one draw without a rule."""
+        """Compile sampling: key to uint8 codes (draws, rows, columns); one draw without a rule."""
         name, stage = self.config.recipe.sampler
         emit = stage.emit(self.context)
         artefact, draws = self.artefacts[name], DRAWS if self.schema.less else 1
         rows = self.config.block_rows
-        return jax.jit(lambda key: emit(artefact, key, rows, draws).astype(jnp.uint8))
+        return Compiled(lambda key: emit(artefact, key, rows, draws).astype(jnp.uint8))
 
     @cached_property
     def _label_logits(self) -> Any:
-        """Jit the labeler: codes to logits, returned as numpy."""
+        """Compile the labeler: codes to logits, returned as numpy."""
         drawn = self.config.recipe.labeler
         assert drawn is not None
         name, stage = drawn
         artefact, context = self.artefacts[name], self.context
-        jitted = jax.jit(lambda codes: stage.logits(context, artefact, codes))
-        return lambda codes: np.asarray(jitted(jnp.asarray(codes)), np.float64)
+        logits = Compiled(lambda codes: stage.logits(context, artefact, codes))
+        return lambda codes: np.asarray(logits(jnp.asarray(codes)), np.float64)
 
     def _labels(self, logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Draw codes of the binary label from the labeler's logits."""

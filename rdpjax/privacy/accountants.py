@@ -1,16 +1,11 @@
-"""Epsilon of composed events: by RDP, by privacy loss distributions, by basic composition.
-
-The only file that imports dp-accounting.
-"""
+"""Epsilon of composed events: by RDP, by privacy loss distributions, by basic composition."""
 
 from __future__ import annotations
 
 import collections
 import functools
-import logging
 import math
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +13,7 @@ from numpy.typing import NDArray
 
 from rdpjax.errors import UserError
 from rdpjax.privacy.events import LATTICE_NUMBERS, LATTICE_STEPS, Event
+from rdpjax.privacy.library import library, silenced
 
 Curve = NDArray[np.float64]
 Orders = tuple[float, ...]
@@ -155,7 +151,7 @@ def _pld_epsilon(steps: tuple[tuple[Law, int], ...], delta: float) -> float:
     """Compute the value of `pld_epsilon`: cached, since it takes seconds for every report."""
     if not steps:
         return 0.0
-    lib = _library()
+    lib = library()
     accountant = lib.pld.PLDAccountant(lib.NeighboringRelation.ADD_OR_REMOVE_ONE)
     laws = [lib.SelfComposedDpEvent(_dp_event(law), count) for law, count in steps]
     return _no_nan(accountant.compose(lib.ComposedDpEvent(laws)).get_epsilon(delta))
@@ -231,7 +227,7 @@ def convert(curve: Curve, delta: float, at: Orders | None = None) -> tuple[float
         raise ArithmeticError("the Rényi curve holds NaN or a negative value")
     if not curve.any():
         return 0.0, None
-    epsilon, order = _library().rdp.compute_epsilon(orders() if at is None else at, curve, delta)
+    epsilon, order = library().rdp.compute_epsilon(orders() if at is None else at, curve, delta)
     epsilon = _no_nan(epsilon)
     return epsilon, None if math.isinf(epsilon) else float(order)
 
@@ -239,7 +235,7 @@ def convert(curve: Curve, delta: float, at: Orders | None = None) -> tuple[float
 @functools.cache
 def orders() -> Orders:
     """Return dp-accounting's default Rényi orders, from 1.1 to 1024."""
-    return tuple(float(order) for order in _library().rdp.RdpAccountant().orders)
+    return tuple(float(order) for order in library().rdp.RdpAccountant().orders)
 
 
 def _steps_by_law(events: Iterable[Event]) -> dict[Law, int]:
@@ -264,7 +260,7 @@ def _step_curve(law: Law, at: Orders) -> Curve:
     rate, sigma, lattice = law
     if sigma == 0:
         return _frozen(np.full(len(at), np.inf))
-    accountant = _library().rdp.RdpAccountant(at)
+    accountant = library().rdp.RdpAccountant(at)
     # Overflow gives infinity, a valid bound; `may_be_loose` reports orders left out.
     with silenced("absl"), np.errstate(all="ignore"):
         curve = np.array(accountant.compose(_dp_event(law)).rdp, np.float64)
@@ -278,7 +274,7 @@ def _step_curve(law: Law, at: Orders) -> Curve:
 
 
 def _dp_event(law: Law) -> Any:
-    lib, (rate, sigma, _) = _library(), law
+    lib, (rate, sigma, _) = library(), law
     gaussian = lib.GaussianDpEvent(sigma)
     return gaussian if rate == 1 else lib.PoissonSampledDpEvent(rate, gaussian)
 
@@ -292,22 +288,3 @@ def _no_nan(epsilon: float) -> float:
 def _frozen(curve: Curve) -> Curve:
     curve.setflags(write=False)
     return curve
-
-
-@functools.cache
-def _library() -> Any:
-    """Import dp-accounting, which has no types; late, because it takes two seconds."""
-    import dp_accounting  # pyright: ignore[reportMissingTypeStubs]
-
-    return dp_accounting
-
-
-@contextmanager
-def silenced(name: str) -> Generator[None]:
-    """Silence a logger inside the block."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before

@@ -172,7 +172,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def access(self, event: Event) -> Generator[Access]:
-        """Enter an event as `open` does; records are readable inside the block, and there alone.
+        """Enter an event as `open` does; records are readable inside the block, once.
 
         What is computed from the records inside must be on the host, or noisy, when it ends.
         """

@@ -19,6 +19,12 @@ class SealError(Exception):
 class Access:
     """Handle of an open ledger entry: `Ledger.access` makes it, and closes it with its block.
 
+    Guarantees:
+      One entry, one read: `Sealed.read` takes the access, and a second read under it, of the same
+      records or of others, is refused. So two mechanisms that each read the records need two
+      entries, and both are charged. What is computed from the one read is not seen here: a
+      mechanism that gives two noisy answers to it is for plans, tests and audits to find.
+
     Attributes:
       event: The event of the entry.
     """
@@ -26,6 +32,24 @@ class Access:
     def __init__(self, event: Event) -> None:
         self.event = event
         self._open = True
+        self._taken = False
+
+    def take(self) -> None:
+        """Use the entry's only read.
+
+        Raises:
+          SealError: The entry is closed, or was read under before.
+        """
+        if not self._open:
+            raise SealError(
+                f"the entry of {self.event.stage!r} is closed; read records before it closes"
+            )
+        if self._taken:
+            raise SealError(
+                f"records were read under the entry of {self.event.stage!r} already; a second "
+                "mechanism needs an entry of its own"
+            )
+        self._taken = True
 
     def close(self) -> None:
         """Close the entry: nothing is read under it any more."""
@@ -48,8 +72,9 @@ class Sealed(Generic[T]):
     """Private records, or what was computed from them record by record.
 
     Guarantees:
-      The records are returned by `read` alone, and `read` requires an entry that is open: code that
-      forgets the ledger gets a `SealError` and no records. `map` lets nothing out, since its result
+      The records are returned by `read` alone, and `read` requires an entry that is open and was
+      not read under before: code that forgets the ledger, or answers twice under one entry, gets a
+      `SealError` and no records. `map` lets nothing out, since its result
       is sealed too. A seal is a guard against mistakes; it cannot stop code that means to break it,
       and any open entry opens it: that the entry describes the mechanism then run on the records is
       for plans and tests to ensure. `shapes` reveals how many records there are: it is for
@@ -76,17 +101,14 @@ class Sealed(Generic[T]):
         self._records = records
 
     def read(self, access: Access) -> T:
-        """Return the records, inside the block of an open entry.
+        """Return the records, once inside the block of an open entry.
 
         Raises:
-          SealError: The entry is closed, or there is none.
+          SealError: The entry is closed or was read under before, or there is none.
         """
         if not isinstance(access, Access):
             raise SealError("records can be read only inside a ledger entry; open one")
-        if not access.is_open:
-            raise SealError(
-                f"the entry of {access.event.stage!r} is closed; read records before it closes"
-            )
+        access.take()
         return self._records
 
     def map(self, function: Callable[[T], U]) -> Sealed[U]:

@@ -18,7 +18,8 @@ from rdpjax.errors import UserError
 from rdpjax.fitting.generator import Generator
 from rdpjax.privacy.report import read_report
 from rdpjax.privacy.unprotected import UNPROTECTED, mark_records, records_name
-from rdpjax.runs.folder import read_generator, release_of
+from rdpjax.runs.folder import release_of
+from rdpjax.runs.generator_file import read_generator
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,8 @@ from rdpjax.privacy.report import LOOSE
 from rdpjax.privacy.sources import refused
 from rdpjax.privacy.unprotected import output_for, records_name
 from rdpjax.runs.claim import claim
-from rdpjax.runs.folder import (
-    RunFolder,
-    read_generator,
-    release_written,
-    write_generator,
-)
+from rdpjax.runs.folder import RunFolder, release_written
+from rdpjax.runs.generator_file import read_generator, write_generator
 from rdpjax.runs.lock import run_lock
 from rdpjax.runs.release import write_rows
 from rdpjax.runs.shared_ledger import open_ledger

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -68,3 +71,44 @@ def test_what_is_asked_of_xla_is_added_to_what_the_environment_asks(monkeypatch)
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_extra_options=of_the_user")
     prepare_processor()
     assert os.environ["XLA_FLAGS"] == "--xla_backend_extra_options=of_the_user"
+
+
+KEEPS = """
+import sys
+import jax
+import jax.numpy as jnp
+jax.jit(jnp.sin)(1.0)  # as a notebook may have done
+if "chosen" in sys.argv:
+    jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+before = dict(jax.config.values)
+import rdpjax
+rdpjax.Synthesizer
+assert dict(jax.config.values) == before, "nothing is set that nobody asked for"
+rdpjax.keep_programs()
+jax.jit(lambda x: jnp.cos(x) + 2)(1.0)
+print(jax.config.jax_compilation_cache_dir)
+print(jax.config.jax_persistent_cache_min_compile_time_secs)
+"""
+
+
+@pytest.mark.parametrize("least", ["", "0"])
+@pytest.mark.parametrize("chosen", [False, True])
+def test_programs_are_kept_on_request_and_where_the_user_chose(
+    tmp_path: Path, least: str, chosen: bool
+) -> None:
+    """After a first program of the caller's none were kept, and the user's least time was lost."""
+    environ = {k: v for k, v in os.environ.items() if "CACHE" not in k}
+    environ |= {"XDG_CACHE_HOME": str(tmp_path / "xdg")}
+    environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": least} if least else {}
+    own = tmp_path / "own"
+    arguments = [sys.executable, "-c", KEEPS, str(own), *["chosen"] * chosen]
+    done = subprocess.run(arguments, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folder = own if chosen else tmp_path / "xdg" / "rdpjax"
+    kept_from = "0.0" if least else "1.0" if chosen else "0.3"
+    assert done.stdout.split() == [str(folder), kept_from]
+    if not chosen:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert any(path.name.startswith("jit_") for path in folder.iterdir()) == bool(least)
+    else:
+        assert not (tmp_path / "xdg").exists()

@@ -9,12 +9,12 @@ import pytest
 from rdpjax.codecs.two_level import TwoLevelCodec
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.crafted import join_frames, table_canaries
+from rdpjax.data.frame import check_frame
 from rdpjax.data.schema import Categorical, Schema
 from rdpjax.data.stays.crafted import join_patients, patient_canaries
 from rdpjax.data.stays.sepsis import BOUNDS, LONGEST
 from rdpjax.data.tokenizer import encode_cells
 from rdpjax.datasets.registry import datasets
-from rdpjax.synthesizer import check_frame
 
 
 def test_every_data_set_has_canaries() -> None:

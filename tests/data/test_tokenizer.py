@@ -1,6 +1,7 @@
+"""Values to bins to tokens, and back."""
+
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -11,59 +12,14 @@ import pytest
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.schema import Categorical, Numeric, Schema
-from rdpjax.data.tokenizer import (
-    Marginals,
-    Tokenizer,
-    encode_cells,
-    group_cells,
-    histogram,
-    marginals_from,
-    project,
-    sensitivity,
-)
+from rdpjax.data.tokenizer import Marginals, Tokenizer, encode_cells, histogram, marginals_from
+from tests.data.tables import TOY, random_marginals, random_rows, schemas, seeds
 
-TOY = Schema(
-    "toy",
-    (
-        Numeric("whole", "mmHg", 3, 60),
-        Numeric("half", "kg", 30, 90, resolution=0.1, within="halves"),
-        Numeric("days", "d", 29.5 * 365.25, 66 * 365.25, cell=365.25 / 4, within="uniform"),
-        Categorical("level", ("low", "mid", "high")),
-        Categorical("y", (0, 1)),
-    ),
-    label="y",
-)
 TENTHS = Numeric("tenths", "kg/m2", -1.5, 6.25, cell=0.5, resolution=0.1)
 NUMERICS = [c for c in (*TOY.columns, *CARDIO.columns, TENTHS) if isinstance(c, Numeric)]
-schemas = pytest.mark.parametrize("schema", [TOY, CARDIO], ids=lambda s: s.name)
-seeds = st.integers(0, 2**32 - 1)
-
-
-def random_marginals(schema: Schema, seed: int, halves: float = 0.3) -> Marginals:
-    """Shares with atoms and many zeros, as a projection leaves them."""
-    rng = np.random.default_rng(seed)
-    shares = []
-    for column in schema.columns:
-        share = rng.dirichlet(np.full(column.cells, 0.3))
-        share[rng.random(column.cells) < 0.3] = 0
-        share[rng.integers(column.cells)] += 0.2
-        shares.append(share / share.sum())
-    modelled = [getattr(c, "within", "") == "halves" for c in schema.columns]
-    return Marginals(tuple(shares), tuple(halves * m for m in modelled), 1000.0)
-
-
-def random_rows(tokenizer: Tokenizer, seed: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and uniforms, the extreme ones among them."""
-    rng = np.random.default_rng(seed)
-    codes = np.stack([rng.integers(0, w, rows) for w in tokenizer.widths], axis=1)
-    uniforms = rng.random((rows, len(tokenizer.widths), 2))
-    uniforms[:50, :, 0], uniforms[25:75, :, 1] = 0.0, 0.0
-    uniforms[75:150, :, 0] = uniforms[100:200, :, 1] = np.nextafter(1, 0)
-    return codes, uniforms
 
 
 @schemas
@@ -268,198 +224,3 @@ def test_whole_numbers_come_back_whole() -> None:
     assert [kind.kind for kind in frame.dtypes] == ["i", "i", "i", "f", "f", "f", "f"]
     assert frame["insulin"].between(10, 19).all() and frame["insulin"].nunique() > 3
     assert (frame["tens"] == 10).all()
-
-
-# What a record can do to the histogram.
-
-wild = st.one_of(
-    st.floats(allow_nan=True, allow_infinity=True),
-    st.sampled_from([math.nan, math.inf, -math.inf, 1e308, -1e308, 0.0, 30.0, 62.5]),
-)
-
-
-def records(schema: Schema, values: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            c.name: np.array(c.levels)[np.nan_to_num(v, posinf=0, neginf=0).astype(int) % c.cells]
-            if isinstance(c, Categorical)
-            else v
-            for c, v in zip(schema.columns, values.T, strict=True)
-        }
-    )
-
-
-@given(arrays(float, (3, 5), elements=st.one_of(wild, st.floats(-100, 30_000))))
-def test_every_row_adds_a_vector_of_the_same_norm(values: np.ndarray):
-    values = np.where(np.abs(values) < 1e9, values, np.where(np.isnan(values), np.nan, values))
-    frame = records(TOY, np.concatenate([values[:, :3], values[:, 3:].clip(-9, 9)], axis=1))
-    cells = encode_cells(TOY, frame)
-    rows = np.stack([histogram(TOY, cells[i : i + 1]) for i in range(3)])
-    assert set(np.unique(rows)) == {0.0, 1.0}
-    np.testing.assert_array_equal(rows.sum(1), len(TOY.columns) + 1)
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), sensitivity(TOY), rtol=1e-15)
-    np.testing.assert_array_equal(histogram(TOY, cells), rows.sum(0))
-    for j, column in enumerate(TOY.columns):
-        halves = 2 if getattr(column, "within", "") == "halves" else 1
-        assert (cells[:, j] >= 0).all() and (cells[:, j] < halves * column.cells).all()
-
-
-@schemas
-def test_sensitivity_is_met_by_constant_and_extreme_records(schema: Schema):
-    for value in (math.nan, math.inf, -math.inf, 0.0, 1.0, 1e9):
-        row = records(schema, np.full((1, len(schema.columns)), value))
-        counted = histogram(schema, encode_cells(schema, row))
-        assert np.linalg.norm(counted) <= sensitivity(schema)
-        assert counted[-1] == 1
-    exact = math.sqrt(len(schema.columns) + 1)
-    assert exact < sensitivity(schema) < exact * (1 + 1e-15), "rounded up"
-    assert len(counted) == sum(c.bins for c in schema.columns) + 1
-
-
-def test_no_rows_count_nothing():
-    assert not histogram(TOY, np.zeros((0, 5), np.int32)).any()
-
-
-def test_what_is_out_of_bounds_or_missing_goes_to_the_ends():
-    values = np.array([math.nan, -math.inf, math.inf, 2.9, 60.1, 3.0, 60.0, 59.99])
-    frame = records(TOY, np.stack([values, *[np.zeros(8)] * 4], axis=1))
-    np.testing.assert_array_equal(encode_cells(TOY, frame)[:, 0], [0, 0, 57, 0, 57, 0, 57, 57])
-    starts = replace(TOY, columns=(replace(TOY.columns[0], within="start"), *TOY.columns[1:]))
-    np.testing.assert_array_equal(encode_cells(starts, frame)[:, 0], [0, 0, 57, 0, 57, 0, 57, 56])
-
-
-def test_what_is_not_whole_is_told_apart_where_halves_are_modelled():
-    values = np.array([30.0, 30.5, 62.0, 62.3, 90.0, 89.9])
-    cells = encode_cells(
-        TOY, records(TOY, np.stack([values * 0 + 5, values, *[values] * 3], axis=1))
-    )
-    np.testing.assert_array_equal(cells[:, 1], [0, 61, 32, 32 + 61, 60, 59 + 61])
-    counted = histogram(TOY, cells)[58 : 58 + 62]
-    assert counted[-1] == 3 and counted.sum() == 6
-
-
-# Post-processing of the noisy histogram.
-
-
-@given(arrays(float, st.integers(1, 30), elements=st.floats(-1e4, 1e4)), st.floats(1, 1e5))
-def test_projection_gives_the_nearest_shares(counts: np.ndarray, total: float):
-    shares = project(counts, total)
-    assert (shares >= 0).all()
-    assert shares.sum() == pytest.approx(1, abs=1e-9)
-    # Optimality: counts that stay positive are lowered alike, the others lie below that level.
-    lowered = counts - shares * total
-    kept = shares > 0
-    level = lowered[kept].mean()
-    np.testing.assert_allclose(lowered[kept], level, atol=1e-6 * max(1, np.abs(counts).max()))
-    assert (counts[~kept] <= level + 1e-6 * max(1, np.abs(counts).max())).all()
-
-
-@given(seeds)
-def test_projection_leaves_shares_alone(seed: int):
-    shares = np.random.default_rng(seed).dirichlet(np.ones(9))
-    np.testing.assert_allclose(project(shares * 500, 500), shares, atol=1e-12)
-
-
-def test_marginals_of_an_exact_histogram_are_its_shares():
-    tokenizer = Tokenizer.make(TOY, random_marginals(TOY, 4))
-    codes, uniforms = random_rows(tokenizer, 4, rows=2000)
-    cells = encode_cells(TOY, tokenizer.frame(tokenizer.decode(codes, uniforms)))
-    made = marginals_from(TOY, histogram(TOY, cells), 0.0)
-    assert made.records == 2000
-    halves = (cells[:, 1] >= TOY.columns[1].cells).mean()
-    assert made.halves == pytest.approx((0, halves, 0, 0, 0))
-    for j in (0, 2, 3, 4):
-        shares = np.bincount(cells[:, j], minlength=TOY.columns[j].cells) / 2000
-        np.testing.assert_allclose(made.shares[j], shares, atol=1e-12)
-
-
-@given(seeds, st.sampled_from([0.0, 1.0, 30.0, 1e4]))
-def test_any_noise_leaves_marginals_that_a_codec_can_use(seed: int, deviation: float):
-    noisy = np.random.default_rng(seed).normal(
-        0, max(deviation, 1e-9), sum(c.bins for c in TOY.columns) + 1
-    )
-    made = marginals_from(TOY, noisy, deviation)
-    assert made.records >= TOY.minimum_records and made.deviation == deviation
-    for share in made.shares:
-        assert (share >= 0).all() and share.sum() == pytest.approx(1)
-    assert all(0 <= h <= 1 for h in made.halves)
-    table = Tokenizer.make(TOY, made, 8).code_shares()
-    np.testing.assert_allclose(table.sum(1), 1)
-
-
-@given(
-    arrays(float, st.integers(1, 120), elements=st.sampled_from([0.0, 0.01, 0.5, 1.0, 7.0, 90.0])),
-    st.integers(1, 64),
-)
-def test_groups_are_few_neighbours_and_leave_atoms_alone(weights: np.ndarray, max_codes: int):
-    shares = (weights + 1e-9) / (weights + 1e-9).sum()
-    groups = group_cells(shares, max_codes)
-    assert groups[0] == 0 and set(np.diff(groups)) <= {0, 1}
-    assert groups[-1] < max_codes
-    if len(shares) <= max_codes:
-        np.testing.assert_array_equal(groups, np.arange(len(shares)))
-        return
-    # More than max_codes groups at a smaller target bounds it: pairs of groups hold that much.
-    sizes = np.bincount(groups)
-    assert (sizes[groups[shares > 2 / max_codes + 1e-9]] == 1).all()
-
-
-def test_shares_of_codes_add_up_and_stay_zero_beyond_a_column():
-    tokenizer = Tokenizer.make(TOY, random_marginals(TOY, 3), max_codes=16)
-    table = tokenizer.code_shares()
-    assert table.shape == (5, tokenizer.width)
-    np.testing.assert_allclose(table.sum(1), 1)
-    for row, width in zip(table, tokenizer.widths, strict=True):
-        assert not row[width:].any()
-    assert tokenizer.widths[3:] == (3, 2)
-    np.testing.assert_allclose(table[3, :3], tokenizer.marginals.shares[3])
-
-
-# What networks see of a code.
-
-
-def test_features_are_cosines_of_the_noisy_mid_rank():
-    schema = Schema("two", (Numeric("x", "m", 0, 2), Categorical("y", (0, 1))), label="y")
-    shares = (np.array([0.5, 0.25, 0.25]), np.array([0.2, 0.8]))
-    found = Tokenizer.make(schema, Marginals(shares, (0.0, 0.0), 9.0)).code_features(4)
-    assert (found.shape, found.dtype) == ((2, 3, 4), np.float32)
-    for column, ranks in enumerate([[0.25, 0.625, 0.875], [0.1, 0.6]]):
-        for code, rank in enumerate(ranks):
-            expected = [math.sqrt(2) * math.cos(math.pi * k * rank) / k for k in (1, 2, 3, 4)]
-            np.testing.assert_allclose(found[column, code], expected, rtol=1e-5, atol=1e-6)
-
-
-@schemas
-@given(seed=seeds, max_codes=st.integers(1, 64), order=st.integers(1, 12))
-def test_features_are_bounded_and_zero_beyond_a_column(
-    schema: Schema, seed: int, max_codes: int, order: int
-):
-    """Bounded whatever the noise was, and smoother ones larger; the first one tells codes apart."""
-    tokenizer = Tokenizer.make(schema, random_marginals(schema, seed), max_codes)
-    found = tokenizer.code_features(order)
-    assert found.shape == (len(schema.columns), tokenizer.width, order)
-    assert (np.abs(found) <= math.sqrt(2) / np.arange(1, order + 1) + 1e-6).all()
-    for column, width in zip(found, tokenizer.widths, strict=True):
-        assert not column[width:].any()
-        assert (np.diff(column[:width, 0]) <= 0).all()  # ranks do not fall
-
-
-def test_features_of_equally_shared_codes_are_orthogonal():
-    """Mean 0 and variance 1 / k**2 over such a column: an input of known size, uncorrelated."""
-    schema = Schema("one", (Numeric("x", "m", 0, 7), Categorical("y", (0, 1))), label="y")
-    waves = Tokenizer.make(schema, Marginals.uniform(schema, 9.0)).code_features(6)[0].astype(float)
-    np.testing.assert_allclose(waves.mean(0), np.zeros(6), atol=1e-6)
-    expected = np.diag(1 / np.arange(1, 7) ** 2)
-    np.testing.assert_allclose(waves.T @ waves / 8, expected, atol=1e-6)
-
-
-def test_features_depend_on_the_noisy_shares_of_their_own_column_alone():
-    marginals = random_marginals(TOY, 5)
-    found = Tokenizer.make(TOY, marginals, 16).code_features(8)
-    elsewhere = replace(marginals, halves=(0.0, 0.9, 0.0, 0.0, 0.0), records=7.0, deviation=4.0)
-    np.testing.assert_array_equal(Tokenizer.make(TOY, elsewhere, 16).code_features(8), found)
-
-    shares = (*marginals.shares[:3], np.array([0.1, 0.2, 0.7]), marginals.shares[4])
-    moved = Tokenizer.make(TOY, replace(marginals, shares=shares), 16).code_features(8)
-    np.testing.assert_array_equal(np.delete(moved, 3, axis=0), np.delete(found, 3, axis=0))
-    assert (moved[3, :3] != found[3, :3]).any()

@@ -1,8 +1,11 @@
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from rdpjax.data.fields import Numeric
 from rdpjax.data.schema import Schema
 from rdpjax.evaluation import plots
 from rdpjax.evaluation.plots import plot_correlations, plot_densities, plot_losses
@@ -47,3 +50,37 @@ def test_no_frame_is_left_empty(toy, toy_schema, tmp_path, monkeypatch):
         some = Schema("toy", toy_schema.columns[:count])
         plot_densities(toy(90), toy(90), some, tmp_path / "d.png")
         assert sum(axes.axison for axes in pages[-1].body.axes) == count
+
+
+def bars(column, values):
+    """Left edge, right edge and share of each bar that has records."""
+    frame = pd.DataFrame({column.name: values})
+    shares, edges = plots._shares(Schema("t", (column,)), column.name, (frame, frame))
+    assert shares.sum() == pytest.approx(2), "no value lies outside the bars"
+    return [
+        (edges[i], edges[i + 1], shares[0, i] * len(frame)) for i in np.flatnonzero(shares.any(0))
+    ]
+
+
+@pytest.mark.parametrize("within", ["grid", "start"])
+@pytest.mark.parametrize(("low", "high", "step"), [(0, 9, 1), (2, 3, 0.1), (-4.5, 4.5, 0.3)])
+def test_a_bar_of_one_value_stands_over_it(within, low, high, step):
+    """Bars of a grid's values used to lie half a bin to the right, and 2.3 in the bar of 2.2."""
+    column = Numeric("x", "m", low, high, cell=step, resolution=step, within=within)
+    values = low + step * np.arange(round((high - low) / step) + 1)
+    found = bars(column, np.round(values, 6))
+    for value, (left, right, count) in zip(values, found, strict=True):
+        assert ((left + right) / 2, count) == (pytest.approx(value), pytest.approx(1))
+
+
+def test_a_bar_of_several_values_stands_over_their_middle():
+    column = Numeric("x", "m", 0, 99, cell=5, resolution=1)
+    for (left, right, count), first in zip(bars(column, range(100)), range(0, 100, 5), strict=True):
+        assert (left, right, count) == (first - 0.5, first + 4.5, pytest.approx(5))
+
+
+@pytest.mark.parametrize("within", ["uniform", "halves"])
+def test_a_value_on_an_edge_is_in_the_bar_that_begins_there(within):
+    column = Numeric("x", "m", 0, 1, cell=0.1, resolution=0.1, within=within)
+    found = bars(column, [0.1, 0.3, 0.6, 0.7])
+    assert [left for left, _, _ in found] == pytest.approx([0.1, 0.3, 0.6, 0.7], abs=1e-6)

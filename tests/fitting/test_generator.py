@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from rdpjax.codecs.table import TableEncoding
 from rdpjax.config import Config
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import Marginals, encode_cells, histogram, marginals_from
+from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.keys import as_key
 from rdpjax.fitting import generator as module
 from rdpjax.fitting.generator import Generator, collapse_warnings
@@ -236,3 +238,35 @@ def test_a_lost_level_is_warned_about(
     ]
     noisier = dataclasses.replace(marginals, deviation=100.0)
     assert collapse(lost, toy_schema, noisier) == [], "a share inside the noise tells nothing"
+
+
+def programs(generator: Generator, patch: pytest.MonkeyPatch) -> list[str]:
+    """What is compiled for a few rows of a generator, as text."""
+    seen: list[str] = []
+
+    class Shown(Compiled):
+        def __call__(self, *args: Any) -> Any:
+            run, closed_over = self._hoisted(args)
+            seen.append(run.lower(closed_over, *args).as_text())
+            return super().__call__(*args)
+
+    patch.setattr(module, "Compiled", Shown)
+    assert len(drawn(generator, 10)) == 10
+    return seen
+
+
+def test_another_generator_of_these_stages_needs_no_other_program(
+    untilted: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was learned was a constant of the programs, so that every run compiled its own."""
+    shares = tuple(0.999 * share + 0.001 / len(share) for share in untilted.marginals.shares)
+    other = dataclasses.replace(
+        untilted,
+        artefacts=jax.tree.map(lambda leaf: leaf * 1.5, untilted.artefacts),
+        marginals=dataclasses.replace(untilted.marginals, shares=shares),
+    )
+    assert other.context.tokenizer.widths == untilted.context.tokenizer.widths
+    again = dataclasses.replace(untilted)  # without what was compiled before
+    first, second = programs(again, monkeypatch), programs(other, monkeypatch)
+    assert len(set(first)) == 2, "of sampling, and of the label"
+    assert first == second

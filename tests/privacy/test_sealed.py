@@ -80,3 +80,33 @@ def test_sabotage_an_access_that_stays_open_would_show() -> None:
     access = Access(EVENT)
     access.close()
     assert not access.is_open
+
+
+@pytest.mark.parametrize("again", ["the same records", "others", "what was made of them"])
+def test_sabotage_two_answers_under_one_entry_are_refused(again: str) -> None:
+    """The ledger used to charge one of them: as many more as were read inside came for nothing."""
+    ledger, ages = Ledger(), Sealed(np.arange(5.0))
+    seconds = {
+        "the same records": ages,
+        "others": Sealed(np.ones(3)),
+        "what was made of them": ages.map(np.sqrt),
+    }
+    rng, answers = np.random.default_rng(0), []
+    refused = pytest.raises(SealError, match="under the entry of 'ages' already; a second mech")
+    with refused, ledger.access(EVENT) as access:
+        for sealed in (ages, seconds[again]):
+            answers.append(sealed.read(access).sum() + 200 * rng.standard_normal())
+    assert len(answers) == len(ledger.events) == 1
+    for _ in range(2):
+        with ledger.access(EVENT) as access:
+            ages.read(access)
+    assert len(ledger.entries) == 3, "an entry for each"
+
+
+def test_a_refused_read_does_not_use_the_entry_up() -> None:
+    with Ledger().access(EVENT) as access:
+        with pytest.raises(SealError):
+            Sealed(np.arange(5)).read(None)  # type: ignore[arg-type]
+        assert len(Sealed(np.arange(5)).read(access)) == 5
+    with pytest.raises(SealError, match="closed"):
+        access.take()

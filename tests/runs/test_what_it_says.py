@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from rdpjax import account, sample, train
 from rdpjax.config import Config
+from rdpjax.config_file import load_config
 from rdpjax.datasets import cardio as cardio_dataset
 from rdpjax.datasets.cardio import CardioSettings
 from rdpjax.errors import UserError, command
@@ -20,7 +20,8 @@ from rdpjax.fitting.plans import plan_events
 from rdpjax.privacy import report
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.ledger import read_ledger
-from rdpjax.runs.folder import RunFolder, read_generator
+from rdpjax.runs.folder import RunFolder
+from rdpjax.runs.generator_file import read_generator
 from rdpjax.runs.run import run
 from rdpjax.runs.start import Options
 from rdpjax.synthesizer import Synthesizer
@@ -86,18 +87,30 @@ def test_without_privacy_everything_says_so(
 
 
 def test_epsilons_of_stages_are_stated_as_what_they_cost_together(
-    go: Go, toy_config: Config, tmp_path: Path
+    go: Go,
+    toy_config: Config,
+    small_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The released configuration used to state a total that meant nothing."""
+    """The released configuration used to state a total that meant nothing, as a setting."""
     own = {"marginals": 1.0, "vae": 2.0, "labeler": 1.5}
     config = dataclasses.replace(toy_config, epsilon=None, shares={}, epsilons=own)
     summary, path = go("run", config=config), tmp_path / "run/release/generator/config.toml"
     composed = rdp_epsilon(plan_events(config), config.delta)[0]
-    assert summary["epsilon"] == tomllib.loads(path.read_text())["privacy"]["epsilon"] == composed
-    assert read_generator(tmp_path / "run/release").config == config
+    assert summary["epsilon"] == composed
+    assert f"by RDP: epsilon = {composed} at delta = 1e-05\n" in path.read_text()
+    assert read_generator(tmp_path / "run/release").config == load_config(path) == config
     go("run", config=config, resume=True)
+    files = ["--config", str(path), "--data", str(small_data), "--out", str(tmp_path / "again")]
+    assert train.main([*files, "--quiet"]) == 0
+    again = json.loads((tmp_path / "again/release/privacy.json").read_text())
+    assert again["epsilon"] == composed, "the same budget"
     # As an older run wrote it.
-    path.write_text(path.read_text().replace(f"epsilon = {composed}", "epsilon = 5.0"))
+    path.write_text(path.read_text().replace("[privacy]\n", "[privacy]\nepsilon = 5.0\n"))
+    assert read_generator(tmp_path / "run/release").config == config
+    assert train.main([*files, "--overwrite"]) == 2
+    assert "leave out the total (epsilon = 5.0" in capsys.readouterr().err
     assert (
         sample.main([str(tmp_path / "run"), "--rows", "5", "--out", str(tmp_path / "x.csv")]) == 0
     )

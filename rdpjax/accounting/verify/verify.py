@@ -12,7 +12,7 @@ from rdpjax.accounting.verify.epsilon_laws import epsilon_checks
 from rdpjax.accounting.verify.own_laws import own_checks
 from rdpjax.accounting.verify.properties import Check, Property, judge
 from rdpjax.privacy import accountants
-from rdpjax.privacy.accountants import silenced
+from rdpjax.privacy.library import silenced
 
 
 def verify(

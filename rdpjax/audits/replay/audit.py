@@ -38,7 +38,7 @@ from rdpjax.fitting.plans import Plans, make_plans, plan_events, target_of
 from rdpjax.io.atomic import write_json
 from rdpjax.privacy.events import events_to_list
 from rdpjax.privacy.sealed import SealError
-from rdpjax.runs.folder import write_generator
+from rdpjax.runs.generator_file import write_generator
 
 FEW = 4
 """Number of steps at sampling rate 1."""
