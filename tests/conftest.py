@@ -21,7 +21,6 @@ from tests.toys import synth, toy_config, toy_frame, toy_schema, toy_settings  #
 
 if TYPE_CHECKING:
     from rdpjax.config import Config
-    from rdpjax.config_file import parse_config
 
 collect_ignore = ["own_parts"]  # another package's files, which come in by entry points
 ROOT = Path(__file__).resolve().parents[1]

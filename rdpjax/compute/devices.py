@@ -17,9 +17,6 @@ from rdpjax.errors import UserError
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 MOST_CORES = 8
-LEAST_SECONDS, JAX_LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs", 1.0
-"""Setting of the compile time from which jax keeps a program, and its value if nobody sets it."""
-
 PLAIN_LOOPS = "xla_cpu_disable_tiled_emitter,xla_cpu_disable_loop_unrolling"
 """XLA flags of the CPU backend; versions that do not know them ignore them."""
 
@@ -46,13 +43,10 @@ def use_device(device: Device) -> str:
 def keep_programs() -> None:
     """Enable jax's persistent compilation cache for this process, in a folder of this user alone.
 
-    The commands call it. A library must not change the settings of its caller's process unasked, so
-    `Synthesizer` does not: call `rdpjax.keep_programs()` once, before fit. It works at any time,
-    also after jax has computed. The folder is `rdpjax` in `$XDG_CACHE_HOME` (or ~/.cache), the
-    same as the commands', mode 0700: compiled shapes hold the number of records.
-
-    A cache that the user has chosen, by jax's configuration or its environment variables, stays as
-    it is, and so does the least compile time of a kept program.
+    The commands call it; `Synthesizer` does not, since a library must not change its caller's
+    settings unasked. It works also after jax has computed. The folder is `rdpjax` in
+    `$XDG_CACHE_HOME` or ~/.cache, of mode 0700: compiled shapes hold the number of records. A cache
+    or a least compile time that the user has set stays.
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
@@ -61,8 +55,10 @@ def keep_programs() -> None:
         home.mkdir(parents=True, mode=0o700, exist_ok=True)
         home.chmod(0o700)
         jax.config.update("jax_compilation_cache_dir", str(home))
-        if jax.config.values[LEAST_SECONDS] == JAX_LEAST_SECONDS:
-            jax.config.update(LEAST_SECONDS, 0.3)
+        if (
+            jax.config.values["jax_persistent_cache_min_compile_time_secs"] == 1.0
+        ):  # jax's own value
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
         reset_cache()  # after its first program jax does not look for a folder again
 
 
@@ -79,22 +75,16 @@ def prepare_processor() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={PLAIN_LOOPS}".strip()
     if "device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with contextlib.suppress(RuntimeError):  # the backend is initialised already
-        jax.config.update("jax_num_cpu_devices", min(MOST_CORES, cores()))
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", min(MOST_CORES, cores or 1))
 
 
 def device_mesh(count: int | None, device: Device = "auto") -> Mesh | None:
     """Build a 1-D mesh of the first `count` devices of every process; None for a single device.
 
     Args:
-      count: devices in each process; by default all of a processor if there is one process, else
-        one.
+      count: devices in each process; by default 1, or all of a processor if there is one process.
       device: their kind, as checked by `use_device`.
 
     Raises:

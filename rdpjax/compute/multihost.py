@@ -43,8 +43,7 @@ class Hosts:
     All processes must call the methods in the same order. Values other than arrays must be JSON.
 
     Attributes:
-      index: number of this process, from 0.
-      count: number of processes.
+      index: number of this process, from 0, of `count`.
       mesh: devices of all processes that share each step; None for the default device.
     """
 
@@ -59,7 +58,7 @@ class Hosts:
 
     def on_all(self, work: Callable[[], T]) -> T:
         """Run `work` in every process; an error in one of them is raised in all."""
-        failure: Exception | None = None
+        failure = None
         try:
             value = work()
         except Exception as error:
@@ -120,8 +119,7 @@ def joined(coordinator: str | None, index: int | None, count: int | None) -> Ite
 
     Args:
       coordinator: HOST:PORT of process 0, or `AUTO` without the others; None for one process.
-      index: number of this process, from 0.
-      count: number of processes.
+      index: number of this process, from 0, of `count`.
 
     Raises:
       UserError: the processes did not all join, or one of them ended.
@@ -145,8 +143,7 @@ def joined(coordinator: str | None, index: int | None, count: int | None) -> Ite
     except Exception as error:
         atexit.register(os._exit, 2 if isinstance(error, UserError) else 1)
         # Processes with the same error reach the shutdown at once; a longer wait gains nothing.
-        farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
-        farewell.start()
+        (farewell := threading.Thread(target=jax.distributed.shutdown, daemon=True)).start()
         farewell.join(FAREWELL)
         raise
     except KeyboardInterrupt:
@@ -164,8 +161,7 @@ def _initialize(coordinator: str, index: int | None, count: int | None) -> None:
         os.write(2, f"rdpjax: error: {line}\n".encode())
         os._exit(2)
 
-    watchdog = threading.Timer(limit, give_up)
-    watchdog.start()
+    (watchdog := threading.Timer(limit, give_up)).start()
     try:
         if index == 0:  # some versions of jax crash if the port is in use
             socket.create_server(("", int(coordinator.rpartition(":")[2]))).close()
@@ -183,8 +179,7 @@ def _initialize(coordinator: str, index: int | None, count: int | None) -> None:
         raise UserError(f"--coordinator {coordinator}: cannot start: {_line(error)}") from None
     finally:
         watchdog.cancel()
-    # Gloo writes to standard output, which is reserved for the summary.
-    sys.stdout.flush()
+    sys.stdout.flush()  # Gloo writes to standard output, which is reserved for the summary
     sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
