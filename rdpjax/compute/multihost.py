@@ -119,7 +119,8 @@ def joined(coordinator: str | None, index: int | None, count: int | None) -> Ite
 
     Args:
       coordinator: HOST:PORT of process 0, or `AUTO` without the others; None for one process.
-      index: number of this process, from 0, of `count`.
+      index: number of this process, from 0.
+      count: number of processes.
 
     Raises:
       UserError: the processes did not all join, or one of them ended.

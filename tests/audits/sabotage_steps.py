@@ -48,7 +48,7 @@ def noise_small_on_the_last_tenth(patch: Patch, subject: Subject) -> None:
 
     def add(key: jax.Array, flat: jax.Array, deviation: float, *at: Any) -> jax.Array:
         drawn = true(key, jnp.zeros_like(flat), deviation, *at)
-        late = jnp.arange(flat.size) >= 0.9 * flat.size
+        late = np.arange(flat.size) >= 0.9 * flat.size
         return flat + jnp.where(late, math.sqrt(0.5), 1.0) * drawn
 
     patch.setattr(loop, "add_gaussian", add)

@@ -72,7 +72,7 @@ def extended(training: Training, coins: Coins, clip_norm: float) -> Training:
 
     def objective(state: Extended) -> tuple[Params, Loss]:
         params, own = training.objective(state.stage)
-        slopes = STEEP * clip_norm * coins.at(state.step)
+        slopes = STEEP * clip_norm * coins.at(state.step).astype(jnp.float32)
 
         def loss(params: Params, record: Any, key: jax.Array) -> jax.Array:
             index = jnp.maximum(record["canary"], 0)
