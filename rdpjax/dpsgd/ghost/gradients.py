@@ -149,13 +149,13 @@ class Lookups:
     def formed(self) -> Formed:
         """Materialise the gradients, `(batch, table, outputs)`."""
 
-        def alone(rows: jax.Array, signals: jax.Array) -> jax.Array:
+        def alone(rows: AnyArray, signals: AnyArray) -> jax.Array:
             return Lookups(rows[None], signals[None], self.table).weighted(jnp.ones(1))
 
         return Formed(jax.vmap(alone)(self.rows, self.signals))
 
     @property
-    def _inside(self) -> jax.Array:
+    def _inside(self) -> AnyArray:
         return ((self.rows >= 0) & (self.rows < self.table))[:, :, None]
 
 
