@@ -31,7 +31,7 @@ from rdpjax.dpsgd.sampling import Draw, draw
 
 State: TypeAlias = PyTree[Any]
 Records: TypeAlias = PyTree[Shaped[AnyArray, "records ..."]]
-Metrics: TypeAlias = dict[str, jax.Array]
+Metrics: TypeAlias = dict[str, AnyArray]
 Objective: TypeAlias = Callable[[State], tuple[Params, Loss]]
 Update: TypeAlias = Callable[[State, Params, UInt32[Array, "2"]], tuple[State, Metrics]]
 Chunk: TypeAlias = Callable[[State, Records, StepKeys, Float[Array, ""]], tuple[State, Metrics]]
@@ -206,7 +206,7 @@ def metrics_of(execution: Execution, seen: Seen) -> Metrics:
 
 
 def chunk_keys(
-    plan: Plan, roots: Roots, stage: str, start: int, steps: int, params: Params
+    plan: Plan, roots: Roots, stage: str, start: int, steps: int, params: PyTree[Any]
 ) -> StepKeys:
     """Derive the keys of steps `start` to `start + steps`; for a discrete plan, the noise too.
 
@@ -219,8 +219,8 @@ def chunk_keys(
     return keys._replace(noise=jnp.asarray(noise))
 
 
-def size_of(params: Params) -> int:
-    """Count the parameters in all leaves."""
+def size_of(params: PyTree[Any]) -> int:
+    """Count the parameters in all leaves, which may be shapes and types only."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 

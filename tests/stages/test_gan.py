@@ -117,7 +117,8 @@ def test_the_generator_starts_at_the_decoders_prior_split_by_label():
     params = state.generator.params
     decoder = context().artefacts["vae"]["decoder"]
     z = jax.random.normal(jax.random.key(9), (20_000, 3))
-    logits = VAE.model(context()).decode(decoder, z, context().prior, context().features)
+    features = jnp.asarray(context().features)
+    logits = VAE.model(context()).decode(decoder, z, context().prior, features)
     given = np.asarray(jax.nn.softmax(logits[:, 1, :2]))
     share = given.mean(0)
     means, roots = np.asarray(params["mean"]), np.asarray(params["root"])

@@ -149,7 +149,7 @@ class Lookups:
     def formed(self) -> Formed:
         """Materialise the gradients, `(batch, table, outputs)`."""
 
-        def alone(rows: AnyArray, signals: AnyArray) -> Array:
+        def alone(rows: AnyArray, signals: AnyArray) -> jax.Array:
             return Lookups(rows[None], signals[None], self.table).weighted(jnp.ones(1))
 
         return Formed(jax.vmap(alone)(self.rows, self.signals))
