@@ -259,6 +259,8 @@ def _check_levels(levels: tuple[Any, ...], where: str) -> None:
             raise UserError(
                 f"{where}: level {level} stands for a missing value; give it another name"
             )
+        if isinstance(level, str) and "\0" in level:  # NumPy drops one at the end
+            raise UserError(f"{where}: level {level!r} holds a NUL character; give it another name")
         if not isinstance(level, Level):
             raise UserError(
                 f"{where}: level {level!r} is a {type(level).__name__}; levels are whole numbers, "

@@ -105,6 +105,7 @@ def test_which_levels_are_positive():
         (lambda: Categorical("c", (1, True)), "several kinds \\(1, True\\)"),
         (lambda: Categorical("c", (1.5, 2.5)), "level 1.5 is a float; levels are whole numbers,"),
         (lambda: Categorical("c", "abc"), "'c': levels must be a list, got 'abc'"),
+        (lambda: Categorical("c", ("0", "0\0")), r"'c': level '0\\x00' holds a NUL"),
         (lambda: Categorical("c", 2), "'c': levels must be a list, got 2"),
         (lambda: Categorical("c", {"a", "b"}), "levels must be a list, got {"),
         (lambda: Categorical("c", (1, 2), weight="1"), "'c': weight must be a number, got '1'"),

@@ -147,7 +147,12 @@ def grid_columns(draw: st.DrawFn) -> tuple[Numeric, list[float]]:
 
 LEVELS = st.one_of(
     st.lists(st.integers(-99, 99), min_size=2, max_size=20, unique=True),
-    st.lists(st.text(max_size=5), min_size=2, max_size=20, unique=True),
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5),
+        min_size=2,
+        max_size=20,
+        unique=True,
+    ),
     st.just([False, True]),
 )
 
