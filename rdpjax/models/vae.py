@@ -149,7 +149,7 @@ class Vae:
             seen = features[self.given][known] * INPUT_SCALE
             weights = self._decoder.apply({"params": decoder}, z, seen)
             features = features.at[self.given].set(0)
-        logits = jnp.einsum("...lf,lwf->...lw", weights, features)
+        logits = jnp.einsum("...lf,lwf->...lw", weights.astype(features.dtype), features)
         return logits + jnp.broadcast_to(prior, logits.shape)
 
     def loss(

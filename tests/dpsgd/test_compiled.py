@@ -20,7 +20,7 @@ def closing_over(constant: np.ndarray, seen: list[Any] | None = None) -> Callabl
     def function(x: jax.Array, tree: dict[str, jax.Array]) -> dict[str, jax.Array]:
         if seen is not None:
             seen.append(x)
-        return {"sum": x @ array + tree["b"], "same": x}
+        return {"sum": x.astype(array.dtype) @ array + tree["b"], "same": x}
 
     return function
 

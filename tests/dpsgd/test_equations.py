@@ -50,7 +50,9 @@ LOSSES: dict[str, Callable[..., jax.Array]] = {
     "neither": lambda p, x, k: jnp.float32(3),
     "a parameter itself": lambda p, x, k: p["b"][1],
     "the example itself": lambda p, x, k: x[2],
-    "half precision": lambda p, x, k: (x[:3].astype(jnp.bfloat16) * p["b"]).sum(),
+    "half precision": lambda p, x, k: (
+        x[:3].astype(jnp.bfloat16).astype(jnp.float32) * p["b"]
+    ).sum(),
     "an integer view": lambda p, x, k: x[jnp.argmax(p["b"])] * p["b"].sum(),
 }
 PARAMS = {"b": jnp.array([0.5, -1.0, 0.25]), "w": W}
