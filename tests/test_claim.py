@@ -175,6 +175,7 @@ def test_held_out_records_influence_nothing_that_is_released(
     assert files(tmp_path / "trained") != files(tmp_path / "a"), "a trained record does"
 
 
+@pytest.mark.slow
 def test_rows_released_are_asked_for_never_counted(
     toy_config: Config, small_data: Path, tmp_path: Path
 ) -> None:

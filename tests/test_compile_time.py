@@ -18,6 +18,7 @@ LONGEST = 400
 """Seconds after which the compiler is stopped: on a busy machine all of them take some 60."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["cardio.toml", "sepsis.toml"])
 def test_no_chunk_compiles_for_long(config: str) -> None:
     script = f"from tests.test_compile_time import compile_all; compile_all({config!r})"

@@ -53,7 +53,9 @@ def _patients(release: Path) -> pd.DataFrame:
     return frame.drop(columns=frame.columns[0])  # the patient's number
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize(
+    "name", ["table", *(pytest.param(n, marks=pytest.mark.slow) for n in ("hardened", "patients"))]
+)
 def test_the_release_is_as_it_was(
     name: str,
     small_data: Path,

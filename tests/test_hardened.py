@@ -45,6 +45,7 @@ def train(toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame) -> Tr
     return train
 
 
+@pytest.mark.slow
 def test_every_access_is_discrete_and_the_budget_is_kept(train: Train, toy_config: Config) -> None:
     generator, ledger = train()
     mechanisms = {event.mechanism for event in ledger.events}

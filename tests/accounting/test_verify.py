@@ -92,6 +92,7 @@ def test_a_random_plans_floor_is_below_the_quadrature() -> None:
         assert (floor[2:] >= np.array(exact[2:]) * 0.5).all()  # it may be 0 below order 2
 
 
+@pytest.mark.slow
 def test_sound_accountants_keep_the_laws_of_epsilon() -> None:
     assert failures(epsilon_checks(our_rdp())) == []
     assert failures(epsilon_checks(improved())) == []

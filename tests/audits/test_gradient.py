@@ -183,6 +183,7 @@ def test_a_sampled_plan_is_attacked_as_a_whole(audited: Callable[..., Audited]) 
     assert "At best" in found.to_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sabotage", [sigma_halved, noise_off], ids=lambda f: f.__name__)
 def test_sabotage_of_a_sampled_plan_exceeds_the_claim(
     audited: Callable[..., Audited], sabotage: Callable[[Patch], None], monkeypatch: Patch
@@ -192,6 +193,7 @@ def test_sabotage_of_a_sampled_plan_exceeds_the_claim(
     assert any(each.exceeds for each in audited(**flags, seed=1).findings)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_audit(audited: Callable[..., Audited]) -> None:
     flags = FULL | {"steps": 4, "canaries": 80}
     one, same, other = (audited(**flags, seed=seed).facts for seed in (1, 1, 2))

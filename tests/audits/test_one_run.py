@@ -160,6 +160,7 @@ def test_epsilon_of_a_plan_by_stages_is_not_overridden(
         _audited(OneRunAudit(path, data=small_data, epsilon=1.0))
 
 
+@pytest.mark.slow
 def test_watching_changes_nothing_that_is_trained(toy_config: Config) -> None:
     """Same keys, same records: the same marginals and parameters."""
     records = table_canaries(CARDIO, 900, np.random.default_rng(0))

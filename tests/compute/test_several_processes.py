@@ -83,6 +83,7 @@ def test_two_processes_train_as_one_and_as_one_after_a_death(
     assert_same(out, both)  # a replay costs nothing
 
 
+@pytest.mark.slow
 def test_the_death_of_process_0_ends_the_other(
     in_processes: Callable[..., Any], flags: list[str], tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def other_data(small_data: Path, tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_what_ends_both_before_anything_is_written(
     in_processes: Callable[..., Any], flags: list[str], tmp_path: Path, other_data: str
 ) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,7 @@ from tests.runs.runs import Go, Killed, entries, killed_at, released, tree
 
 # Marginals are the ledger's first entry, then two chunks of each stage.
 DEATHS = [
-    *((Ledger, "open", number, True) for number in (1, 3, 5)),
-    (checkpoint, "save", 2, False),
+    (Ledger, "open", 3, True),
     (checkpoint, "save", 2, True),
     (generator_file, "write_file", 1, True),  # in the middle of the release
     (RunFolder, "forget_noise", 1, False),  # the release is there, the noise root is too
@@ -35,11 +35,20 @@ DEATHS = [
 ]
 
 
-def test_a_run_killed_anywhere_resumes_to_the_same_bits(go: Go, tmp_path: Path) -> None:
+MORE_DEATHS = [
+    *((Ledger, "open", number, True) for number in (1, 5)),
+    (checkpoint, "save", 2, False),
+]
+
+
+@pytest.mark.parametrize("deaths", [DEATHS, pytest.param(MORE_DEATHS, marks=pytest.mark.slow)])
+def test_a_run_killed_anywhere_resumes_to_the_same_bits(
+    deaths: list[Any], go: Go, tmp_path: Path
+) -> None:
     whole = go("whole")
     expected, accesses = released(tmp_path / "whole"), entries(tmp_path / "whole")
     assert len(accesses) == 5
-    for number, (owner, name, call, after) in enumerate(DEATHS):
+    for number, (owner, name, call, after) in enumerate(deaths):
         out = tmp_path / str(number)
         where = f"{name}, call {call}, {'after' if after else 'before'} its work"
         with pytest.MonkeyPatch.context() as patch:
@@ -84,9 +93,10 @@ def resumes_after_a_kill(flags: list[str], lines: int, tmp_path: Path) -> None:
 def test_resume_after_kill_9(small_data: Path, tmp_path: Path) -> None:
     config = tmp_path / "one_stage.toml"
     config.write_text(
-        'label_source = "generator"\nrows = 500\npool_rows = 1\nstages = ["vae"]\n'
+        'label_source = "generator"\nrows = 500\npool_rows = 1\nchunk_steps = 10\n'
+        'stages = ["vae"]\n'
         "[shares]\nmarginals = 0.2\n"
-        "vae = 0.8\n[vae]\nsteps = 100\nchannels = 2\nlatent = 4\nsampling_rate = 0.04\n"
+        "vae = 0.8\n[vae]\nsteps = 20\nchannels = 2\nlatent = 4\nsampling_rate = 0.04\n"
     )
     # The third line opens the second of two chunks, so one checkpoint lies there.
     resumes_after_a_kill(["--config", str(config), "--data", str(small_data)], 3, tmp_path)

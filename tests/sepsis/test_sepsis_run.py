@@ -199,9 +199,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     )
 
 
-@pytest.mark.parametrize(
-    "label,hours", [("window", 48), pytest.param("stay", 336, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("label,hours", [("window", 48), ("stay", 336)])
 def test_other_hours_and_labels(
     label: str, hours: int, cohort: Path, settings: list[str], tmp_path: Path
 ) -> None:
@@ -228,6 +227,7 @@ def test_other_hours_and_labels(
 # -- sample and evaluate -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_more_patients_into_a_folder(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
