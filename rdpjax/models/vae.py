@@ -143,6 +143,7 @@ class Vae:
           features: features of the tokens.
           known: tokens of the condition column, if there is one.
         """
+        weights: Any
         if self.given is None:
             weights = self._decoder.apply({"params": decoder}, z)
         else:
