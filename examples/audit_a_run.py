@@ -14,6 +14,7 @@ SMALL = """
 label_source = "generator"
 stages = ["vae"]
 rows = 500
+pool_rows = 10_000
 
 [shares]
 marginals = 0.2
