@@ -55,10 +55,9 @@ def keep_programs() -> None:
         home.mkdir(parents=True, mode=0o700, exist_ok=True)
         home.chmod(0o700)
         jax.config.update("jax_compilation_cache_dir", str(home))
-        if (
-            jax.config.values["jax_persistent_cache_min_compile_time_secs"] == 1.0
-        ):  # jax's own value
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        least = "jax_persistent_cache_min_compile_time_secs"
+        if jax.config.values[least] == 1.0:  # jax's own value
+            jax.config.update(least, 0.3)
         reset_cache()  # after its first program jax does not look for a folder again
 
 

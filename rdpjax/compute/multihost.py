@@ -43,7 +43,8 @@ class Hosts:
     All processes must call the methods in the same order. Values other than arrays must be JSON.
 
     Attributes:
-      index: number of this process, from 0, of `count`.
+      index: number of this process, from 0.
+      count: number of processes.
       mesh: devices of all processes that share each step; None for the default device.
     """
 
