@@ -179,7 +179,7 @@ class HourStage:
             codes, length = record[:columns].astype(jnp.int32), record[columns]
             scores = record[columns + 1 :].reshape(hours, len(VARIABLES))
             taken = ~jnp.isnan(scores)
-            count = taken.sum(axis=0, keepdims=True)
+            count = taken.sum(axis=0, keepdims=True, dtype=jnp.float32)
             scores = jnp.where(taken, scores, 0)
             level = scores.sum(axis=0, keepdims=True) / jnp.maximum(count, 1)
             residual = jnp.clip(jnp.where(taken, scores - level, 0), -LARGEST, LARGEST) / spread
@@ -196,13 +196,13 @@ class HourStage:
             assert isinstance(out, jax.Array)
             delta, mean = out[:, : len(VARIABLES)], out[:, len(VARIABLES) :]
 
-            there = (jnp.arange(hours) < length)[:, None]
+            there = (jnp.arange(hours, dtype=jnp.float32) < length)[:, None]
             share = jnp.clip(count / jnp.maximum(length, 1), 0.01, 0.99)
             known = jnp.where(there, jnp.exp(rates), 0).sum(axis=0, keepdims=True)
             known = known / jnp.maximum(length, 1) + 1e-9
             logit = delta + rates + jnp.log(share / (1 - share)) - jnp.log(known)
             open_hours = there & (count > 0) & (count < length)
-            entropy = jax.nn.softplus(logit) - taken * logit
+            entropy = jax.nn.softplus(logit) - jnp.where(taken, logit, 0)
             entropy = (panel * jnp.where(open_hours, entropy, 0)).sum()
             square = 0.5 * (residual - mean) ** 2
             square = (persists * jnp.where(taken & (count > 1), square, 0)).sum()
