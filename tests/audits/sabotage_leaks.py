@@ -108,8 +108,9 @@ def codec_from_the_exact_histogram(patch: Patch, subject: Subject) -> None:
 def exact_count_as_divisor(patch: Patch, subject: Subject) -> None:
     true = training.StageRun.train
 
-    def train(self: Any, context: Any, codes: Any, records: float, progress: Any) -> Any:
-        return true(self, context, codes, codes.shape.shape[0], progress)
+    def train(self: Any, context: Any, examples: Any, records: float, progress: Any) -> Any:
+        exact = jax.tree.leaves(examples.shapes)[0].shape[0]
+        return true(self, context, examples, exact, progress)
 
     patch.setattr(training.StageRun, "train", train)
 
