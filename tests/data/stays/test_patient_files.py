@@ -319,11 +319,11 @@ def test_hospital_b(shared_data: Path, tmp_path: Path):
     path = shared_data / "sepsis_training_setB.tar.gz"
     if not path.is_file():
         pytest.skip(f"no real patients: {path.name} is not in {shared_data}")
-    begun = time.monotonic()
+    begun = time.process_time()  # of this process: whatever else the machine does
     table = read_patients(path, cache=tmp_path)
-    read = time.monotonic()
+    read = time.process_time()
     same(table, read_patients(path, cache=tmp_path))
-    assert read - begun < 20 and time.monotonic() - read < 2
+    assert read - begun < 20 and time.process_time() - read < 2
     patients = table.patients
     assert (len(patients), len(patients.values)) == (16_000, 610_285)
     assert int((patients.onset >= 0).sum()) == 896 and int((patients.onset == 0).sum()) == 175
