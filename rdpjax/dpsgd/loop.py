@@ -104,7 +104,10 @@ def add_drawn(
     """
     sizes = execution.microbatches(len(drawn.indices))
     indices = jnp.concatenate([drawn.indices, jnp.full(sizes[0], total, jnp.int32)])
-    row_keys = jax.vmap(partial(jax.random.fold_in, as_key(keys.loss)))(indices)
+    # As raw words: jax's checker of key reuse takes a slice of keys for a use of all of them.
+    row_keys = jax.random.key_data(
+        jax.vmap(partial(jax.random.fold_in, as_key(keys.loss)))(indices)
+    )
     mine, devices = place(execution)
     share = (drawn.drawn + devices - 1) // devices
     begin = mine * share
@@ -115,9 +118,8 @@ def add_drawn(
             first = begin + turn * size
             cut = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=size)
             valid = first + jnp.arange(size) < end
-            more = execution.clipped_sum(
-                loss, params, fetch(cut(indices), first), valid, cut(row_keys), plan.clip_norm
-            )
+            examples, own = fetch(cut(indices), first), as_key(cut(row_keys))
+            more = execution.clipped_sum(loss, params, examples, valid, own, plan.clip_norm)
             both: ClippedSum = jax.tree.map(jnp.add, part, more)
             return both
 

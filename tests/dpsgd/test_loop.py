@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from rdpjax.dpsgd import loop
 from rdpjax.dpsgd.clipping import ClippedSum
 from rdpjax.dpsgd.execution import Execution
-from rdpjax.dpsgd.keys import Roots, StepKeys, step_keys
+from rdpjax.dpsgd.keys import Roots, StepKeys, as_key, step_keys
 from rdpjax.dpsgd.loop import Seen, drawn_sum, make_chunk, metrics_of, private_gradient
 from rdpjax.dpsgd.noise import add_gaussian
 from rdpjax.dpsgd.plan import Plan
@@ -104,6 +104,34 @@ def test_a_chunk_continues_where_the_last_one_ended_bit_for_bit():
 
 def test_a_chunk_is_replayed_bit_for_bit():
     same(run(plan(), 0, 3), run(plan(), 0, 3))
+
+
+@pytest.mark.parametrize("size", [1, 4, 30])
+def test_every_record_of_a_step_has_a_key_of_its_own(size: int):
+    """Used once: keys of a round are sliced in a loop, where jax's checker cannot follow them."""
+
+    def nothing(words: jax.Array) -> ClippedSum:
+        return ClippedSum(words, jnp.float32(0), jnp.float32(0))
+
+    class Keyed(Execution):
+        def zero_sum(self, params: Any) -> ClippedSum:
+            return nothing(jnp.zeros((30, 2), jnp.int32))
+
+        def clipped_sum(
+            self, loss: Any, params: Any, examples: Any, valid: Any, keys: Any, clip: Any
+        ) -> ClippedSum:
+            words = jax.lax.bitcast_convert_type(jax.random.key_data(keys), jnp.int32)
+            used = jnp.where(valid[:, None], words, 0)
+            return nothing(jnp.zeros((30, 2), jnp.int32).at[examples["i"]].add(used))
+
+    records, own = {"i": jnp.arange(30)}, keys_of(0)
+    part, _ = jax.jit(
+        lambda: drawn_sum(plan(1.0), Keyed(microbatch=size), loss, {}, records, own)
+    )()
+    expected = jax.vmap(lambda i: jax.random.fold_in(as_key(own.loss), i))(jnp.arange(30))
+    words = np.asarray(part.gradient).view(np.uint32)
+    np.testing.assert_array_equal(words, jax.random.key_data(expected))
+    assert len({tuple(row) for row in words.tolist()}) == 30
 
 
 @pytest.mark.parametrize(("size", "devices"), [(1, 1), (2, 3), (5, 1), (5, 4), (8, 2)])
