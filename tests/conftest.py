@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -17,7 +17,14 @@ from hypothesis import settings
 import tests.checked  # noqa: F401  # first: what is imported before it goes unchecked
 from tests.launcher import in_processes  # noqa: F401
 from tests.leaks import findings  # noqa: F401
-from tests.toys import synth, toy_config, toy_frame, toy_schema, toy_settings  # noqa: F401
+from tests.toys import (  # noqa: F401
+    fitted_once,
+    synth,
+    toy_config,
+    toy_frame,
+    toy_schema,
+    toy_settings,
+)
 
 if TYPE_CHECKING:
     from rdpjax.config import Config
@@ -97,6 +104,21 @@ def small_flags() -> list[str]:
     ]
     # One block of generated records is raked: the full pool takes seconds.
     return ["--rows", "500", "--pool-rows", "1", *settings]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`: all files of `small_run` to one worker, which trains it once."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "small_run" if "small_run" in (ROOT / file).read_text("utf-8") else file
+
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

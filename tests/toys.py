@@ -132,9 +132,8 @@ def toy_settings() -> Config:
     )
 
 
-@pytest.fixture
-def toy_config(toy_settings: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """`toy_settings`, read from and written to TOML; no plots.
+def bring_in_toys(patch: pytest.MonkeyPatch) -> None:
+    """Let the toy stages be read from and written to TOML; no plots.
 
     To write a stage is all that it takes to bring it in: nothing but its name is made known here.
     """
@@ -142,9 +141,15 @@ def toy_config(toy_settings: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
     from rdpjax.evaluation import plots
 
     classes = {"vae": ToyStage, "labeler": ToyLabeler}
-    monkeypatch.setattr(rdpjax.config_file, "stage_classes", lambda: classes)
+    patch.setattr(rdpjax.config_file, "stage_classes", lambda: classes)
     for plot in ("plot_densities", "plot_correlations", "plot_losses"):
-        monkeypatch.setattr(plots, plot, lambda *args: None)
+        patch.setattr(plots, plot, lambda *args: None)
+
+
+@pytest.fixture
+def toy_config(toy_settings: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """`toy_settings`, with the toy stages brought in."""
+    bring_in_toys(monkeypatch)
     return toy_settings
 
 
@@ -182,9 +187,20 @@ def toy_frame() -> pd.DataFrame:
     )
 
 
-@pytest.fixture
-def synth(toy_config: Config, toy_schema: Schema, toy_frame: pd.DataFrame) -> Synthesizer:
-    """Return the public object, fitted to `toy_frame` with seed 1."""
+@pytest.fixture(scope="session")
+def fitted_once(toy_settings: Config, toy_schema: Schema, toy_frame: pd.DataFrame) -> Synthesizer:
     from rdpjax.synthesizer import Synthesizer
 
-    return Synthesizer(toy_schema, config=toy_config).fit(toy_frame, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        bring_in_toys(patch)
+        return Synthesizer(toy_schema, config=toy_settings).fit(toy_frame, seed=1)
+
+
+@pytest.fixture
+def synth(toy_config: Config, fitted_once: Synthesizer) -> Synthesizer:
+    """Return the public object, fitted to `toy_frame` with seed 1: a test's own, to fit again."""
+    from rdpjax.synthesizer import Synthesizer
+
+    own = Synthesizer(fitted_once.schema, config=toy_config)
+    vars(own).update(vars(fitted_once))  # whatever it holds is replaced by a fit, never changed
+    return own

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rdpjax.fitting.raking import Tilt
 from rdpjax.runs.run import run
 from rdpjax.runs.start import Options
 from tests.runs.runs import Go, Killed, killed_at
+from tests.toys import bring_in_toys
 
 
 @pytest.fixture
@@ -30,14 +32,42 @@ def go(toy_config: Config, small_data: Path, tmp_path: Path) -> Go:
     return go
 
 
-@pytest.fixture
-def interrupted(go: Go, tmp_path: Path) -> Path:
-    """A run that was killed after the first checkpoint of its first stage."""
+@pytest.fixture(scope="session")
+def finished_once(
+    toy_settings: Config, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """What `go("run")` leaves and returns, not to be changed."""
+    out = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
+        bring_in_toys(patch)
+        return out, run(toy_settings, Options(out, small_data, seed=1), quiet=True)
+
+
+@pytest.fixture
+def finished(finished_once: tuple[Path, dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
+    """As `go("run")`, by a copy of a run."""
+    out, summary = finished_once
+    shutil.copytree(out, tmp_path / "run")
+    return summary | {"run": str(tmp_path / "run")}
+
+
+@pytest.fixture(scope="session")
+def interrupted_once(
+    toy_settings: Config, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        bring_in_toys(patch)
         killed_at(patch, checkpoint, "save", 1, after=True)
         with pytest.raises(Killed):
-            go("run")
-    return tmp_path / "run"
+            run(toy_settings, Options(out, small_data, seed=1), quiet=True)
+    return out
+
+
+@pytest.fixture
+def interrupted(interrupted_once: Path, tmp_path: Path) -> Path:
+    """A copy of a run that was killed after the first checkpoint of its first stage."""
+    return shutil.copytree(interrupted_once, tmp_path / "run")
 
 
 @pytest.fixture

@@ -27,8 +27,10 @@ def test_an_existing_run_is_refused(go: Go, interrupted: Path) -> None:
     assert not (interrupted.parent / "elsewhere").exists()
 
 
-def test_overwrite_archives_the_ledger_and_counts_the_run(go: Go, tmp_path: Path) -> None:
-    assert go("run")["runs_on_this_data"] == 1
+def test_overwrite_archives_the_ledger_and_counts_the_run(
+    go: Go, finished: dict[str, Any], tmp_path: Path
+) -> None:
+    assert finished["runs_on_this_data"] == 1
     internal = tmp_path / "run" / "internal"
     ledger = (internal / "ledger.jsonl").read_bytes()
     before = released(tmp_path / "run")
@@ -48,8 +50,8 @@ def few(small_data: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("finished")
 def test_overwrite_that_fails_keeps_the_archive(go: Go, few: Path, tmp_path: Path) -> None:
-    go("run")
     internal = tmp_path / "run" / "internal"
     ledger = (internal / "ledger.jsonl").read_bytes()
     with pytest.raises(UserError, match="too few records"):
@@ -108,6 +110,7 @@ def test_a_killed_overwrite_cannot_be_resumed_without_its_ledger(go: Go, interru
     assert go("run", overwrite=True)["rows"] == 500
 
 
+@pytest.mark.slow  # tests/fitting/test_checkpoint fills the disk at the second checkpoint
 def test_a_full_disk_is_the_users_to_mend(go: Go, tmp_path: Path) -> None:
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")

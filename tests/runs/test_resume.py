@@ -27,26 +27,24 @@ from tests.runs.runs import Go, Killed, entries, killed_at, released, tree
 
 # Marginals are the ledger's first entry, then two chunks of each stage.
 DEATHS = [
-    (Ledger, "open", 3, True),
     (checkpoint, "save", 2, True),
     (generator_file, "write_file", 1, True),  # in the middle of the release
     (RunFolder, "forget_noise", 1, False),  # the release is there, the noise root is too
-    (RunFolder, "add_history", 1, True),
 ]
 
 
 MORE_DEATHS = [
-    *((Ledger, "open", number, True) for number in (1, 5)),
+    (RunFolder, "add_history", 1, True),
+    *((Ledger, "open", number, True) for number in (1, 3, 5)),
     (checkpoint, "save", 2, False),
 ]
 
 
 @pytest.mark.parametrize("deaths", [DEATHS, pytest.param(MORE_DEATHS, marks=pytest.mark.slow)])
 def test_a_run_killed_anywhere_resumes_to_the_same_bits(
-    deaths: list[Any], go: Go, tmp_path: Path
+    deaths: list[Any], go: Go, finished: dict[str, Any], tmp_path: Path
 ) -> None:
-    whole = go("whole")
-    expected, accesses = released(tmp_path / "whole"), entries(tmp_path / "whole")
+    expected, accesses = released(tmp_path / "run"), entries(tmp_path / "run")
     assert len(accesses) == 5
     for number, (owner, name, call, after) in enumerate(deaths):
         out = tmp_path / str(number)
@@ -58,7 +56,7 @@ def test_a_run_killed_anywhere_resumes_to_the_same_bits(
         summary = go(out.name, resume=True)
         assert released(out) == expected, where
         assert entries(out) == accesses, f"{where}: a replay costs nothing"
-        assert summary == {**whole, "run": str(out)}, where
+        assert summary == {**finished, "run": str(out)}, where
         assert json.loads((out / "internal/keys.json").read_text())["noise"] == "", where
         shutil.rmtree(out)
 
@@ -110,16 +108,17 @@ def test_resume_after_kill_9_in_every_stage(
     resumes_after_a_kill([*small_flags, "--data", str(small_data)], lines, tmp_path)
 
 
-def test_resume_of_a_complete_run_changes_nothing(go: Go, tmp_path: Path) -> None:
-    first = go("run")
+def test_resume_of_a_complete_run_changes_nothing(
+    go: Go, finished: dict[str, Any], tmp_path: Path
+) -> None:
     before, accesses = released(tmp_path / "run"), entries(tmp_path / "run")
-    assert go("run", resume=True) == first, "the same run is not counted twice"
+    assert go("run", resume=True) == finished, "the same run is not counted twice"
     assert released(tmp_path / "run") == before and entries(tmp_path / "run") == accesses
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_complete_run_without_its_release_is_not_resumed(go: Go, tmp_path: Path) -> None:
     """Its noise root is gone: what would be released again would be under noise that is known."""
-    go("run")
     shutil.rmtree(tmp_path / "run" / "release")
     with pytest.raises(UserError, match="complete and its noise key is gone"):
         go("run", resume=True)
