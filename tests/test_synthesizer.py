@@ -28,14 +28,17 @@ from tests.data.tables import FRAME, SMALL
 def test_the_fits_of_one_object_add_up(
     synth: Synthesizer, toy_config: Config, toy_frame: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """Ten fits are ten noisy counts of the same records; all but the last used to be forgotten."""
+    """Ten fits are ten noisy counts of the same records; all but the last used to be forgotten.
+
+    One seed for all, which is as good: with another one, each would compile programs of its own.
+    """
     delta, first = toy_config.delta, synth.ledger
     assert synth.earlier_fits == () and "earlier_fits" not in synth.report()
     assert (
         repr(synth) == f"<Synthesizer of 'toy': fitted, epsilon {first.epsilon(delta):.4g} at "
         "delta 1e-05>"
     )
-    synth.fit(toy_frame, seed=2)
+    synth.fit(toy_frame, seed=1)
     both = rdp_epsilon([*first.events, *synth.ledger.events], delta)[0]
     assert synth.earlier_fits == (first,) and both > synth.ledger.epsilon(delta)
     report = synth.report()
@@ -44,10 +47,10 @@ def test_the_fits_of_one_object_add_up(
 
     few = pd.concat([toy_frame[:50], toy_frame[-50:]])
     with pytest.raises(UserError, match="too few records"):
-        synth.fit(few, seed=3)
+        synth.fit(few, seed=1)
     assert [event.stage for event in synth.ledger.events] == ["marginals"]
     assert "not fitted, epsilon" in repr(synth) and "with 2 earlier fits" in repr(synth)
-    synth.fit(toy_frame, seed=4)
+    synth.fit(toy_frame, seed=1)
     assert [len(fit.events) for fit in synth.earlier_fits] == [3, 3, 1]
 
     synth.save(tmp_path)
@@ -55,7 +58,7 @@ def test_the_fits_of_one_object_add_up(
     assert again.report() == synth.report() and repr(again) == repr(synth)
     shown = read_source(tmp_path)
     assert [past.events for past in shown.earlier] == [fit.events for fit in synth.earlier_fits]
-    again.fit(toy_frame, seed=5)
+    again.fit(toy_frame, seed=1)
     assert len(again.earlier_fits) == 4, "what was loaded has read records too"
 
 

@@ -61,7 +61,7 @@ def seen(
 RAW = np.array([4, 5], np.uint32)
 
 
-@pytest.mark.parametrize("clipping", ["ghost", "vmap"])
+@pytest.mark.parametrize("clipping", ["ghost", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_without_noise_a_canary_shows_itself_alone(toy_config: Config, clipping: Clipping) -> None:
     plan = Plan.at_rate(1.0, noise_multiplier=1e-7, clip_norm=3.0, steps=7)
     observed, present = seen(toy_config, plan, Coins(RAW, 90, fresh=True), clipping)
@@ -151,7 +151,14 @@ def same_noise_every_step(patch: Patch) -> None:
 SABOTAGE = (sigma_halved, noise_off, clip_doubled, clip_off, same_noise_every_step)
 
 
-@pytest.mark.parametrize("sabotage", SABOTAGE, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        pytest.param(f, marks=[] if f in (noise_off, clip_off) else [pytest.mark.slow])
+        for f in SABOTAGE
+    ],
+    ids=lambda f: f.__name__,
+)
 def test_sabotage_exceeds_the_claim(
     audited: Callable[..., Audited], sabotage: Callable[[Patch], None], monkeypatch: Patch
 ) -> None:

@@ -8,7 +8,7 @@ there are, drawn or not: their number is a shape of the program, which is compil
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from rdpjax.dpsgd.sampling import Draw
 from rdpjax.fitting.generator import make_context
 
 
-def main(stage: str, size: int) -> None:
+def main(stage: str, size: int, totals: Sequence[int]) -> None:
     prepare_processor()
     config = load_config("cardio.toml")
     context = make_context(config, CARDIO, Marginals.uniform(CARDIO, 5000.0), {})
@@ -67,10 +67,10 @@ def main(stage: str, size: int) -> None:
 
     found = added(2 * size, range(1, 2 * size + 1))
     assert found[0].any()
-    for total in (1, size - 1, size, size + 1, 2 * size - 1):
+    for total in totals:
         found += added(total, {1, total})
     print(sum(int((other != found[0]).sum()) for other in found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), [int(total) for total in sys.argv[3:]])

@@ -76,7 +76,11 @@ def labeler() -> Problem:
     return loss, params, CODES
 
 
-problems = pytest.mark.parametrize("problem", [toy, vae, discriminator, labeler])
+models = [
+    discriminator,
+    *(pytest.param(other, marks=pytest.mark.slow) for other in (vae, labeler)),
+]
+problems = pytest.mark.parametrize("problem", [toy, *models])
 
 
 def flat(tree: Any, rows: bool = False) -> np.ndarray:
@@ -281,7 +285,7 @@ def test_what_a_padding_row_holds_is_never_seen(problem: Callable[[], Problem]):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("problem", [vae, discriminator, labeler])
+@pytest.mark.parametrize("problem", models)
 def test_an_example_depends_on_no_other(problem: Callable[[], Problem]):
     """BatchNorm and its like would show here: the rows around an example are changed."""
     _, params, rows, _, materialised = compiled(problem)

@@ -170,7 +170,10 @@ def labeler() -> Problem:
     return loss, drawn(model.init, features[:, 0])["params"], CODES
 
 
-problems = pytest.mark.parametrize("problem", [vae, discriminator, labeler])
+problems = pytest.mark.parametrize(  # layers one by one are in test_uses
+    "problem",
+    [discriminator, *(pytest.param(other, marks=pytest.mark.slow) for other in (vae, labeler))],
+)
 
 
 def flat(tree: Any) -> np.ndarray:

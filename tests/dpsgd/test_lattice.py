@@ -226,12 +226,19 @@ def test_a_chunk_lowers_for_every_platform(platform: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "size"), [("labeler", 16), pytest.param("vae", 13, marks=pytest.mark.slow)]
+    ("stage", "size", "totals"),
+    [
+        ("labeler", 16, [17]),
+        pytest.param("labeler", 16, [1, 15, 16, 17, 31], marks=pytest.mark.slow),
+        pytest.param("vae", 13, [1, 12, 13, 14, 25], marks=pytest.mark.slow),
+    ],
 )
-def test_what_a_record_adds_does_not_depend_on_its_row(stage: str, size: int) -> None:
+def test_what_a_record_adds_does_not_depend_on_its_row(
+    stage: str, size: int, totals: list[int]
+) -> None:
     """Nor on who else is drawn, nor on how many there are, under a run's compiler settings."""
     script = Path(__file__).with_name("row_positions.py")
     environ = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    command = [sys.executable, str(script), stage, str(size)]
+    command = [sys.executable, str(script), stage, str(size), *map(str, totals)]
     run = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["0"]

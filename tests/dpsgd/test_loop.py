@@ -82,7 +82,11 @@ def near(a: Any, b: Any) -> None:
 
 @pytest.mark.parametrize(
     "execution",
-    [Execution(microbatch=1), Execution(microbatch=64), Execution("vmap", microbatch=7)],
+    [
+        pytest.param(Execution(microbatch=1), marks=pytest.mark.slow),
+        Execution(microbatch=64),
+        Execution("vmap", microbatch=7),
+    ],
     ids=["microbatch=1", "microbatch=64", "vmap"],
 )
 def test_the_execution_changes_nothing_but_rounding(execution: Execution):

@@ -254,6 +254,7 @@ def one_key_for_two_purposes(patch: Patch) -> None:
     forget(patch, purpose="all")
 
 
+# The first of each property is tried in the quick suite.
 PROPERTIES: dict[Callable[[], None], list[Callable[[Patch], None]]] = {
     engine.noise_has_the_planned_deviation: [noise_off, noise_halved, noise_without_clip_norm],
     engine.noise_is_fresh_in_every_step_and_leaf: [
@@ -262,7 +263,7 @@ PROPERTIES: dict[Callable[[], None], list[Callable[[Patch], None]]] = {
         one_key_for_every_step,
     ],
     engine.noise_has_the_resolution_of_float32: [coarse_noise],
-    engine.an_empty_draw_is_a_step_of_pure_noise: [noise_off, noise_only_if_something_is_drawn],
+    engine.an_empty_draw_is_a_step_of_pure_noise: [noise_only_if_something_is_drawn, noise_off],
     engine.one_record_moves_the_sum_by_at_most_the_clip_norm: [
         clip_off,
         clip_doubled,
@@ -303,7 +304,11 @@ def test_the_engine_holds(holds: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize(
     ("holds", "sabotage"),
-    [(holds, sabotage) for holds, several in PROPERTIES.items() for sabotage in several],
+    [
+        pytest.param(holds, sabotage, marks=[pytest.mark.slow] if i else [])
+        for holds, several in PROPERTIES.items()
+        for i, sabotage in enumerate(several)
+    ],
     ids=lambda f: f.__name__,
 )
 def test_sabotage_is_noticed(

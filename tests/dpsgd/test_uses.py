@@ -239,7 +239,24 @@ def close(value: np.ndarray, expected: np.ndarray) -> None:
     assert np.linalg.norm(value - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("name", CASES)
+COMPOSED = {  # of what another case is tried with
+    "two axes contracted",
+    "Conv1d",
+    "flax ConvTranspose",
+    "conv in two dimensions",
+    "embedding, out of bounds clipped",
+    "embedding of a table of codes",
+    "GroupNorm",
+    "a weight and its transpose",
+    "a network on two inputs",
+    "weight normalisation",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in COMPOSED else []) for n in CASES],
+)
 def test_ghost_equals_vmap_equals_a_loop_and_contributions_are_short(name: str) -> None:
     loss, params, examples = CASES[name]
     params = jax.tree.map(jnp.asarray, params)

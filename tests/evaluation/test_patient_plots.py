@@ -42,7 +42,13 @@ def test_pictures(plot, tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("plot", PLOTS)
+@pytest.mark.parametrize(
+    "plot",
+    [
+        *(plot for plot in PLOTS if plot is not plot_patient_densities),
+        pytest.param(plot_patient_densities, marks=pytest.mark.slow),
+    ],
+)
 def test_patients_that_show_nothing(plot, tmp_path):
     """Two patients without a reading or a label: pictures all the same."""
     two = patients_of(60, 1).take(np.arange(2))
