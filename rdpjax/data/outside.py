@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rdpjax.data.dates import Date
 from rdpjax.data.fields import Numeric
+from rdpjax.data.frame import decoded_values
 from rdpjax.data.rules import breaking
 from rdpjax.data.schema import Schema
 from rdpjax.errors import UserError
@@ -68,7 +70,17 @@ class Outside:
 
     def __str__(self) -> str:
         guess = f"; {self.guess}?" if self.guess else ""
-        return f"{self.what}: {self.share:.0%} of {self.records:,} {self.wrong}{guess}"
+        return f"{self.what}: {percent(self.share)} of {self.records:,} {self.wrong}{guess}"
+
+
+def percent(share: float) -> str:
+    """Format a share as a percentage; one that is not 0 does not look like it.
+
+    Examples:
+      >>> percent(0.0), percent(0.0004), percent(0.254)
+      ('0%', '0.04%', '25%')
+    """
+    return f"{100 * share:.1g}%" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def count_outside(schema: Schema, frame: pd.DataFrame) -> tuple[Outside, ...]:
@@ -88,28 +100,32 @@ def count_outside(schema: Schema, frame: pd.DataFrame) -> tuple[Outside, ...]:
       ...     print(found)
       column 'height': 100% of 3 values lie outside 120 to 210 cm and are clipped; in feet?
     """
-    found = []
+    return tuple(entry for entry in judged(schema, frame) if entry.count)
+
+
+def judged(schema: Schema, frame: pd.DataFrame) -> Iterator[Outside]:
+    """Yield an entry as those of `count_outside` for every numeric column and rule, also of 0."""
     for column in schema.columns:
         if not isinstance(column, Numeric):
             continue
-        values = frame[column.name].to_numpy(np.float64)
+        values = frame[column.name].to_numpy(np.float64, na_value=np.nan)
         outside = values[(values < column.low) | (values > column.high)]
-        if not len(outside):
-            continue
-        bounds = f"{column.low:g} to {column.high:g} {column.unit}".rstrip()
-        wrong = f"values lie outside {bounds} and are clipped"
-        entry = Outside(f"column {column.name!r}", wrong, len(outside), len(values))
-        if entry.share >= NOTED:
+        outside = outside[~np.isin(outside, column.spikes)]
+        guess = ""
+        if len(outside) and len(outside) / len(values) >= NOTED:
             guess = _guess(column, outside, schema, frame)
-            entry = Outside(entry.what, wrong, entry.count, entry.records, guess)
-        found.append(entry)
+        wrong = f"values lie outside {column.bounds} and are clipped"
+        yield Outside(f"column {column.name!r}", wrong, len(outside), len(values), guess)
     for (low, high), broken in breaking(schema.less, frame).items():
-        if count := int(broken.sum()):
-            guess = "are the two columns swapped" if count > len(broken) / 2 else ""
-            found.append(
-                Outside(f"rule {low} < {high}", "rows break it", count, len(broken), guess)
-            )
-    return tuple(found)
+        count = int(broken.sum())
+        guess = "are the two columns swapped" if count > len(broken) / 2 else ""
+        yield Outside(f"rule {low} < {high}", "rows break it", count, len(broken), guess)
+    if schema.rules:
+        decoded = decoded_values(schema, frame)
+        gaps = schema.gaps(decoded)
+        for text, rule in zip(schema.rules, schema.conditions, strict=True):
+            broken = rule.broken(decoded, gaps)
+            yield Outside(f"rule {text}", "rows break it", int(broken.sum()), len(broken))
 
 
 def heed(found: Sequence[Outside], *, accept: bool, mend: str) -> tuple[str, ...]:
@@ -138,15 +154,19 @@ def _guess(column: Numeric, outside: np.ndarray, schema: Schema, frame: pd.DataF
     """Suggest a cause that brings most of a column's values within its bounds; "" for none."""
     kinds, counts = np.unique(outside, return_counts=True)
     if len(outside) > 1 and counts.max() >= EXPLAINED * len(outside):
-        return f"does {kinds[counts.argmax()]:g} stand for a missing value"
-    values = _sample(frame, column.name)
+        often = kinds[[counts.argmax()]]
+        shown = column.texts(often)[0] if isinstance(column, Date) else f"{often[0]:g}"
+        return f"does {shown} stand for a missing value"
+    values = _sample(frame, column)
     if _inside(column, values) >= EXPLAINED:
         return ""  # few outliers: the unit is right
     for other in schema.columns:
-        if isinstance(other, Numeric) and other.name != column.name:
-            theirs = _sample(frame, other.name)
+        if type(other) is type(column) and other.name != column.name:
+            theirs = _sample(frame, other)
             if min(_inside(column, theirs), _inside(other, values)) >= EXPLAINED:
                 return f"is it swapped with {other.name!r}"
+    if isinstance(column, Date):
+        return ""  # a format determines the unit
     middle = (column.low + column.high) / 2
     median = float(np.nanquantile(values, 0.5, method="lower"))  # a mean would be infinite or NaN
     fits = []
@@ -169,10 +189,13 @@ def _factors(unit: str) -> Iterator[tuple[str, float]]:
     yield from (("in thousands", 1000.0), ("in thousandths", 0.001), ("with a wrong sign", -1.0))
 
 
-def _sample(frame: pd.DataFrame, name: str) -> np.ndarray:
-    values: np.ndarray = frame[name].to_numpy(np.float64)
-    return values[:: -(-len(values) // SAMPLE)]
+def _sample(frame: pd.DataFrame, column: Numeric) -> np.ndarray:
+    """Return some of the values that are neither missing nor spikes."""
+    values: np.ndarray = frame[column.name].to_numpy(np.float64, na_value=np.nan)
+    values = values[~(np.isnan(values) | np.isin(values, column.spikes))]
+    return values[:: max(1, -(-len(values) // SAMPLE))]
 
 
 def _inside(column: Numeric, values: np.ndarray) -> float:
-    return float(((values >= column.low) & (values <= column.high)).mean())
+    inside = (values >= column.low) & (values <= column.high)
+    return float(inside.mean()) if len(inside) else 0.0

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rdpjax.data.fields import Column, Numeric, plain_list
+from rdpjax.data.fields import Column, Numeric
+from rdpjax.data.values import plain_list
 from rdpjax.errors import UserError, nearest
 
 Less = tuple[tuple[str, str], ...]
@@ -92,5 +93,7 @@ def breaking(less: Less, frame: pd.DataFrame) -> dict[tuple[str, str], np.ndarra
       >>> breaking((("a", "b"),), pd.DataFrame({"a": [1, 2], "b": [2, 2]}))[("a", "b")].tolist()
       [False, True]
     """
-    values = {name: frame[name].to_numpy(np.float64) for pair in less for name in pair}
+    values = {
+        name: frame[name].to_numpy(np.float64, na_value=np.nan) for pair in less for name in pair
+    }
     return {(a, b): values[a] >= values[b] for a, b in less}

@@ -8,14 +8,13 @@ encode that order, where free weights for every level would mostly fit noise.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 
-from rdpjax.data.schema import Categorical
 
-
-def run_features(column: Categorical, shares: np.ndarray) -> np.ndarray:
+def run_features(runs: Sequence[int], scale: Sequence[float], shares: np.ndarray) -> np.ndarray:
     """Compute the network features of ordinal levels: indicators of the group, and scores.
 
     In this order: a flag for each ordered group but the largest one (the first of these), 1 for
@@ -24,44 +23,45 @@ def run_features(column: Categorical, shares: np.ndarray) -> np.ndarray:
     3 groups or more, flag times score for each flagged group of 2 levels or more. The score is the
     normal quantile of the mid-rank of a level's position under the noisy distribution function,
     standardised under the noisy shares and clipped to [-3, 3]; levels of different groups at the
-    same position of `column.scale` have the same score. A group of one level has score 0, and is
+    same position of `scale` have the same score. A group of one level has score 0, and is
     left out of the distribution.
 
     Args:
-      column: with ordered groups (`runs`).
+      runs: lengths of the ordered groups.
+      scale: positions of the levels, or empty; both as in `Categorical`.
       shares: noisy shares of its levels.
 
     Returns:
       float64 (levels, features).
 
     Examples:
-      >>> bins = Categorical("hr", ("never", "low", "middle", "high"), runs=(1, 3))
-      >>> features = run_features(bins, np.array([0.4, 0.2, 0.2, 0.2]))
+      >>> features = run_features((1, 3), (), np.array([0.4, 0.2, 0.2, 0.2]))  # never; 3 bins
       >>> (features.round(2) + 0.0).tolist()  # + 0.0: a sum's last digit decides on -0.0
       [[1.22, 0.0, 0.0], [-0.82, -1.22, 0.5], [-0.82, 0.0, -1.0], [-0.82, 1.22, 0.5]]
     """
-    run = np.repeat(np.arange(len(column.runs)), column.runs)
-    length = np.asarray(column.runs)[run]
+    run = np.repeat(np.arange(len(runs)), runs)
+    length = np.asarray(runs)[run]
     ordered = length > 1
-    largest = int(np.argmax(column.runs))
+    largest = int(np.argmax(runs))
     score = np.zeros(len(run))
     if ordered.any():
-        within = np.concatenate([np.arange(n, dtype=float) for n in column.runs])
-        places = np.asarray(column.scale) if column.scale else within
+        within = np.concatenate([np.arange(n, dtype=float) for n in runs])
+        places = np.asarray(scale) if scale else within
         score[ordered] = _scores(places[ordered], shares[ordered])
-    others = [r for r in range(len(column.runs)) if r != largest]
+    others = [r for r in range(len(runs)) if r != largest]
     # Nested flags: an effect common to two groups other than the largest has one weight.
     nested = [np.isin(run, others[i:]).astype(float) for i in range(len(others))]
-    flags = [_standardised(flag, shares) for flag in nested]
+    flags = [standardised(flag, shares) for flag in nested]
     found = [*flags, score]
-    if column.runs[largest] >= 3:
+    if runs[largest] >= 3:
         found.append(np.where(ordered, score**2 - 1, 0.0))
-    if len(column.runs) >= 3:
-        found += [flag * score for r, flag in zip(others, flags, strict=True) if column.runs[r] > 1]
+    if len(runs) >= 3:
+        found += [flag * score for r, flag in zip(others, flags, strict=True) if runs[r] > 1]
     return np.stack(found, axis=1)
 
 
-def _standardised(flag: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def standardised(flag: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Standardise a flag of levels under their shares, with a spread of 0.2 at least."""
     share = float(shares @ flag)
     return (flag - share) / max(math.sqrt(max(share * (1 - share), 0.0)), 0.2)
 

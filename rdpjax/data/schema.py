@@ -7,29 +7,36 @@ each names its source; levels come from the data dictionary.
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from rdpjax.data.fields import (
-    Categorical,
-    Column,
-    Level,
-    Numeric,
-    Within,
-    plain_list,
-    text,
-    whole,
+from rdpjax.data.columns import (
+    column_from_dict,
+    column_to_dict,
+    construct,
+    determined_from_dict,
 )
+from rdpjax.data.conditions import Rule, rule_of
+from rdpjax.data.dates import Date
+from rdpjax.data.determined import Determined, in_order
+from rdpjax.data.fields import Categorical, Column, Numeric, Within
+from rdpjax.data.levels import Level
 from rdpjax.data.rules import less_of
+from rdpjax.data.values import plain_list, text, whole
 from rdpjax.errors import UserError, nearest
-from rdpjax.structure import check_keys
 
-__all__ = ["Categorical", "Column", "Numeric", "Schema", "Within"]
+__all__ = ["Categorical", "Column", "Date", "Determined", "Numeric", "Schema", "Within"]
+
+PEEKED = (
+    "the schema's bounds and levels were guessed from the records (schema --peek): epsilon does "
+    "not cover them"
+)
+"""Note on every claim under a schema that is `peeked`."""
 
 MOST_BINS = 2**18 - 1
 """Most bins of all columns together: with the record count, the most that is accounted for."""
@@ -43,7 +50,11 @@ class Schema:
       name: name of the data set.
       columns: modelled columns, in the order of the networks' positions.
       label: name of the `Categorical` to be predicted from the others; None for none.
-      less: pairs (a, b): generated rows should have a < b. Real rows that break it are kept.
+      less: pairs (a, b): generated rows have a < b. Real rows that break it are kept.
+      rules: further rules as text, as `rdpjax.data.conditions` reads them, likewise.
+      determined: columns that others determine; they are not modelled.
+      drop: columns of the file that are left out: identifiers, free text.
+      peeked: bounds and levels were guessed from the records, which the guarantee does not cover.
       unit_of_privacy: what one record is, in words ("one row = one person").
       records: the number of records, if public; None keeps it private.
       minimum_records: a public floor for the noisy record count.
@@ -72,6 +83,10 @@ class Schema:
     minimum_records: int = 500
     given: str | None = None
     positive: tuple[Level, ...] = ()
+    rules: tuple[str, ...] = ()
+    determined: tuple[Determined, ...] = ()
+    drop: tuple[str, ...] = ()
+    peeked: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", text(self.name, "schema: name", empty=False))
@@ -101,7 +116,24 @@ class Schema:
         self._check_label(where)
         if self.given is not None and not isinstance(self.column(self.given), Categorical):
             raise UserError(f"{where}: given {self.given!r} must be a categorical")
+        if self.given is not None and self.column(self.given).missing:
+            raise UserError(f"{where}: given {self.given!r} must not be missing")
         object.__setattr__(self, "less", less_of(self.less, self.columns, where))
+        for key in ("rules", "drop", "determined"):
+            object.__setattr__(self, key, plain_list(getattr(self, key), f"{where}: {key}"))
+        if type(self.peeked) is not bool:
+            raise UserError(f"{where}: peeked must be true or false, got {self.peeked!r}")
+        for name in self.drop:
+            if name in (*self.names, *(column.name for column in self.determined)):
+                raise UserError(
+                    f"{where}: column {name!r} is described and dropped; do one of both"
+                )
+        levels = {
+            c.name: [str(v) for v in c.levels] if isinstance(c, Categorical) else []
+            for c in self.columns
+        }
+        object.__setattr__(self, "determined", in_order(self.determined, levels, where))
+        _ = self.conditions
 
     def _check_label(self, where: str) -> None:
         if self.label is None:
@@ -111,11 +143,44 @@ class Schema:
         where, label = f"{where}: label {self.label!r}", self.column(self.label)
         if not isinstance(label, Categorical):
             raise UserError(f"{where} must be a categorical")
+        if label.missing:
+            raise UserError(
+                f"{where} must not be missing; make {label.missing[0]!r} a level, or drop records"
+            )
         for level in self.positive:
             if level not in label.levels:
                 raise UserError(f"{where} has no level {level!r}; see positive")
         if len(set(self.positive)) == label.cells:
             raise UserError(f"{where}: every level is positive; leave one out")
+
+    @cached_property
+    def conditions(self) -> tuple[Rule, ...]:
+        """The rules, parsed."""
+        where = f"schema {self.name!r}"
+        return tuple(rule_of(text(r, f"{where}: rules"), self.columns, where) for r in self.rules)
+
+    @property
+    def has_rules(self) -> bool:
+        return bool(self.less or self.rules)
+
+    def gaps(self, values: np.ndarray) -> np.ndarray:
+        """Return the missing ones of decoded values, bool (rows, columns)."""
+        gaps: np.ndarray = np.isnan(values)
+        for j, column in enumerate(self.columns):
+            if isinstance(column, Categorical):
+                gaps[:, j] = values[:, j] >= column.cells
+        return gaps
+
+    def breaks_rule(self, values: np.ndarray) -> np.ndarray:
+        """Return the rows of decoded values that break any rule, bool (rows,)."""
+        broken = np.zeros(len(values), bool)
+        for low, high in self.less:
+            broken |= values[:, self.position(low)] >= values[:, self.position(high)]
+        if self.rules:
+            gaps = self.gaps(values)
+            for rule in self.conditions:
+                broken |= rule.broken(values, gaps)
+        return broken
 
     @property
     def has_classes(self) -> bool:
@@ -146,9 +211,20 @@ class Schema:
         positive = self.positive or label.levels[1:]
         return np.array([level in positive for level in label.levels])
 
+    def with_label(self, label: str | None) -> Schema:
+        """Return the schema with another label; None keeps its own."""
+        if label in (None, self.label):
+            return self
+        return dataclasses.replace(self, label=label, positive=())
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the columns of a released file: modelled, then determined ones."""
+        return (*self.names, *(column.name for column in self.determined))
 
     def position(self, name: str | None) -> int:
         """Return the index of the column called `name`; UserError if there is none.
@@ -174,30 +250,24 @@ class Schema:
         }
         head["less"] = [list(pair) for pair in self.less]
         head["positive"] = list(self.positive) or None
-        columns = []
-        for column in self.columns:
-            kind = "numeric" if isinstance(column, Numeric) else "categorical"
-            fields = dataclasses.asdict(column)
-            lists = {k: list(v) for k, v in fields.items() if isinstance(v, tuple)}
-            fields = {k: v for k, v in (fields | lists).items() if v != []}
-            columns.append({"kind": kind, **fields})
+        head["rules"] = list(self.rules) or None
+        head["drop"] = list(self.drop) or None
+        head["peeked"] = self.peeked or None
+        head["determined"] = [column.to_dict() for column in self.determined] or None
+        columns = [column_to_dict(column) for column in self.columns]
         return {k: v for k, v in head.items() if v is not None} | {"columns": columns}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Schema:
         """Build a schema from `to_dict`; UserError names an unknown or missing key."""
-        kinds = {"numeric": Numeric, "categorical": Categorical}
-        columns = []
-        for i, entry in enumerate(plain_list(values.get("columns", ()), "schema: columns")):
-            where = f"schema column {i + 1}"
-            if not isinstance(entry, Mapping):
-                raise UserError(f"{where} must be a table [[columns]], got {entry!r}")
-            fields = dict(entry)
-            kind = fields.pop("kind", None)
-            if kind not in kinds:
-                raise UserError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
-            columns.append(_build(kinds[kind], fields, where))
-        schema: Schema = _build(Schema, dict(values) | {"columns": tuple(columns)}, "schema")
+        given = dict(values)
+        for key, read in (("columns", column_from_dict), ("determined", determined_from_dict)):
+            entries = plain_list(given.get(key, ()), f"schema: {key}")
+            what = "column" if key == "columns" else "determined column"
+            given[key] = tuple(
+                read(entry, f"schema {what} {i}") for i, entry in enumerate(entries, start=1)
+            )
+        schema: Schema = construct(Schema, given, "schema")
         return schema
 
     @staticmethod
@@ -209,11 +279,6 @@ class Schema:
             raise UserError(f"schema: not TOML: {error}") from None
 
 
-def _build(kind: type, fields: Mapping[str, Any], where: str) -> Any:
-    check_keys(kind, fields, where)
-    return kind(**fields)
-
-
 def _check_width(columns: tuple[Column, ...], where: str) -> None:
     """Raise UserError, naming the widest column, where there are more bins than `MOST_BINS`."""
     bins = sum(column.bins for column in columns)
@@ -223,15 +288,8 @@ def _check_width(columns: tuple[Column, ...], where: str) -> None:
     room = MOST_BINS - (bins - widest.bins)
     mend = "describe fewer columns"
     if isinstance(widest, Numeric) and room > 1:
-        mend = f"give it cell = {_wide_enough(widest, room):g} or more"
+        mend = f"give it cell = {widest.wide_enough(room):g} or more"
     raise UserError(
         f"{where}: {bins} bins to measure, at most {MOST_BINS} can be accounted for; column "
         f"{widest.name!r} has {widest.bins} of them, {mend}"
     )
-
-
-def _wide_enough(column: Numeric, bins: int) -> float:
-    """Suggest a bin width of 1, 2 or 5 times a power of 10 resolutions, for at most `bins` bins."""
-    least = (column.high - column.low) / (bins - 1) / column.resolution
-    power: int = 10 ** max(0, math.floor(math.log10(least)))
-    return column.resolution * next(m * power for m in (1, 2, 5, 10) if m * power >= least)

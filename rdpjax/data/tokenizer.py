@@ -3,18 +3,22 @@
 A value maps to a bin (`cell`, public: an index on the schema's grid), and a bin to a token
 (`code`): one of at most `max_codes` groups of neighbouring bins with about equal shares of the
 *noisy* histogram. Values with large shares (120 mmHg) are groups by themselves, so they decode
-to themselves. Within a group, a bin is drawn from the noisy histogram.
+to themselves. Within a group, a bin is drawn from the noisy histogram. Spikes and missing values
+have a bin and a token each, after the others.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from rdpjax.data.features import WAVES, token_features
 from rdpjax.data.grouping import group_cells
-from rdpjax.data.runs import run_features
+from rdpjax.data.levels import MOST_TOKENS
 from rdpjax.data.schema import Categorical, Numeric, Schema
 
 
@@ -23,7 +27,7 @@ class Marginals:
     """One-way marginals: the share of every bin of every column, noisy (or declared public).
 
     Attributes:
-      shares: one array per schema column, over its bins; non-negative, sums to 1.
+      shares: one array per schema column, over its outcomes; non-negative, sums to 1.
       halves: per column, the share of half units; 0 where they are not modelled.
       records: the noisy (or public) number of records.
       deviation: standard deviation of the noise on each count; 0 without a measurement.
@@ -37,7 +41,7 @@ class Marginals:
     @staticmethod
     def uniform(schema: Schema, records: float) -> Marginals:
         """Return uniform marginals: the state before any measurement."""
-        shares = tuple(np.full(c.cells, 1 / c.cells) for c in schema.columns)
+        shares = tuple(np.full(c.outcomes, 1 / c.outcomes) for c in schema.columns)
         return Marginals(shares, (0.0,) * len(shares), records)
 
 
@@ -46,37 +50,47 @@ def encode_cells(schema: Schema, frame: pd.DataFrame) -> np.ndarray:
 
     Args:
       schema: public columns and bounds.
-      frame: the schema's columns, in its units; levels must be the schema's.
+      frame: the schema's columns, in its units; levels must be the schema's. Missing values are
+        NaN, NA or None.
 
     Returns:
-      Array (rows, columns) of the smallest unsigned type that holds the schema's bins. A numeric
-      that is not whole, where half units are modelled, is its bin plus `column.cells`.
+      Array (rows, columns) of the smallest unsigned type that holds the schema's bins: `cells` of
+      them, then the points. A numeric that is not whole, where half units are modelled, is its bin
+      plus `column.cells`.
 
     Guarantees:
       A row's bins depend on that row and the schema alone. Values outside the bounds, +-inf
-      included, go to the first or last bin, NaN to the first: every row gets a valid bin.
-      Values finer than a "grid" column's resolution are rounded to its nearest value.
+      included, go to the first or last bin unless they are spikes; missing values have a bin of
+      their own if the column declares them, else the first: every row gets a valid bin. Values
+      finer than a "grid" column's resolution are rounded to its nearest value.
     """
-    largest = max(c.cells * (2 if c.bins > c.cells else 1) for c in schema.columns)
+    largest = max(c.cells * 2 if c.bins > c.outcomes else c.outcomes for c in schema.columns)
     out = np.empty((len(frame), len(schema.columns)), np.min_scalar_type(largest))
     for j, column in enumerate(schema.columns):
-        values = frame[column.name].to_numpy()
         if isinstance(column, Categorical):
-            out[:, j] = pd.Categorical(values, categories=list(column.levels)).codes.clip(0)
+            values = frame[column.name].to_numpy()
+            codes = pd.Categorical(values, categories=list(column.levels)).codes
+            out[:, j] = np.where(codes < 0, column.outcomes - 1 if column.missing else 0, codes)
             continue
-        clipped = np.clip(
-            np.nan_to_num(values.astype(float), nan=column.low), column.low, column.high
-        )
-        if column.within == "grid":
-            steps = np.rint((clipped - column.low) / column.resolution).astype(np.int64)
-            out[:, j] = np.minimum(steps, column.last_step) // column.per_cell
-            continue
-        place = (clipped - column.low) / column.cell
-        cells = np.clip(np.floor(place + 1e-6), 0, column.cells - 1).astype(np.int32)
-        if column.within == "halves":
-            cells = np.where(place - cells > 1e-6, cells + column.cells, cells)
-        out[:, j] = cells
+        values = frame[column.name].to_numpy(np.float64, na_value=np.nan)
+        out[:, j] = _cells(column, values)
+        for k, point in enumerate(column.points):
+            out[np.isnan(values) if math.isnan(point) else values == point, j] = column.cells + k
     return out
+
+
+def _cells(column: Numeric, values: np.ndarray) -> np.ndarray:
+    """Return each value's bin `[rows]`, disregarding points."""
+    clipped = np.clip(np.nan_to_num(values, nan=column.low), column.low, column.high)
+    if column.within == "grid":
+        steps = np.rint((clipped - column.low) / column.resolution).astype(np.int64)
+        on_grid: np.ndarray = np.minimum(steps, column.last_step) // column.per_cell
+        return on_grid
+    place = (clipped - column.low) / column.cell
+    cells: np.ndarray = np.clip(np.floor(place + 1e-6), 0, column.cells - 1).astype(np.int32)
+    if column.within == "halves":
+        cells = np.where(place - cells > 1e-6, cells + column.cells, cells)
+    return cells
 
 
 def histogram(schema: Schema, cells: np.ndarray) -> np.ndarray:
@@ -164,7 +178,7 @@ class Tokenizer:
     @staticmethod
     def make(schema: Schema, marginals: Marginals, max_codes: int = 32) -> Tokenizer:
         groups = tuple(
-            np.arange(c.cells) if isinstance(c, Categorical) else group_cells(s, max_codes)
+            np.arange(c.outcomes) if isinstance(c, Categorical) else _grouped(c, s, max_codes)
             for c, s in zip(schema.columns, marginals.shares, strict=True)
         )
         return Tokenizer(schema, marginals, groups)
@@ -192,39 +206,16 @@ class Tokenizer:
             np.add.at(table[j], group, share)
         return table
 
-    def code_features(self, order: int) -> np.ndarray:
-        """Compute token features: cosines of the noisy mid-rank, with smoother ones larger.
-
-        Feature k of a token is sqrt(2) cos(pi k u) / k with u the token's mid-rank under the noisy
-        distribution function. A network on them fits smooth dependence with few parameters; the
-        atoms of a column (heaping) are in its marginal already. Columns with ordered groups have
-        the ordinal features of `rdpjax.data.runs` instead.
-
-        Args:
-          order: number of features of a token: k = 1 to `order`, or the first ordinal features.
-
-        Returns:
-          float32 (columns, width, order); 0 beyond a column's own width, and where a column has
-          fewer features.
-        """
-        shares = self.code_shares()
-        ranks = np.cumsum(shares, axis=1) - shares / 2
-        k = np.arange(1, order + 1)
-        waves = np.sqrt(2) * np.cos(np.pi * k * ranks[..., None]) / k
-        exists = np.arange(self.width) < np.asarray(self.widths)[:, None]
-        features = np.where(exists[..., None], waves, 0.0).astype(np.float32)
-        for j, column in enumerate(self.schema.columns):
-            if isinstance(column, Categorical) and column.runs:
-                table = run_features(column, shares[j, : column.cells])[:, :order]
-                features[j] = 0
-                features[j, : column.cells, : table.shape[1]] = table
-        return features
+    def code_features(self, waves: int = WAVES) -> np.ndarray:
+        """Compute `rdpjax.data.features.token_features` under the noisy shares."""
+        return token_features(self.schema, self.code_shares(), self.widths, waves)
 
     def encode(self, cells: np.ndarray) -> np.ndarray:
         """Map bins to tokens, uint8, both (rows, columns)."""
         out = np.empty(cells.shape, np.uint8)
         for j, (column, group) in enumerate(zip(self.schema.columns, self.groups, strict=True)):
-            out[:, j] = group[cells[:, j] % column.cells]
+            halves = column.bins > column.outcomes
+            out[:, j] = group[cells[:, j] % column.cells if halves else cells[:, j]]
         return out
 
     def decode(self, codes: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
@@ -235,11 +226,13 @@ class Tokenizer:
           uniforms: float64 in [0, 1), (rows, columns, 2): choice of the bin, and place within it.
 
         Returns:
-          float64 (rows, columns); categoricals as the index of their level.
+          float64 (rows, columns); categoricals as the index of their outcome, a missing number as
+          NaN.
 
         Guarantees:
-          `encode(encode_cells(decode(codes))) == codes`; values lie in bounds and on the
-          resolution grid.
+          `encode(encode_cells(decode(codes))) == codes`, but where a spike lies within the bounds
+          and is drawn as a value of its bin; values lie in bounds and on the resolution grid, or
+          are spikes.
         """
         out = np.empty(codes.shape, float)
         for j, column in enumerate(self.schema.columns):
@@ -247,18 +240,27 @@ class Tokenizer:
                 out[:, j] = codes[:, j]
                 continue
             cells = self._draw_cells(j, codes[:, j], uniforms[:, j, 0])
-            out[:, j] = _place(column, cells, uniforms[:, j, 1], self.marginals.halves[j])
+            inside = np.minimum(cells, column.cells - 1)
+            out[:, j] = _place(column, inside, uniforms[:, j, 1], self.marginals.halves[j])
+            for k, point in enumerate(column.points):
+                out[cells == column.cells + k, j] = point
         return out
 
     def frame(self, values: np.ndarray) -> pd.DataFrame:
         """Build a canonical frame from decoded values: levels in place of their indices.
 
-        A column whose bounds and steps are whole is int64, any other number float64.
+        A column whose bounds and steps are whole is int64, any other number float64. Where values
+        may be missing, whole numbers are pandas' Int64 with NA, and levels are objects with None.
         """
-        columns = {}
+        columns: dict[str, Any] = {}
         for j, column in enumerate(self.schema.columns):
             if isinstance(column, Categorical):
-                columns[column.name] = np.asarray(column.levels)[values[:, j].astype(int)]
+                known = np.asarray(column.levels)
+                if column.missing:
+                    known = np.array([*column.levels, None], object)
+                columns[column.name] = known[values[:, j].astype(int)]
+            elif column.is_whole and column.missing:
+                columns[column.name] = pd.array(values[:, j], dtype="Float64").astype("Int64")
             else:
                 kind = np.int64 if column.is_whole else np.float64
                 columns[column.name] = values[:, j].astype(kind)
@@ -273,6 +275,13 @@ class Tokenizer:
         cells = np.searchsorted(edges, low + uniforms * (high - low), side="right") - 1
         inside: np.ndarray = np.clip(cells, first[codes], first[codes + 1] - 1)
         return inside
+
+
+def _grouped(column: Numeric, shares: np.ndarray, max_codes: int) -> np.ndarray:
+    """Group the bins, and give each point a token of its own after them."""
+    points = len(column.points)
+    groups = group_cells(shares[: column.cells], min(max_codes, MOST_TOKENS - points))
+    return np.concatenate([groups, groups[-1] + 1 + np.arange(points)])
 
 
 def _place(column: Numeric, cells: np.ndarray, uniforms: np.ndarray, halves: float) -> np.ndarray:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdpjax.data.cardio import CARDIO, DAYS
+from rdpjax.data.dates import Date
 from rdpjax.data.fields import Categorical, Numeric
 from rdpjax.data.outside import count_outside, facts_of, heed
 from rdpjax.data.schema import Schema
@@ -135,3 +136,57 @@ def test_a_few_slips_are_no_other_unit(cohort: pd.DataFrame) -> None:
         e for e in count_outside(CARDIO, cohort.assign(ap_lo=pressures)) if "ap_lo'" in e.what
     )
     assert slips.count >= 18 and slips.guess == ""
+
+
+def test_texts_of_rules_are_counted_like_pairs() -> None:
+    columns = (
+        Categorical("smokes", ("no", "yes")),
+        Numeric("packs", "", 0, 9, missing=("",)),
+        Numeric("years", "years", 0, 60),
+    )
+    rules = ("if smokes = no then packs missing", "packs <= years")
+    frame = pd.DataFrame(
+        {"smokes": ["no", "no", "yes", "yes"], "packs": [np.nan, 1, 4, 5], "years": [0, 0, 3, 9]}
+    )
+    entries = count_outside(Schema("s", columns, rules=rules), frame)
+    assert list(map(str, entries)) == [
+        "rule if smokes = no then packs missing: 25% of 4 rows break it",
+        "rule packs <= years: 50% of 4 rows break it",
+    ]
+
+
+def test_missing_values_and_spikes_do_not_hide_the_unit(cohort: pd.DataFrame) -> None:
+    """Values beside the bins were taken for ones that no unit explains."""
+    column = Numeric("height", "cm", 120, 210, missing=("?",), spikes=(0,))
+    height = (cohort["height"] / 100).where(np.arange(600) >= 200)
+    frame = pd.DataFrame({"height": height.where(~np.isin(np.arange(600), range(200, 350)), 0.0)})
+    said = found(frame, Schema("s", (column,)))["column 'height'"]
+    assert said.endswith("42% of 600 values lie outside 120 to 210 cm and are clipped; in metres?")
+
+
+def test_dates_have_no_unit_to_guess_and_are_shown_as_dates() -> None:
+    visit = Date("visit", first="2024-01-01", last="2024-12-31")
+    born = Date("born", first="1930-01-01", last="2010-12-31")
+    length = Numeric("length", "days", 0, 400)
+    schema = Schema("s", (visit, born, length))
+    swapped = pd.DataFrame(
+        {
+            "visit": visit.numbers(["1950-02-03", "1960-12-09", "2001-05-06"]),
+            "born": born.numbers(["2024-02-03", "2024-05-04", "2024-05-04"]),
+            "length": [1.0, 2.0, 3.0],
+        }
+    )
+    said = found(swapped, schema)
+    assert said["column 'visit'"] == (
+        "column 'visit': 100% of 3 values lie outside 2024-01-01 to 2024-12-31 and are clipped"
+    )
+    code = swapped.assign(visit=visit.numbers(["1900-01-01"] * 3))
+    assert found(code, schema)["column 'visit'"].endswith(
+        "; does 1900-01-01 stand for a missing value?"
+    )
+
+
+def test_a_column_of_missing_values_alone_ends_nothing() -> None:
+    schema = Schema("s", (Numeric("x", "m", 0, 1, resolution=0.1), Numeric("y", "m", 5, 9)))
+    frame = pd.DataFrame({"x": [7.0, 8.0], "y": [np.nan, np.nan]})
+    assert "x" in found(frame, schema)["column 'x'"]

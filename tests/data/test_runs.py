@@ -10,13 +10,17 @@ from rdpjax.data.schema import Categorical, Schema
 from rdpjax.data.tokenizer import Marginals, Tokenizer
 
 
+def features_of(column: Categorical, shares: np.ndarray) -> np.ndarray:
+    return run_features(column.runs, column.scale, shares)
+
+
 def categorical(*runs: int, scale: tuple[float, ...] = ()) -> Categorical:
     return Categorical("c", tuple(range(sum(runs))), runs=runs, scale=scale)
 
 
 def test_a_level_apart_and_ten_bins():
     shares = np.array([0.5] + [0.05] * 10)
-    flag, score, square = run_features(categorical(1, 10), shares).T
+    flag, score, square = features_of(categorical(1, 10), shares).T
     assert flag.tolist() == [1] + [-1] * 10, "standardised: half of all are apart"
     assert score[0] == square[0] == 0
     assert (np.diff(score[1:]) > 0).all()
@@ -26,13 +30,13 @@ def test_a_level_apart_and_ten_bins():
 
 def test_what_is_rare_is_not_blown_up_without_end():
     shares = np.array([0.999] + [0.001 / 3] * 3)
-    flag = run_features(categorical(1, 3), 1 - shares)[:, 0]
+    flag = features_of(categorical(1, 3), 1 - shares)[:, 0]
     assert np.abs(flag).max() <= 5
 
 
 def test_levels_at_the_same_place_share_a_score():
     scale = (0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 2.0, 3.0)
-    features = run_features(categorical(4, 3, 2, scale=scale), np.full(9, 1 / 9))
+    features = features_of(categorical(4, 3, 2, scale=scale), np.full(9, 1 / 9))
     assert features.shape == (9, 2 + 2 + 2)
     flags, score, _, slopes = np.split(features, [2, 3, 4], axis=1)
     later, last = (flags > 0).T  # nested: the second run or a later one; the third
@@ -51,13 +55,13 @@ def test_levels_at_the_same_place_share_a_score():
 )
 def test_how_many_features(runs: tuple[int, ...], count: int):
     levels = sum(runs)
-    features = run_features(categorical(*runs), np.full(levels, 1 / levels))
+    features = features_of(categorical(*runs), np.full(levels, 1 / levels))
     assert features.shape == (levels, count) and np.isfinite(features).all()
 
 
 def test_shares_that_noise_has_emptied_leave_numbers_that_exist():
     for shares in (np.zeros(11), np.eye(11)[0], np.eye(11)[5]):
-        features = run_features(categorical(1, 10), shares)
+        features = features_of(categorical(1, 10), shares)
         assert np.isfinite(features).all() and np.abs(features[:, 1]).max() <= 3
         assert (np.diff(features[1:, 1]) >= 0).all()
 
@@ -72,7 +76,7 @@ def test_in_a_codec_they_stand_first_and_other_columns_keep_their_cosines():
     np.testing.assert_array_equal(features[1], cosines[1])
     assert features.shape == cosines.shape and features.dtype == np.float32
     np.testing.assert_allclose(
-        features[0, :, :3], run_features(runs.columns[0], shares[0]), rtol=1e-6
+        features[0, :, :3], features_of(runs.columns[0], shares[0]), rtol=1e-6
     )
     assert not features[0, :, 3:].any()
     assert Tokenizer.make(runs, marginals).code_features(2).shape == (2, 11, 2)

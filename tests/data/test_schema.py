@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 
 import numpy as np
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.fields import Categorical, Numeric
-from rdpjax.data.schema import MOST_BINS, Schema, _wide_enough
+from rdpjax.data.schema import MOST_BINS, Schema
 from rdpjax.errors import UserError
 from rdpjax.privacy.events import LATTICE_NUMBERS
 
 LABEL = Categorical("y", (0, 1))
+MAYBE = Categorical("y", (0, 1), missing=("?",))
 TOY = Schema("toy", (Numeric("x", "m", 0, 9), Numeric("z", "m", 0, 9), LABEL), label="y")
 
 
@@ -65,9 +67,9 @@ def test_which_levels_are_positive():
         (lambda: Numeric("x", "m", 9, 0), "'x': bounds must be finite with low < high"),
         (lambda: Numeric("x", "m", 0, float("inf")), "bounds must be finite"),
         (lambda: Numeric("x", "m", float("nan"), 1), "bounds must be finite"),
-        (lambda: Numeric("x", "m", 0, 9, cell=0), "0 < resolution <= cell"),
+        (lambda: Numeric("x", "m", 0, 9, resolution=0), "0 < resolution <= cell"),
         (lambda: Numeric("x", "m", 0, 9, cell=10), "cell <= high - low"),
-        (lambda: Numeric("x", "m", 0, 9, resolution=2), "resolution <= cell"),
+        (lambda: Numeric("x", "m", 0, 9, 1, 2), "resolution <= cell"),
         (lambda: Categorical("c", (1,)), "'c': needs 2 to 255 distinct levels"),
         (lambda: Categorical("c", (1, 1)), "distinct levels"),
         (lambda: Categorical("c", (1, 2, 3), runs=(1, 1)), "'c': runs must be 1 or more each and"),
@@ -84,7 +86,7 @@ def test_which_levels_are_positive():
         (lambda: Schema("s", (LABEL,), label="w"), "has no column 'w'"),
         (lambda: dataclasses.replace(TOY, label="x"), "label 'x' must be a categorical"),
         (lambda: dataclasses.replace(TOY, less=(("x", "y"),)), "rule on 'y', which is no number"),
-        (lambda: Schema.from_dict({"name": "s", "columns": [{"kind": "date"}]}), "kind must be"),
+        (lambda: Schema.from_dict({"name": "s", "columns": [{"kind": "dat"}]}), "kind must be"),
         (lambda: Schema.from_dict(TOY.to_dict() | {"lable": "y"}), "did you mean 'label'"),
         (lambda: Schema.from_dict({"columns": []}), "key 'name' is missing"),
         (lambda: Schema.from_toml("name = "), "schema: not TOML"),
@@ -96,6 +98,16 @@ def test_which_levels_are_positive():
         (lambda: Numeric(0, "u", 1, 5), "a column's name must be text, got 0"),
         (lambda: Numeric("", "u", 1, 5), "a column's name must be text, got ''"),
         (lambda: Numeric("x", "u", 0, 10, within="middle"), "within must be one of 'grid', "),
+        (lambda: Numeric("x", "u", 0, 9, spikes=("a",)), "'x': spikes must be a number, got 'a'"),
+        (lambda: Numeric("x", "u", 0, 9, spikes=(1, 1)), "spikes must be finite numbers, none of"),
+        (lambda: Numeric("x", "u", 0, 9, spikes=(math.inf,)), "spikes must be finite"),
+        (lambda: Numeric("x", "u", 0, 9, spikes=range(99)), "99 are too many"),
+        (lambda: Numeric("x", "u", 0, 9, within="halves", missing="?"), "do not go with"),
+        (lambda: Numeric("x", "u", 0, 9, missing=("?", "?")), "none twice"),
+        (lambda: Categorical("c", ("a", "?"), missing=("?",)), "is a level and stands for missing"),
+        (lambda: Categorical("c", range(255), missing=("?",)), "254 levels at most"),
+        (lambda: Schema("s", (MAYBE,), label="y"), "must not be missing; make '\\?' a level"),
+        (lambda: Schema("s", (MAYBE,), given="y"), "given 'y' must not be missing"),
         (lambda: Numeric("x", "u", 0, 10, cell=2.5), "a whole multiple of the resolution"),
         (lambda: Numeric("x", "u", -1e308, 1e308), "more than 2\\*\\*40 values"),
         (lambda: Numeric("x", "u", 0, 1e9, resolution=1e-6), "make the resolution coarser"),
@@ -198,7 +210,7 @@ def test_a_label_may_be_missing_or_of_many_levels():
 
 
 def test_too_many_bins_name_the_widest_column_and_a_cell_that_fits():
-    wide = Numeric("fnlwgt", "", 0, 1_500_000)
+    wide = Numeric("fnlwgt", "", 0, 1_500_000, cell=1)
     with pytest.raises(UserError) as caught:
         Schema("adult", (Numeric("age", "years", 17, 90), wide, LABEL), label="y")
     assert str(caught.value) == (
@@ -213,6 +225,6 @@ def test_too_many_bins_name_the_widest_column_and_a_cell_that_fits():
 @given(st.floats(1, 1e7), st.integers(-3, 3), st.integers(3, MOST_BINS))
 def test_the_cell_that_is_suggested_fits(width: float, power: int, room: int):
     column = Numeric("x", "", 0, max(width, 1.01) * 10.0**power, 10.0**power, 10.0**power)
-    cell = _wide_enough(column, room)
+    cell = column.wide_enough(room)
     if cell <= column.high:
         assert dataclasses.replace(column, cell=cell).cells <= room

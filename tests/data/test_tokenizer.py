@@ -67,7 +67,9 @@ def test_values_on_the_grid_come_back_exactly_where_each_cell_is_a_group(schema:
 
 @pytest.mark.parametrize(("cells", "dtype"), [(128, np.uint8), (255, np.uint8), (256, np.uint16)])
 def test_cells_take_as_few_bytes_as_they_can(cells: int, dtype: type):
-    schema = Schema("n", (Numeric("x", "", 0, cells - 1), Categorical("y", (0, 1))), label="y")
+    schema = Schema(
+        "n", (Numeric("x", "", 0, cells - 1, cell=1), Categorical("y", (0, 1))), label="y"
+    )
     frame = pd.DataFrame({"x": [0.0, cells - 1], "y": [0, 1]})
     found = encode_cells(schema, frame)
     assert found.dtype == dtype and found[:, 0].tolist() == [0, cells - 1]
