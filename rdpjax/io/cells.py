@@ -49,8 +49,21 @@ def number(cell: str, mend: str, greatest: float = math.inf) -> float:
     raise ValueError(f"{cell[:40]!r} is no finite number; {mend}")
 
 
-def numbers(table: Table, name: str) -> np.ndarray:
+def numbers(
+    table: Table,
+    name: str,
+    missing: Sequence[str] = (),
+    parse: Callable[[str], float] | None = None,
+) -> np.ndarray:
     """Parse a column as finite numbers, float64 `[records]`.
+
+    Args:
+      table: the records.
+      name: the column.
+      missing: texts that stand for a missing value, read as NaN; a number among them in any
+        spelling.
+      parse: converts a stripped cell, of a date say; ValueError for one that it does not take. By
+        default any finite number is taken.
 
     Raises:
       UserError: names the line and column of the first cell that is empty, text, NaN or infinite.
@@ -64,12 +77,15 @@ def numbers(table: Table, name: str) -> np.ndarray:
       ...
       rdpjax.errors.UserError: t.csv: line 2, column 'y': '?' stands for a missing value; fill it in
     """
-    values, codes = _convert(table, name, _number)
+    gaps, parse = _Gaps(missing), parse or _number
+    values, codes = _convert(table, name, lambda cell: np.nan if cell in gaps else parse(cell))
     found: np.ndarray = np.asarray(values, dtype=np.float64)[codes]
     return found
 
 
-def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
+def levels(
+    table: Table, name: str, allowed: Sequence[int | str], missing: Sequence[str] = ()
+) -> np.ndarray:
     """Parse a column as public levels, `[records]`; whole numbers may be `1`, `01` or `1.0`.
 
     1 and 0 may be written `true` and `false` in any case, and vice versa.
@@ -78,6 +94,7 @@ def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
       table: the records.
       name: the column.
       allowed: the public levels, all whole numbers, all words or all booleans.
+      missing: texts that stand for a missing value, read as None.
 
     Raises:
       UserError: names the line and column of the first cell that holds none of them.
@@ -93,10 +110,13 @@ def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
       rdpjax.errors.UserError: t.csv: line 3, column 'gluc': '7' is no level; levels are 1, 2, 3
     """
     known = {level: level for level in allowed}
+    gaps = _Gaps(missing)
     mend = f"levels are {', '.join(str(level) for level in allowed)}"
 
     def level(cell: str) -> Any:
         value: Any = cell
+        if cell in gaps:
+            return None
         if cell not in known and NUMBER.fullmatch(cell):
             value = float(cell)
         elif cell not in known:
@@ -107,7 +127,7 @@ def levels(table: Table, name: str, allowed: Sequence[int | str]) -> np.ndarray:
         return known[value]
 
     values, codes = _convert(table, name, level)
-    words_allowed = any(isinstance(value, str) for value in allowed)
+    words_allowed = bool(missing) or any(isinstance(value, str) for value in allowed)
     kind = object if words_allowed else type(allowed[0])
     found: np.ndarray = np.asarray(values, dtype=kind)[codes]
     return found
@@ -124,6 +144,20 @@ def words(table: Table, name: str) -> Strings:
             raise UserError(f"{table.path}: line {line}, column {name!r}: empty; fill it in")
         blocks.append(pack(cells))
     return Strings(blocks)
+
+
+class _Gaps:
+    """Texts that stand for a missing value; numbers among them in any spelling."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = set(texts)
+        self._numbers = {float(text) for text in texts if NUMBER.fullmatch(text)}
+
+    def __contains__(self, cell: str) -> bool:
+        if cell in self._texts:
+            return True
+        is_number = self._numbers and NUMBER.fullmatch(cell)
+        return bool(is_number) and float(cell) in self._numbers
 
 
 def _convert(

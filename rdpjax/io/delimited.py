@@ -1,16 +1,19 @@
 """Read a delimited table as strings; errors are one line that names the place.
 
-Nothing is repaired or guessed beyond the file format: `;` or `,`, gzip, a byte-order mark, either
-line end, quotes. Cells stay strings until `io.cells` checks them, so that a message can show the
-cell as it stands in the file. Records become Python objects a block at a time: a table of ten
+Nothing is repaired or guessed beyond the file format: separator, gzip, a byte-order mark, either
+line end, quotes; or Parquet. Cells stay strings until `io.cells` checks them: a message can show
+the cell as it stands in the file. Records become Python objects a block at a time: a table of ten
 millions needs little more memory than the file is long.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +21,9 @@ import pandas as pd
 import pyarrow as pa
 
 from rdpjax.errors import UserError
+from rdpjax.io.parquet import MAGIC, parquet_names, split_parquet
 from rdpjax.io.plain import Split, split_plain
-from rdpjax.io.records import Record, decompressed, open_delimited
+from rdpjax.io.records import BOM, Record, decompressed, open_delimited
 from rdpjax.io.strings import Strings, in_blocks, pack
 
 
@@ -29,7 +33,7 @@ class Table:
 
     Attributes:
       path: the file, for messages.
-      separator: `;` or `,`.
+      separator: `;`, `,`, a tab or `|`.
       header: the column names, stripped; a column without a name is called `column <position>`.
       frame: one string column per name, `[records, columns]`.
       lines: the 1-based number of each record's (first) line in the file, `[records]`.
@@ -59,15 +63,53 @@ def read_table(path: Path | str) -> Table:
       UserError: for a missing or unreadable file, and for all that `parse_table` objects to.
     """
     path = Path(path)
+    return parse_table(_read(path, lambda file: file.read()), path)
+
+
+def read_header(path: Path | str) -> tuple[str, ...]:
+    """Read the column names of a delimited or Parquet file, and none of its records.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The names, as `Table.header` has them.
+
+    Raises:
+      UserError: a missing or unreadable file, and what `parse_table` objects to in a header.
+    """
+    path = Path(path)
+    if _read(path, lambda file: file.peek(4)[:4]) == MAGIC:
+        return _header(parquet_names(path), path, 1)
+    top = decompressed(_read(path, lambda file: _top(file, path)), path)
+    found = open_delimited(top, path)
+    return _header(found.header.fields, path, found.header.line)
+
+
+def _read(path: Path, read: Callable[[BufferedReader], bytes]) -> bytes:
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name the file in it")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            return read(file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its rights") from None
-    return parse_table(content, path)
+
+
+def _top(file: BufferedReader, path: Path) -> bytes:
+    """Return the bytes up to the end of the first record that is not blank, not compressed."""
+    top = b""
+    lines = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+    try:
+        for line in lines:
+            top += line
+            if top.removeprefix(BOM).strip() and top.count(b'"') % 2 == 0:
+                break
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise UserError(f"{path}: the gzip file is cut off or damaged; fetch it again") from None
+    return top
 
 
 def parse_table(content: bytes, path: Path | str) -> Table:
@@ -90,6 +132,10 @@ def parse_table(content: bytes, path: Path | str) -> Table:
       (('id', 'age'), ['18393'], [2], '7;18393')
     """
     path = Path(path)
+    if content.startswith(MAGIC):
+        names, columns = split_parquet(content, path)
+        header, lines = _header(names, path, 1), 2 + np.arange(len(columns.texts))
+        return _table(path, ",", header, lines, ",".join(names), columns)
     content = decompressed(content, path)
     file = open_delimited(content, path)
     header = _header(file.header.fields, path, file.header.line)
@@ -100,6 +146,17 @@ def parse_table(content: bytes, path: Path | str) -> Table:
         starts, split = _split(file.records, len(header))
     if not starts.size:
         raise UserError(f"{path}: only a header, no record; check the export")
+    return _table(path, file.separator, header, starts, file.header.text, split)
+
+
+def _table(
+    path: Path,
+    separator: str,
+    header: tuple[str, ...],
+    lines: np.ndarray,
+    header_text: str,
+    split: Split,
+) -> Table:
     frame = pd.DataFrame(
         {
             name: pd.array(column, dtype="str")
@@ -107,7 +164,7 @@ def parse_table(content: bytes, path: Path | str) -> Table:
         }
     )
     texts = Strings(split.texts.iterchunks())
-    return Table(path, file.separator, header, frame, starts, file.header.text, texts)
+    return Table(path, separator, header, frame, lines, header_text, texts)
 
 
 def fingerprint(table: Table) -> str:

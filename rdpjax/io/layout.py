@@ -20,7 +20,7 @@ class Layout:
     """File format of a table, so that released rows can be written in the same one.
 
     Attributes:
-      separator: field separator, `;` or `,`.
+      separator: field separator: `;`, `,`, a tab or `|`.
       header: the modelled columns and the identifier, named and ordered as in the file.
       renamed: pairs (name in the file, name in the schema) where the two differ.
       identifier: the file's name for the record number, or None. It is never modelled.
@@ -39,8 +39,9 @@ class Layout:
     identifier: str | None = None
 
     def __post_init__(self) -> None:
-        if self.separator not in (";", ","):
-            raise UserError(f"separator {self.separator!r} must be ';' or ','")
+        if self.separator not in (known := (";", ",", "\t", "|")):
+            one = ", ".join(map(repr, known))
+            raise UserError(f"separator {self.separator!r} must be one of {one}")
         if any(len(pair) != 2 for pair in self.renamed):
             raise UserError("renamed must be pairs: the name in the file and that in the schema")
 
@@ -72,10 +73,12 @@ class Cells(NamedTuple):
     Attributes:
       values: `[records]`.
       decimals: decimals of numbers; None for texts.
+      missing: text of a missing value (NaN among numbers, None among texts).
     """
 
     values: np.ndarray
     decimals: int | None = None
+    missing: str = ""
 
 
 def format_cells(columns: Sequence[Cells], separator: str) -> bytes:
@@ -94,7 +97,7 @@ def format_cells(columns: Sequence[Cells], separator: str) -> bytes:
       >>> format_cells([Cells(np.array(["a;b", "c"]))], ";")
       b'"a;b"\\n"c"\\n'
     """
-    cells = [_cells(values, decimals) for values, decimals in columns]
+    cells = [_cells(column) for column in columns]
     table = pa.Table.from_arrays(cells, names=[str(i) for i in range(len(cells))])
     style = "needed" if any(_structural(cell, separator) for cell in cells) else "none"
     options = pyarrow.csv.WriteOptions(
@@ -114,14 +117,20 @@ def _structural(cells: pa.Array, separator: str) -> bool:
     return bool(pc.any(held, min_count=0).as_py())
 
 
-def _cells(values: np.ndarray, decimals: int | None) -> pa.Array:
+def _cells(column: Cells) -> pa.Array:
+    values, decimals, missing = column
     if decimals is None:
-        return pa.array(values, pa.string())
-    scaled = np.rint(values * 10**decimals).astype(np.int64)
+        return pa.array(values, pa.string()).fill_null(missing)
+    gaps = np.isnan(values)
+    scaled = pa.array(np.rint(np.where(gaps, 0, values) * 10**decimals).astype(np.int64))
     if decimals == 0:
-        return pa.array(scaled)
-    # Distinct values are few, so formatting each of them once is far cheaper than every cell.
-    encoded = pa.array(scaled).dictionary_encode()
-    distinct = encoded.dictionary.to_numpy(zero_copy_only=False) / 10**decimals
-    texts = pa.array([f"{value:.{decimals}f}" for value in distinct], type=pa.string())
-    return texts.take(encoded.indices)
+        if not gaps.any():
+            return scaled
+        texts = scaled.cast(pa.string())
+    else:
+        # Distinct values are few, so formatting each of them once is far cheaper than every cell.
+        encoded = scaled.dictionary_encode()
+        distinct = encoded.dictionary.to_numpy(zero_copy_only=False) / 10**decimals
+        shown = pa.array([f"{value:.{decimals}f}" for value in distinct], type=pa.string())
+        texts = shown.take(encoded.indices)
+    return pc.if_else(pa.array(gaps), missing, texts) if gaps.any() else texts

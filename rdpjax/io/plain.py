@@ -38,7 +38,7 @@ def split_plain(content: bytes, start: int, separator: str, width: int) -> Split
     Args:
       content: a file, UTF-8.
       start: byte at which the first record begins.
-      separator: `;` or `,`.
+      separator: field separator.
       width: number of fields of a record.
 
     Guarantees:

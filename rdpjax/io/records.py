@@ -40,14 +40,14 @@ class Dialect:
         """Return the most frequent separator of a header line; None where there is none.
 
         Examples:
-          >>> [TABLE.separator(text) for text in ("id;age;weight", "id,age,weight", "id|age")]
+          >>> [TABLE.separator(text) for text in ("id;age;weight", "id,age,weight", "id:age")]
           [';', ',', None]
         """
         found = max(self.separators, key=header.count)
         return found if found in header else None
 
 
-TABLE = Dialect((";", ","), quotes=True)
+TABLE = Dialect((";", ",", "\t", "|"), quotes=True)
 
 
 class Record(NamedTuple):
@@ -102,12 +102,14 @@ def open_delimited(content: bytes, path: Path, dialect: Dialect = TABLE) -> Deli
         raise UserError(f"{path}: the file is empty; it needs a header line and records")
     separator = dialect.separator(top[-1])
     if separator is None:
-        wanted = " or ".join(repr(mark) for mark in dialect.separators)
+        *others, last = (repr(mark) if mark != "\t" else "tabs" for mark in dialect.separators)
+        wanted = " or ".join([", ".join(others), last] if others else [last])
         mark = max(_GUESSED, key=top[-1].rstrip("\r\n").count)
         seen = f"; they seem to be separated by {_SHOWN.get(mark, repr(mark))}"
         raise UserError(
             f"{path}: line {len(top)} is a single field without {wanted}"
-            f"{seen if mark in top[-1] else ''}; save the table with {wanted} between fields"
+            f"{seen if mark in top[-1] else ''}; save the table with "
+            f"{'one of them' if others else wanted} between fields"
         )
     records = records_of(chain(top, lines), separator, path, quotes=dialect.quotes)
     header = next(records)

@@ -22,7 +22,8 @@ def test_sniff_takes_the_more_frequent_separator():
     assert TABLE.separator("a;b;c") == ";"
     assert TABLE.separator("a,b,c") == ","
     assert TABLE.separator("a, b;c;d") == ";"
-    assert TABLE.separator("a\tb") is None
+    assert TABLE.separator("a\tb,c\td") == "\t" and TABLE.separator("a|b") == "|"
+    assert TABLE.separator("a:b") is None
 
 
 @pytest.mark.parametrize(
@@ -105,9 +106,9 @@ def test_columns_without_a_name_are_called_by_their_position():
         (gzip.compress(b"", mtime=0), "the file is empty"),
         (b"\xef\xbb\xbf", "the file is empty"),
         (b"a;b\n", "only a header, no record"),
-        (b"a\tb\n1\t2\n", "line 1 is a single field .* separated by tabs; save the table with"),
-        (b"a|b\n1|2\n", r"line 1 is a single field .* separated by '\|'"),
-        (b"a\n1\n", "line 1 is a single field without ';' or ','; save"),
+        (b"a b\n1 2\n", "line 1 is a single field .* separated by blanks; save the table with"),
+        (b"a:b\n1:2\n", r"line 1 is a single field .* separated by ':'"),
+        (b"a\n1\n", "line 1 is a single field without ';', ',', tabs or '|'; save"),
         (b"a;b\n1;2\n1;2;3\n", "line 3 has 3 fields where the header has 2"),
         (b"a;b\n1;2\n\n1\n", "line 4 has 1 field where the header has 2"),
         (b"a;b\n1,2\n", "line 2 has 1 field .*the separator is ';'"),

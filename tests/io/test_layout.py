@@ -34,7 +34,7 @@ def test_fields_are_the_header_in_the_schemas_names():
         {"separator": ";"},
         {"separator": ";", "header": 3},
         {"separator": ";", "header": ["a"], "renamed": [["a"]]},
-        {"separator": "|", "header": ["a"]},
+        {"separator": ":", "header": ["a"]},
     ],
 )
 def test_what_is_no_layout_is_refused(values: dict):
