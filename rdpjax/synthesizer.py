@@ -13,11 +13,12 @@ import pandas as pd
 
 from rdpjax.codecs.table import TableCodec
 from rdpjax.config import Config
-from rdpjax.data.frame import check_frame
+from rdpjax.config_file import TABLE_GENERATOR
+from rdpjax.data.frame import check_frame, released_frame
 from rdpjax.data.outside import count_outside, heed
 from rdpjax.data.schema import Schema
-from rdpjax.datasets.dataset import Settings
 from rdpjax.datasets.registry import TABLE
+from rdpjax.datasets.table import TableSettings
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.fitting.fit import fit
@@ -25,8 +26,8 @@ from rdpjax.fitting.generator import Generator
 from rdpjax.fitting.plans import check_plan, make_plans, target_of
 from rdpjax.fitting.progress import Progress, fit_progress
 from rdpjax.fitting.session import Session
-from rdpjax.generators.vae import VAE
-from rdpjax.generators.vaegan import VAEGAN
+from rdpjax.fitting.where import read_where
+from rdpjax.generators.registry import find_generator
 from rdpjax.privacy.accountants import rdp_epsilon
 from rdpjax.privacy.budget import Budget
 from rdpjax.privacy.events import events_to_list
@@ -45,8 +46,9 @@ class Synthesizer:
     Args:
       schema: public columns, bounds and levels.
       budget: total (epsilon, delta); the configuration's by default.
-      config: every other setting. By default that of `rdpjax.Config`, and without a label of two
-        levels the VAE alone.
+      config: every other setting.
+      generator: name of the stages to train, in place of the configuration's; without a
+        configuration "autoregressive".
 
     Raises:
       UserError: an argument of the wrong type, or a schema without the label that a stage needs.
@@ -67,12 +69,21 @@ class Synthesizer:
     """
 
     def __init__(
-        self, schema: Schema, budget: Budget | None = None, config: Config | None = None
+        self,
+        schema: Schema,
+        budget: Budget | None = None,
+        config: Config | None = None,
+        *,
+        generator: str | None = None,
     ) -> None:
         _check_kind(schema, Schema, "schema: give a Schema(name, columns)")
         _check_kind(budget, Budget | None, "budget: give Budget(epsilon=..., delta=...)")
         _check_kind(config, Config | None, "config: give Config(...)")
-        config = config or _default_config(schema)
+        if config is None:
+            recipe = find_generator(generator or TABLE_GENERATOR)
+            config = Config(dataset=TABLE, data=TableSettings(schema), **recipe.settings())
+        elif generator is not None:
+            config = dataclasses.replace(config, **find_generator(generator).settings())
         config.recipe.check_schema(schema)
         if schema.records is not None and config.records is None:
             config = dataclasses.replace(config, records=schema.records)
@@ -128,7 +139,8 @@ class Synthesizer:
                 f"table; use dataset = {TABLE!r}"
             )
         # A frame is no file of a data set, and its caller has already removed any hold-out.
-        table: dict[str, Any] = {"dataset": TABLE, "data": Settings(), "holdout": 0.0}
+        settings = TableSettings(self.schema)
+        table: dict[str, Any] = {"dataset": TABLE, "data": settings, "holdout": 0.0}
         self.config = dataclasses.replace(self.config, **table)
         plans = make_plans(self.config)
         check_plan(self.config, self.schema, plans)
@@ -153,22 +165,29 @@ class Synthesizer:
         )
         return self
 
-    def sample(self, rows: int, *, seed: int | None = None) -> pd.DataFrame:
+    def sample(
+        self, rows: int, *, seed: int | None = None, where: str | None = None
+    ) -> pd.DataFrame:
         """Draw synthetic records in the schema's units; post-processing, costs no privacy.
 
         Args:
           rows: number of records.
           seed: the same seed gives the same rows.
+          where: conditions that every record meets, such as "ill = 1 and age >= 70".
         """
-        return pd.concat(list(self.stream(rows, seed=seed)), ignore_index=True)
+        return pd.concat(list(self.stream(rows, seed=seed, where=where)), ignore_index=True)
 
-    def stream(self, rows: int, *, seed: int | None = None) -> Iterator[pd.DataFrame]:
+    def stream(
+        self, rows: int, *, seed: int | None = None, where: str | None = None
+    ) -> Iterator[pd.DataFrame]:
         """Yield as `sample`, in frames of some thousand rows, in bounded memory."""
         if self.generator is None:
             raise UserError("nothing to sample from yet; call fit first, or load a run")
         if rows < 1:
             raise UserError(f"rows is {rows}; ask for 1 or more")
-        return self.generator.rows(Roots.make(seed).initialisation, rows)
+        asked = () if where is None else read_where(where, self.schema)
+        frames = self.generator.rows(Roots.make(seed).initialisation, rows, asked)
+        return (released_frame(self.schema, frame) for frame in frames)
 
     def report(self) -> dict[str, Any]:
         """Return the content of `privacy.json`; after several fits with the composition of all."""
@@ -239,9 +258,3 @@ class Synthesizer:
 def _check_kind(value: object, kind: Any, mend: str) -> None:
     if not isinstance(value, kind):
         raise UserError(f"{mend}, got {value!r}")
-
-
-def _default_config(schema: Schema) -> Config:
-    """Return the default stages for a label of two levels, else the VAE alone."""
-    two = schema.label is not None and schema.column(schema.label).cells == 2
-    return Config(dataset=TABLE, **(VAEGAN if two else VAE).settings())

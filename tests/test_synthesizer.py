@@ -248,9 +248,15 @@ def test_what_needs_a_label_says_so_before_it_reads(toy_schema: Schema) -> None:
     with pytest.raises(UserError, match="gan: needs a column that the class is drawn from"):
         Synthesizer(bare, config=gan)
     assert Synthesizer(many, config=gan).schema == many
-    for schema in (bare, many):
-        assert list(Synthesizer(schema).config.stages) == ["vae"]
-    assert list(Synthesizer(toy_schema).config.stages) == ["vae", "gan", "labeler"]
+    for schema in (bare, many, toy_schema):
+        assert list(Synthesizer(schema).config.stages) == ["autoregressive"]
+        assert list(Synthesizer(schema, generator="vae").config.stages) == ["vae"]
+    with pytest.raises(UserError, match="generator: unknown 'vea'; did you mean 'vae'"):
+        Synthesizer(toy_schema, generator="vea")
+    three = Synthesizer(toy_schema, config=config, generator="vaegan").config
+    assert list(three.stages) == ["vae", "gan", "labeler"]
+    with pytest.raises(UserError, match="needs a label column of two levels"):
+        Synthesizer(bare, generator="vaegan")
 
 
 def test_a_schema_called_sepsis_is_a_table_like_any_other(

@@ -17,7 +17,7 @@ from rdpjax.config import Config
 from rdpjax.data.cardio import CARDIO
 from rdpjax.data.fields import Categorical, Numeric
 from rdpjax.data.schema import Schema
-from rdpjax.datasets.dataset import Settings
+from rdpjax.datasets.table import TableSettings
 from rdpjax.errors import UserError
 from rdpjax.fitting.plans import plan_events
 from rdpjax.privacy.report import replay
@@ -42,7 +42,8 @@ def test_fit_sample_save_load(
     again = Synthesizer.load(tmp_path / "runs" / "toy")
     pd.testing.assert_frame_equal(rows, again.sample(700, seed=4))
     assert again.schema == toy_schema
-    expected = dataclasses.replace(toy_config, dataset="table", data=Settings(), holdout=0.0)
+    settings = TableSettings(toy_schema)
+    expected = dataclasses.replace(toy_config, dataset="table", data=settings, holdout=0.0)
     assert again.config == synth.config == expected
     assert again.ledger.epsilon(1e-5) == synth.ledger.epsilon(1e-5)
     assert again.report() == synth.report()

@@ -20,16 +20,19 @@ import pandas as pd
 
 from rdpjax.codecs.codec import Encoding
 from rdpjax.config import Config
+from rdpjax.data.conditions import Condition
 from rdpjax.data.schema import Numeric, Schema
 from rdpjax.data.tokenizer import Marginals, Tokenizer
 from rdpjax.dpsgd.compiled import Compiled
 from rdpjax.dpsgd.keys import as_key, derive
+from rdpjax.errors import UserError
 from rdpjax.fitting.raking import Tilt, fit_tilt
+from rdpjax.fitting.where import meeting
 from rdpjax.models.vae import log_prior
 from rdpjax.stages.stage import Context
 
 FITTED = 16_384  # generated rows that the encoding is fitted on
-FEATURES = 8  # cosine features of a code's rank, the networks' inputs
+LEAST_KEPT = 0.001  # share of generated rows that keep the rules
 DRAWS = 4  # the first draw, and at most three redraws of a row that breaks a rule
 
 
@@ -64,6 +67,7 @@ class Generator:
         count = -(-self.config.pool_rows // self.config.block_rows)
         blocks = list(itertools.islice(self._candidates(root, "pool"), count))
         codes = np.concatenate([codes for codes, _, _ in blocks])
+        self._check_rules(np.concatenate([values for _, values, _ in blocks]))
         ready = self
         if self.config.recipe.labeler is not None:
             logits = np.concatenate([self._label_logits(codes) for codes, _, _ in blocks])
@@ -77,6 +81,15 @@ class Generator:
         encoding = self.encoding.fitted(sample, _random(root, "pool-filling", 0))
         return replace(ready, tilt=tilt, encoding=encoding)
 
+    def _check_rules(self, values: np.ndarray) -> None:
+        """Raise UserError where hardly any generated row keeps the rules, so that none come."""
+        if self.schema.breaks_rule(values).mean() > 1 - LEAST_KEPT:
+            raise UserError(
+                f"schema {self.schema.name!r}: hardly any generated row keeps all rules "
+                f"({', '.join((*(f'{a} < {b}' for a, b in self.schema.less), *self.schema.rules))})"
+                "; mend the rule that the records do not keep either"
+            )
+
     def _tilt(self, codes: np.ndarray) -> Tilt:
         """Fit raking multipliers to the noisy marginals; none where a column is the condition.
 
@@ -87,9 +100,10 @@ class Generator:
         shares = tokenizer.code_shares()
         return fit_tilt(codes, shares) if tokenizer.given is None else Tilt.none(*shares.shape)
 
-    def rows(self, root: bytes, count: int) -> Iterator[Any]:
-        """Yield records, `count` in all, in the order of their blocks."""
-        return self.decoded(root, self.blocks(root), count)
+    def rows(self, root: bytes, count: int, where: tuple[Condition, ...] = ()) -> Iterator[Any]:
+        """Yield records, `count` in all, in the order of their blocks; see `where.meeting`."""
+        blocks = self.blocks(root)
+        return self.decoded(root, meeting(blocks, self.schema, where) if where else blocks, count)
 
     def decoded(self, root: bytes, blocks: Iterable[np.ndarray], count: int) -> Iterator[Any]:
         """Yield the first `count` records of table rows `blocks`, which are those of `root`."""
@@ -120,8 +134,10 @@ class Generator:
             if self.config.recipe.labeler is not None:
                 codes[:, self._label] = self._labels(self._label_logits(codes), uniforms[:, 0])
                 values[:, self._label] = codes[:, self._label]
-            tilt = self.tilt
-            yield values if tilt is None else values[tilt.accept(codes, uniforms[:, 1])]
+            kept = ~self.schema.breaks_rule(values)  # a row that still breaks one is left out
+            if self.tilt is not None:
+                kept &= self.tilt.accept(codes, uniforms[:, 1])
+            yield values[kept]
 
     def _candidates(
         self, root: bytes, purpose: str, start: int = 0
@@ -133,7 +149,7 @@ class Generator:
             codes = draws[0].copy()
             values = tokenizer.decode(codes, uniforms[0])
             for again in range(1, len(draws)):
-                broken = self._breaks_rule(values)
+                broken = self.schema.breaks_rule(values)
                 if not broken.any():
                     break
                 codes[broken] = draws[again][broken]
@@ -146,18 +162,12 @@ class Generator:
         for draws, _ahead in itertools.pairwise(map(self._draw, keys)):
             yield np.asarray(draws)
 
-    def _breaks_rule(self, values: np.ndarray) -> np.ndarray:
-        broken = np.zeros(len(values), bool)
-        for low, high in self.schema.less:
-            broken |= values[:, self.schema.position(low)] >= values[:, self.schema.position(high)]
-        return broken
-
     @cached_property
     def _draw(self) -> Any:
         """Compile sampling: key to uint8 codes (draws, rows, columns); one draw without a rule."""
         name, stage = self.config.recipe.sampler
         emit = stage.emit(self.context)
-        artefact, draws = self.artefacts[name], DRAWS if self.schema.less else 1
+        artefact, draws = self.artefacts[name], DRAWS if self.schema.has_rules else 1
         rows = self.config.block_rows
         return Compiled(lambda key: emit(artefact, key, rows, draws).astype(jnp.uint8))
 
@@ -191,7 +201,7 @@ def make_context(
     share = math.nan
     if schema.has_classes:
         share = float(marginals.shares[schema.position(schema.label)][schema.is_positive].sum())
-    features = tokenizer.code_features(FEATURES)
+    features = tokenizer.code_features()
     return Context(tokenizer, config.stages, artefacts, prior, features, share)
 
 
@@ -204,16 +214,21 @@ def collapse_warnings(frame: pd.DataFrame, schema: Schema, marginals: Marginals)
     found = []
     margin = 4 * marginals.deviation / marginals.records
     for column, shares in zip(schema.columns, marginals.shares, strict=True):
-        values = frame[column.name].to_numpy()
         if isinstance(column, Numeric):
+            values = frame[column.name].to_numpy(np.float64, na_value=np.nan)
+            values = values[~np.isin(values, column.points) & ~np.isnan(values)]
+            shares = shares[: column.cells]
+            if len(values) < 2 or shares.sum() * marginals.records <= margin * marginals.records:
+                continue
             centres = column.low + column.cell * (np.arange(column.cells) + 0.5)
             spread = np.sqrt(
                 np.average((centres - np.average(centres, weights=shares)) ** 2, weights=shares)
             )
-            if values.astype(float).std() < spread / 2:
+            if values.std() < spread / 2:
                 found.append(f"{column.name}: spread is below half of its noisy estimate")
             continue
-        for level, share in zip(column.levels, shares, strict=True):
+        values = frame[column.name].to_numpy()
+        for level, share in zip(column.levels, shares[: column.cells], strict=True):
             if share > margin and (values == level).mean() < share / 4:
                 found.append(f"{column.name} = {level}: below a quarter of its noisy share")
     return found

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from rdpjax.data.conditions import Condition
 from rdpjax.datasets.dataset import Dataset, Output
 from rdpjax.datasets.registry import dataset_of
 from rdpjax.errors import UserError
 from rdpjax.fitting.generator import Generator
+from rdpjax.fitting.where import meeting
 from rdpjax.privacy.report import read_report
 from rdpjax.privacy.unprotected import UNPROTECTED, mark_records, records_name
 from rdpjax.runs.folder import release_of
@@ -80,7 +82,7 @@ def open_release(path: Path) -> Release:
     """
     folder = release_of(path)
     generator = read_generator(folder)
-    dataset = dataset_of(generator.config.dataset, generator.schema)
+    dataset = dataset_of(generator.config.dataset, generator.config.data)
     return Release(folder, generator, dataset, read_report(folder / "privacy.json"))
 
 
@@ -93,15 +95,19 @@ def write_rows(
     rows: int | None = None,
     *,
     first: Sequence[np.ndarray] = (),
+    where: tuple[Condition, ...] = (),
     overwrite: bool = False,
 ) -> None:
     """Stream generated records to `target`, the data set's file or folder, in bounded memory.
 
-    Blocks that were generated before, the `first` ones, are not generated again.
+    Blocks that were generated before, the `first` ones, are not generated again. Of all rows those
+    are written that meet the conditions `where`.
     """
     config, rows = generator.config, rows or generator.config.rows
     output = Output(rows, format, config.data, generator.encoding, overwrite)
-    blocks = itertools.chain(first, generator.blocks(root, len(first)))
+    blocks: Iterator[np.ndarray] = itertools.chain(first, generator.blocks(root, len(first)))
+    if where:
+        blocks = meeting(blocks, generator.schema, where)
     dataset.write(target, generator.decoded(root, blocks, rows), output)
     if dataset.file is None and not config.private:
         mark_records(target)
