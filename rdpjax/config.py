@@ -11,7 +11,8 @@ import tyro
 
 from rdpjax.codecs.codec import Codec
 from rdpjax.datasets.dataset import Settings
-from rdpjax.datasets.registry import datasets
+from rdpjax.datasets.registry import dataset_of, datasets
+from rdpjax.datasets.table import TableSettings
 from rdpjax.errors import UserError, nearest
 from rdpjax.flags import Switch, optional
 from rdpjax.generators.recipe import LabelSource, Recipe
@@ -124,7 +125,7 @@ class Config:
 
     def _check_data(self) -> None:
         known = datasets()  # does not hold a user's own table
-        wanted = known[self.dataset].settings if self.dataset in known else Settings
+        wanted = known[self.dataset].settings if self.dataset in known else TableSettings
         if type(self.data) is Settings:
             object.__setattr__(self, "data", wanted())
         if type(self.data) is not wanted:
@@ -171,9 +172,10 @@ class Config:
 
     @property
     def _codec(self) -> Codec | None:
-        """Codec of the data set; None for a user's own table, whose schema is not known here."""
-        known = datasets()
-        return known[self.dataset].codec(self.data) if self.dataset in known else None
+        """Codec of the data set; None for a user's own table whose schema is not known yet."""
+        if isinstance(self.data, TableSettings) and self.data.schema is None:
+            return None
+        return dataset_of(self.dataset, self.data).codec(self.data)
 
     @property
     def budget(self) -> Budget:
@@ -205,7 +207,9 @@ class Config:
         It is stated in a comment: as a setting, the text could not be read back (a total beside
         epsilons of the stages is refused), or would be read as another budget.
         """
-        text = tomli_w.dumps(sectioned(self.values(), dataclasses.asdict(self.data)))
+        text = tomli_w.dumps(sectioned(self.values(), self.data.values()))
+        if isinstance(self.data, TableSettings) and self.data.schema is not None:
+            text += "\n" + tomli_w.dumps({"schema": self.data.schema.to_dict()})
         if not self.epsilons or spent is None:
             return text
         cost = f"epsilon = {spent} at delta = {self.delta:g}"

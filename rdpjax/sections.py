@@ -18,6 +18,10 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 of a stage."""
 
 
+SCHEMA = "schema"
+"""Section of a user's own table: `Schema.to_dict`."""
+
+
 def sectioned(values: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of a file from flat values.
 
@@ -52,6 +56,9 @@ def flattened(tables: Mapping[str, Any], where: str) -> tuple[dict[str, Any], di
     data: dict[str, Any] = {}
     for name, table in tables.items():
         if name == "version":
+            continue
+        if name == SCHEMA:
+            data[SCHEMA] = table
             continue
         if name not in SECTIONS:
             raise UserError(f"{where}: unknown section [{name}]{_hint(name)}")

@@ -19,8 +19,16 @@ from rdpjax import __version__
 from rdpjax.compute.devices import Device, device_mesh, keep_programs, prepare_processor, use_device
 from rdpjax.compute.multihost import AUTO, joined
 from rdpjax.config import Config
-from rdpjax.config_file import default_config, load_config
-from rdpjax.datasets.registry import datasets
+from rdpjax.config_file import (
+    TABLE_GENERATOR,
+    Described,
+    config_of,
+    default_config,
+    load_config,
+    load_schema,
+)
+from rdpjax.datasets.registry import TABLE, datasets
+from rdpjax.datasets.table import TableSettings
 from rdpjax.errors import UserError, command
 from rdpjax.flags import Switch, optional, parsed
 from rdpjax.generators.registry import stage_classes
@@ -36,6 +44,7 @@ class Flags:
 
     Attributes:
       config: a TOML file, or the name of a shipped one, to start from; flags override it.
+      schema: a TOML file that describes the columns of your own table, which --data names.
       generator: which stages to train: vaegan, vae or autoregressive, or an installed package's; in
         place of the configuration's.
       out: run folder: its release/ may be published, its internal/ may not; a run without privacy
@@ -60,6 +69,7 @@ class Flags:
 
     settings: Annotated[Config, tyro.conf.arg(name="")]
     config: Annotated[Path | None, optional("FILE", "DATASET.toml, as shipped: cardio.toml")] = None
+    schema: Annotated[Path | None, optional("FILE", "the data set's own")] = None
     generator: Annotated[str | None, optional("NAME", "the configuration's")] = None
     out: Annotated[Path | None, optional("FOLDER", "runs/DATASET")] = None
     data: Annotated[
@@ -144,7 +154,9 @@ def _same(flags: Flags) -> dict[str, object]:
     """Return what must be equal in every process of a run: versions, and values by their flags."""
     facts: dict[str, object] = {name: version(name) for name in ("jax", "jaxlib")}
     facts |= {"rdpjax": __version__, "Python": ".".join(platform.python_version_tuple()[:2])}
-    settings = flags.settings.values() | vars(flags.settings.data)
+    settings = flags.settings.values() | flags.settings.data.values()
+    if isinstance(flags.settings.data, TableSettings) and flags.settings.data.schema:
+        settings |= {"schema": flags.settings.data.schema.to_dict()}
     facts |= {f"--{name}": value for name, value in _named(settings)}
     names = ("devices", "seed", "accept_clipping")
     return facts | {f"--{name.replace('_', '-')}": getattr(flags, name) for name in names}
@@ -160,10 +172,19 @@ def _named(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
 
 def _start(argv: Sequence[str]) -> Config:
     """Return the configuration that flags override: --config FILE, or the data set's own."""
-    generator = _given(argv, "--generator")
+    generator, described = _given(argv, "--generator"), _given(argv, "--schema")
+    schema = None if described is None else load_schema(described)
+    table = Described(schema, _given(argv, "--label"))
     if (path := _given(argv, "--config")) is not None:
-        return load_config(path, generator)
-    return default_config(_given(argv, "--dataset") or Config.dataset, generator)
+        return load_config(path, generator, table)
+    if schema is not None:
+        if (named := _given(argv, "--dataset")) not in (None, TABLE):
+            raise UserError(f"--schema: the data set {named} has a schema of its own; drop one")
+        return config_of({}, "config", generator=generator or TABLE_GENERATOR, table=table)
+    config = default_config(_given(argv, "--dataset") or Config.dataset, generator)
+    if table.label is not None and not hasattr(config.data, "label"):
+        raise UserError("--label: name the table's schema too, with --schema FILE")
+    return config
 
 
 def _check_flags(argv: Sequence[str], config: Config) -> None:
@@ -203,7 +224,7 @@ def _given(argv: Sequence[str], flag: str) -> str | None:
     return found
 
 
-def _sentence(summary: dict[str, object]) -> str:
+def _sentence(summary: dict[str, Any]) -> str:
     epsilon, pld = summary["epsilon"], summary["epsilon_pld"]
     cost = (
         f"epsilon {epsilon:.6f} (RDP; PLD {f'{pld:.3f}' if pld else 'not available'}; naive sum "
@@ -213,17 +234,20 @@ def _sentence(summary: dict[str, object]) -> str:
     )
     runs = summary["runs_on_this_data"]
     seeded = "" if summary["secret_noise"] else "  noise: from your seed, so NOT secret\n"
+    notes = "".join(f"  {note}\n" for note in summary["notes"])
     where = f"{summary['run']}/{summary['folder']}/{summary['file']}"
     last = (
         "nothing here may be published: it is not private"
         if epsilon is None
+        else "release/ holds these bounds and levels: publish it only if they are public"
+        if summary["notes"]
         else "release/ may be published, internal/ may not"
     )
     return (
         f"{summary['rows']} synthetic {summary['records']} in {where}\n"
         f"  source: {summary['source']}\n"
         f"  {cost}\n"
-        f"  unit: {summary['unit']}; neighbours: {summary['relation']}\n{seeded}"
+        f"  unit: {summary['unit']}; neighbours: {summary['relation']}\n{seeded}{notes}"
         f"  covers this run alone; runs on these data in this folder: {runs}\n"
         f"  {last}"
     )

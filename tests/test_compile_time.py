@@ -42,7 +42,7 @@ def compile_all(name: str) -> None:
 
     from rdpjax.config_file import load_config
     from rdpjax.data.tokenizer import Marginals
-    from rdpjax.datasets.registry import find_dataset
+    from rdpjax.datasets.registry import dataset_of
     from rdpjax.dpsgd.compiled import Compiled
     from rdpjax.dpsgd.execution import Execution
     from rdpjax.dpsgd.keys import Roots, step_keys
@@ -70,7 +70,7 @@ def compile_all(name: str) -> None:
     keys = jax.random.split(jax.random.key(0), 50)
     told("reference", Compiled(plain), jnp.zeros((64, 64)), keys)
     config = load_config(name)
-    schema = find_dataset(config.dataset).codec(config.data).schema
+    schema = dataset_of(config.dataset, config.data).codec(config.data).schema
     context = make_context(config, schema, Marginals.uniform(schema, 40_000.0), {})
     artefacts: dict[str, object] = {}
     codes = jax.ShapeDtypeStruct((40_000, len(schema.columns)), jnp.uint8)

@@ -55,7 +55,7 @@ def test_a_users_mistake_passes() -> None:
         parsed(parse)
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "evaluate", "account", "audit"])
+@pytest.mark.parametrize("name", ["train", "sample", "evaluate", "account", "audit", "schema"])
 def test_no_help_tells_a_default_that_is_none(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "rdpjax").rglob("*.py"))
-COMMANDS = {"train", "sample", "evaluate", "account", "audit"}
+COMMANDS = {"train", "sample", "evaluate", "account", "audit", "schema"}
 ROOMS = {"data", "models", "dpsgd", "privacy"}
 BASE = {"errors", "flags", "io", "structure"}
 MIDDLE = ROOMS | BASE | {"mechanisms", "codecs", "stages", "generators", "datasets", "compute"}
@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "evaluation": {"data", "errors"},
     "datasets": {"data", "codecs", "io", "errors", "flags", "evaluation", "named"},
     "config": ROOMS | {"errors", "flags", "sections", "generators", "codecs", "datasets"},
-    "config_file": BASE | {"config", "sections", "generators", "datasets"},
+    "config_file": BASE | {"config", "data", "sections", "generators", "datasets"},
     "fitting": MIDDLE | {"config"},
     "runs": RUNS | {"evaluation"},
     "synthesizer": RUNS,

@@ -76,7 +76,7 @@ def test_a_generator_brings_its_stages_and_shares() -> None:
     config = parse_config('generator = "autoregressive"\n[autoregressive]\nsteps = 3')
     assert list(config.stages) == ["autoregressive"] and config.stages["autoregressive"].steps == 3
     assert config.label_source == "generator"
-    assert config.shares == {"marginals": 0.12, "autoregressive": 0.88}
+    assert config.shares == {"marginals": 0.25, "autoregressive": 0.75}
     assert parse_config(config.to_toml()) == config
     patients = parse_config('dataset = "sepsis"\ngenerator = "autoregressive"')
     assert patients.shares == load_config("sepsis.toml").shares

@@ -85,7 +85,7 @@ def test_a_missing_file_in_the_environment(
         (b"", "table.csv: the file is empty"),
         (b"\n \n", "table.csv: the file is empty"),
         (b"id;age;gender\n", "table.csv: only a header, no record"),
-        (b"id\tage\tgender\n1\t2\t3\n", "separated by tabs; save the table with ';' or ','"),
+        (b"id:age:gender\n1:2:3\n", "separated by ':'; save the table with one of them between"),
         (b"\xff\xfei\x00d\x00", "UTF-16; save it as UTF-8"),
         (gzip.compress(b"id;age\n1;2\n" * 99, mtime=0)[:-9], "cut off or damaged"),
         (b"PK\x03\x04", "unpack it"),
@@ -126,7 +126,7 @@ def test_a_table_that_does_not_fit_the_schema(
 
 
 def test_a_wrong_separator(refused: Callable[..., str], written: Callable[..., Path]) -> None:
-    assert "save the table with ';' or ','" in refused(data=written(separator="|"))
+    assert "separated by blanks; save the table with one" in refused(data=written(separator=" "))
 
 
 def one_class(rows: Rows) -> None:

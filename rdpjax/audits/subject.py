@@ -15,7 +15,7 @@ from rdpjax.config import Config
 from rdpjax.config_file import load_config
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.datasets.dataset import Dataset, Source
-from rdpjax.datasets.registry import find_dataset
+from rdpjax.datasets.registry import dataset_of
 from rdpjax.errors import UserError
 from rdpjax.runs.folder import RunFolder
 from rdpjax.runs.release import Release, open_release
@@ -74,7 +74,7 @@ def read_subject(path: Path, data: Path | None = None) -> Subject:
             raise UserError(f"{path}: the run is still in progress; finish it with --resume")
     if not config.private:
         raise UserError(f"{path}: a config without noise (private = false) claims nothing to audit")
-    dataset = find_dataset(config.dataset)
+    dataset = dataset_of(config.dataset, config.data)
     source = dataset.open(data, os.environ, config.data)
     if folder is None:
         return Subject(str(path), config, dataset, source)

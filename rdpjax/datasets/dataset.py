@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ class Settings:
 
     A data set with settings derives a frozen dataclass; its `__post_init__` raises UserError.
     """
+
+    def values(self) -> dict[str, Any]:
+        """Return plain values by key, for `[data]`."""
+        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from rdpjax.data.schema import Schema
 from rdpjax.datasets.cardio import CARDIO
-from rdpjax.datasets.dataset import Dataset
+from rdpjax.datasets.dataset import Dataset, Settings
 from rdpjax.datasets.sepsis import SEPSIS
-from rdpjax.datasets.table import table_dataset
+from rdpjax.datasets.table import TableSettings, table_dataset
+from rdpjax.errors import UserError
 from rdpjax.named import find, with_installed
 
 TABLE = "table"
@@ -29,12 +29,19 @@ def find_dataset(name: str) -> Dataset:
     return find("dataset", name, datasets())
 
 
-def dataset_of(name: str, schema: Schema) -> Dataset:
-    """Return the data set called `name`; for `TABLE`, that of a user's own schema.
+def dataset_of(name: str, settings: Settings) -> Dataset:
+    """Return the data set called `name`; for `TABLE`, that of the schema in its settings.
+
+    Raises:
+      UserError: no such data set, or a table without its schema.
 
     Examples:
       >>> from rdpjax.data.cardio import CARDIO as columns
-      >>> dataset_of(TABLE, columns).noun
+      >>> dataset_of(TABLE, TableSettings(columns)).noun
       'rows'
     """
-    return table_dataset(schema) if name == TABLE else find_dataset(name)
+    if not isinstance(settings, TableSettings):
+        return find_dataset(name)
+    if settings.schema is None:
+        raise UserError(f"data set {TABLE!r}: needs the table's description; give --schema FILE")
+    return table_dataset(settings.schema)

@@ -25,13 +25,16 @@ def ks_statistic(a: np.ndarray, b: np.ndarray) -> float:
     """Compute the Kolmogorov-Smirnov statistic: the largest gap of the empirical CDFs.
 
     Args:
-      a: float[n], one sample.
+      a: float[n], one sample; missing values are left out.
       b: float[m], the other.
 
     Examples:
       >>> ks_statistic(np.array([0.0, 1.0, 2.0]), np.array([2.0, 3.0, 4.0]))
       0.6666666666666667
     """
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+    if not len(a) or not len(b):
+        return float(bool(len(a)) != bool(len(b)))
     at = np.concatenate([a, b])
     below_a = np.searchsorted(np.sort(a), at, "right") / len(a)
     below_b = np.searchsorted(np.sort(b), at, "right") / len(b)
@@ -104,8 +107,8 @@ def level_shares(frame: pd.DataFrame, schema: Schema) -> dict[str, dict[str, flo
     shares = {}
     for column in schema.columns:
         if isinstance(column, Categorical):
-            counts = np.bincount(level_codes(frame, column), minlength=column.cells)
-            keys = [str(level) for level in column.levels]
+            counts = np.bincount(level_codes(frame, column), minlength=column.outcomes)
+            keys = [*map(str, column.levels), *column.missing[:1]]
             shares[column.name] = dict(zip(keys, (counts / len(frame)).tolist(), strict=True))
     return shares
 

@@ -52,9 +52,11 @@ def encode(frame: pd.DataFrame, schema: Schema, names: Sequence[str]) -> dict[st
         column = schema.column(name)
         if isinstance(column, Numeric):
             low, high = bounds(column)
-            parts[name] = (numbers(frame, schema, [name]).to_numpy() - low) / (high - low)
+            values = (numbers(frame, schema, [name]).to_numpy() - low) / (high - low)
+            gaps = np.isnan(values).astype(float) if column.missing else values[:, :0]
+            parts[name] = np.hstack([np.nan_to_num(values), gaps])
         else:
-            parts[name] = np.eye(column.cells)[level_codes(frame, column)]
+            parts[name] = np.eye(column.outcomes)[level_codes(frame, column)]
     return parts
 
 
@@ -116,7 +118,7 @@ def prediction_f1(
             for parts in (learn, judge)
         )
         if isinstance(column, Numeric):
-            cut = np.median(judge[name])
+            cut = np.median(judge[name][:, 0])
             target, truth = ((parts[name][:, 0] > cut).astype(int) for parts in (learn, judge))
             guess = forest.fit(inputs, target).predict(test_inputs)
             scores[name] = float(f1_score(truth, guess, zero_division=0))

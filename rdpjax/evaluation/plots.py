@@ -84,10 +84,11 @@ def plot_densities(
             shown = np.flatnonzero(shares.max(axis=0) > 0.001)
             if shown.size:
                 axes.set_xlim(edges[shown[0]], edges[shown[-1] + 1])
-            show_clipped(axes, real[name].to_numpy(np.float64) / divisor, *bounds(column))
+            values = real[name].to_numpy(np.float64, na_value=np.nan)
+            show_clipped(axes, values / divisor, *bounds(column))
         else:
             plain(axes, f"{name} (%)")
-            draw_levels(axes, shares, column.levels)
+            draw_levels(axes, shares, (*column.levels, *("missing",) * bool(column.missing)))
         show_gap(axes, gaps[name])
     for axes in list(grid):
         axes.set_axis_off()
@@ -100,8 +101,8 @@ def _shares(
     """Compute each side's share in every bin or level, `[2, bins]`, and the bins' edges."""
     column = schema.column(name)
     if isinstance(column, Categorical):
-        counts = [np.bincount(level_codes(s, column), minlength=column.cells) for s in sides]
-        edges = np.arange(column.cells + 1) - 0.5
+        counts = [np.bincount(level_codes(s, column), minlength=column.outcomes) for s in sides]
+        edges = np.arange(column.outcomes + 1) - 0.5
     else:
         low, high = bounds(column)
         # Bins of whole resolution steps, since others would show heaping as a spurious comb.

@@ -68,7 +68,7 @@ def ordered(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
 
 
 def level_codes(frame: pd.DataFrame, column: Categorical) -> np.ndarray:
-    """Return each cell's index in `column.levels`, int64[rows].
+    """Return each cell's index in `column.levels`, int64[rows]; after them, a missing value.
 
     Raises:
       UserError: if a cell is none of the levels.
@@ -77,7 +77,10 @@ def level_codes(frame: pd.DataFrame, column: Categorical) -> np.ndarray:
       >>> level_codes(pd.DataFrame({"c": [3, 1, 1]}), Categorical("c", (1, 2, 3)))
       array([2, 0, 0])
     """
-    codes: np.ndarray = pd.Index(column.levels).get_indexer(pd.Index(frame[column.name]))
+    values = pd.Index(frame[column.name])
+    codes: np.ndarray = pd.Index(column.levels).get_indexer(values)
+    if column.missing:
+        codes = np.where(values.isna(), column.cells, codes)
     if (codes < 0).any():
         row = int(np.argmax(codes < 0))
         raise UserError(
@@ -102,13 +105,13 @@ def numbers(frame: pd.DataFrame, schema: Schema, names: Sequence[str]) -> pd.Dat
     for name in names:
         column = schema.column(name)
         if isinstance(column, Numeric):
-            values = frame[name].to_numpy(np.float64) / shown_in(column)[0]
+            values = frame[name].to_numpy(np.float64, na_value=np.nan) / shown_in(column)[0]
             columns[name] = np.clip(values, *bounds(column))
         else:
             codes = level_codes(frame, column)
             plain = all(isinstance(level, int) for level in column.levels)
-            values = np.array(column.levels, np.float64) if plain else np.arange(column.cells)
-            columns[name] = values[codes].astype(np.float64)
+            known = np.array(column.levels if plain else range(column.cells), np.float64)
+            columns[name] = np.append(known, np.nan)[codes]
     return pd.DataFrame(columns)
 
 
@@ -130,7 +133,8 @@ def positives(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
 def binned(frame: pd.DataFrame, schema: Schema, count: int = BINS) -> dict[str, np.ndarray]:
     """Bin every cell publicly: `count` equal parts of [low, high], or the level's index.
 
-    Values are clipped first, so the outer bins hold those out of bounds.
+    Values are clipped first, so the outer bins hold those out of bounds; missing ones have a bin
+    of their own, the last.
 
     Returns:
       int64[rows] for each column of the schema.
@@ -147,8 +151,9 @@ def binned(frame: pd.DataFrame, schema: Schema, count: int = BINS) -> dict[str, 
     for column in schema.columns:
         if isinstance(column, Numeric):
             low, high = bounds(column)
-            cells = ((values[column.name].to_numpy() - low) / (high - low) * count).astype(int)
-            bins[column.name] = np.clip(cells, 0, count - 1)
+            places = (values[column.name].to_numpy() - low) / (high - low) * count
+            cells = np.clip(np.nan_to_num(places), 0, count - 1).astype(int)
+            bins[column.name] = np.where(np.isnan(places), count, cells)
         else:
             bins[column.name] = level_codes(frame, column)
     return bins
@@ -157,4 +162,4 @@ def binned(frame: pd.DataFrame, schema: Schema, count: int = BINS) -> dict[str, 
 def bin_count(schema: Schema, name: str, count: int = BINS) -> int:
     """Return the number of bins of `binned` for the column `name`."""
     column = schema.column(name)
-    return count if isinstance(column, Numeric) else column.cells
+    return count + bool(column.missing) if isinstance(column, Numeric) else column.outcomes

@@ -67,10 +67,13 @@ def utility(train: pd.DataFrame, test: pd.DataFrame, schema: Schema) -> dict[str
     names = ordered(train, schema)[:-1]
     models = {
         "gradient_boosting": HistGradientBoostingClassifier(random_state=0),
-        "forest": RandomForestClassifier(
-            n_estimators=200, min_samples_leaf=5, n_jobs=JOBS, random_state=0
+        "forest": make_pipeline(
+            _filled(),
+            RandomForestClassifier(
+                n_estimators=200, min_samples_leaf=5, n_jobs=JOBS, random_state=0
+            ),
         ),
-        "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        "logistic": make_pipeline(_filled(), StandardScaler(), LogisticRegression(max_iter=2000)),
     }
     inputs, test_inputs = numbers(train, schema, names), numbers(test, schema, names)
     target, test_target = positives(train, schema), positives(test, schema)
@@ -78,3 +81,10 @@ def utility(train: pd.DataFrame, test: pd.DataFrame, schema: Schema) -> dict[str
         name: classification(model, inputs, target, test_inputs, test_target)
         for name, model in models.items()
     }
+
+
+def _filled() -> Any:
+    """Return a step that puts medians in place of missing values, and flags which were missing."""
+    from sklearn.impute import SimpleImputer
+
+    return SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)

@@ -5,5 +5,5 @@ from rdpjax.stages.autoregressive import AutoregressiveStage
 
 AUTOREGRESSIVE = Recipe(
     {"autoregressive": AutoregressiveStage()},
-    shares={"marginals": 0.12, "autoregressive": 0.88},
+    shares={"marginals": 0.25, "autoregressive": 0.75},
 )

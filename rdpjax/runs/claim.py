@@ -8,7 +8,7 @@ from typing import Any
 
 from rdpjax import __version__
 from rdpjax.config import Config
-from rdpjax.data.schema import Schema
+from rdpjax.data.schema import PEEKED, Schema
 from rdpjax.privacy.ledger import Ledger
 from rdpjax.privacy.report import privacy_report
 
@@ -34,4 +34,5 @@ def claim(
         secret_noise=secret,
         declarations=public,
         versions={"rdpjax": __version__} | {name: version(name) for name in PACKAGES},
+        notes=(PEEKED,) if schema.peeked else (),
     )

@@ -5,6 +5,7 @@ FOLDER/schema.toml generator/{config.toml, arrays.npz}
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from rdpjax.config_file import parse_config
 from rdpjax.data.schema import Schema
 from rdpjax.data.tokenizer import Marginals
 from rdpjax.datasets.registry import dataset_of
+from rdpjax.datasets.table import TableSettings
 from rdpjax.errors import UserError
 from rdpjax.fitting.generator import Generator
 from rdpjax.fitting.raking import Tilt
@@ -82,7 +84,9 @@ def _generator(config: Config, schema: Schema, arrays: Mapping[str, np.ndarray])
     records, deviation = (float(value) for value in arrays["marginals/scalars"])
     shares = tuple(arrays[f"marginals/shares/{name}"] for name in schema.names)
     halves = tuple(float(value) for value in arrays["marginals/halves"])
-    codec = dataset_of(config.dataset, schema).codec(config.data)
+    if isinstance(config.data, TableSettings):
+        config = dataclasses.replace(config, data=TableSettings(schema))
+    codec = dataset_of(config.dataset, config.data).codec(config.data)
     encoding = {k[8:]: v for k, v in arrays.items() if k.startswith("filling/")}
     return Generator(
         encoding=codec.restored(encoding),

@@ -16,9 +16,9 @@ from rdpjax.compute.multihost import Hosts
 from rdpjax.config import Config
 from rdpjax.data.holdout import holdout_mask
 from rdpjax.data.outside import count_outside, facts_of, heed
-from rdpjax.data.schema import Schema
+from rdpjax.data.schema import PEEKED, Schema
 from rdpjax.datasets.dataset import Dataset, Source
-from rdpjax.datasets.registry import find_dataset
+from rdpjax.datasets.registry import dataset_of
 from rdpjax.dpsgd.keys import Roots
 from rdpjax.errors import UserError
 from rdpjax.fitting.fit import fit
@@ -64,7 +64,7 @@ def run(
     Raises:
       UserError: any mistake of the user's.
     """
-    dataset = find_dataset(config.dataset)
+    dataset = dataset_of(config.dataset, config.data)
     folder = RunFolder(options.out)
     hosts = hosts or Hosts()
     with ExitStack() as held:
@@ -258,5 +258,6 @@ def _finish(
         "relation": report["relation"],
         "secret_noise": report["secret_noise"],
         "runs_on_this_data": runs,
+        "notes": [note for note in report["notes"] if note == PEEKED],
         "warnings": warnings,
     }

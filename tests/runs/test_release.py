@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -87,11 +88,13 @@ def test_audit_release(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_file_that_does_not_fit_is_refused(words: Schema, tmp_path: Path) -> None:
     from rdpjax.datasets.dataset import Settings
 
-    dataset = table_dataset(words)
+    dataset = table_dataset(replace(words, drop=("id",)))
     path = tmp_path / "t.csv"
     header = "id,ward,rare,low,high,ill"
     for text, said in {
         f"{header.replace('rare,', '')}\n1,west,2,3,0\n": "the header has no column 'rare'",
+        f"{header},lows\n1,west,true,2,3,0,1\n": "has no column 'lows'; did you mean 'low'?",
+        f"{header},notes\n1,west,true,2,3,0,1\n": "no column 'notes'; describe it, or name it in",
         f"{header}\n1,east,true,2,3,0\n": "line 2, column 'ward': 'east' is no level",
         f"{header}\n1,west,true,2,tall,0\n": "line 2, column 'high': 'tall' is no finite number",
     }.items():
@@ -100,7 +103,7 @@ def test_a_file_that_does_not_fit_is_refused(words: Schema, tmp_path: Path) -> N
             dataset.open(path, {}, Settings())
     path.write_text(f"{header}\n1,west,true,2,3,0\n")
     source = dataset.open(path, {}, Settings())
-    assert source.notes == (f"{path}: ignored, as the schema has no such column: id",)
+    assert source.notes == (f"{path}: dropped, as the schema says: id",)
     with pytest.raises(UserError, match="--data: name the table"):
         dataset.open(None, {}, Settings())
 
