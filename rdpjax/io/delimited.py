@@ -8,10 +8,12 @@ millions needs little more memory than the file is long.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
+import io
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -135,7 +137,7 @@ def parse_table(content: bytes, path: Path | str) -> Table:
     if content.startswith(MAGIC):
         names, columns = split_parquet(content, path)
         header, lines = _header(names, path, 1), 2 + np.arange(len(columns.texts))
-        return _table(path, ",", header, lines, ",".join(names), columns)
+        return _table(path, ",", header, lines, _line(names), columns)
     content = decompressed(content, path)
     file = open_delimited(content, path)
     header = _header(file.header.fields, path, file.header.line)
@@ -147,6 +149,12 @@ def parse_table(content: bytes, path: Path | str) -> Table:
     if not starts.size:
         raise UserError(f"{path}: only a header, no record; check the export")
     return _table(path, file.separator, header, starts, file.header.text, split)
+
+
+def _line(names: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(names)
+    return text.getvalue()
 
 
 def _table(

@@ -82,5 +82,13 @@ def split_parquet(content: bytes, path: Path) -> tuple[list[str], Split]:
         columns.append(column.cast(pa.large_string()).fill_null(""))
     if not columns or not table.num_rows:
         raise UserError(f"{path}: no record; check the export")
-    texts = pc.binary_join_element_wise(*columns, pa.scalar(",", pa.large_string()))
+    texts = pc.binary_join_element_wise(*map(_quoted, columns), pa.scalar(",", pa.large_string()))
     return table.column_names, Split(columns, texts)
+
+
+def _quoted(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Quote the cells that hold a comma, a quote or a line end, as CSV does."""
+    doubled = pc.replace_substring(cells, '"', '""')
+    mark = pa.scalar('"', pa.large_string())
+    inside = pc.binary_join_element_wise(mark, doubled, mark, pa.scalar("", pa.large_string()))
+    return pc.if_else(pc.match_substring_regex(cells, '[,"\\r\\n]'), inside, cells)

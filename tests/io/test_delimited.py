@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,3 +207,14 @@ def test_booleans_and_numbers_are_taken_for_each_other(allowed: tuple[int, int])
     with pytest.raises(UserError, match="line 2, column 'x': 'True' is no level; levels are 2, 3"):
         levels(table, "x", (2, 3))
     assert levels(table, "x", ("True", "TRUE", "false")).tolist() == ["True", "false", "TRUE"]
+
+
+def test_a_record_of_a_parquet_file_can_be_kept_as_csv(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a, b": ["x, y", 'say "no"', None], "n": [1.5, 2.0, None]})
+    frame.to_parquet(tmp_path / "t.parquet", index=False)
+    table = read_table(tmp_path / "t.parquet")
+    text = verbatim(table.header_text, table.texts, np.array([True, True, True]))
+    again = parse_table(text.encode(), "t.csv")
+    assert again.header == table.header == ("a, b", "n")
+    pd.testing.assert_frame_equal(again.frame, table.frame)
+    assert table.frame["n"].tolist() == ["1.5", "2", ""] and table.lines.tolist() == [2, 3, 4]
