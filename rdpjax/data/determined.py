@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rdpjax.data.values import plain, text
+from rdpjax.data.values import plain_list, text
 from rdpjax.errors import UserError, nearest
 
 _OPERATORS: dict[type, Callable[..., Any]] = {
@@ -62,9 +63,10 @@ class Determined:
     def __post_init__(self) -> None:
         text(self.name, "schema: a determined column's name", empty=False)
         where = f"schema: determined column {self.name!r}"
-        codes = self.codes.items() if isinstance(self.codes, Mapping) else self.codes
-        pairs = tuple((plain(level), plain(value)) for level, value in codes)
-        object.__setattr__(self, "codes", pairs)
+        text(self.formula, f"{where}: formula")
+        if self.of is not None:
+            text(self.of, f"{where}: of", empty=False)
+        object.__setattr__(self, "codes", _pairs(self.codes, f"{where}: codes"))
         if bool(self.formula) == bool(self.codes) or bool(self.codes) != (self.of is not None):
             raise UserError(
                 f"{where}: give a formula, or of = COLUMN with codes = {{level = value}}"
@@ -121,6 +123,18 @@ class Determined:
         if self.formula:
             return {"name": self.name, "formula": self.formula, "decimals": self.decimals}
         return {"name": self.name, "of": self.of, "codes": {str(k): v for k, v in self.codes}}
+
+
+def _pairs(codes: Any, where: str) -> tuple[tuple[Any, Any], ...]:
+    """Validate pairs of a level and its value, each a number, a text or a boolean."""
+    pairs = plain_list([*codes.items()] if isinstance(codes, Mapping) else codes, where)
+    found = tuple(plain_list(pair, f"{where}: a pair") for pair in pairs)
+    for pair in found:
+        if len(pair) != 2 or not all(isinstance(part, str | int | float) for part in pair):
+            raise UserError(f"{where} must be values by level, got {pair!r}")
+        if any(isinstance(part, float) and not math.isfinite(part) for part in pair):
+            raise UserError(f"{where} must be finite, got {pair!r}")
+    return tuple((level, value) for level, value in found)
 
 
 def in_order(

@@ -45,7 +45,7 @@ def less_of(rules: Any, columns: Sequence[Column], where: str) -> Less:
         if len(pair) != 2:
             raise UserError(f"{where}: less: a rule must be a pair of columns, got {rule!r}")
         for name in pair:
-            if name not in known:
+            if not isinstance(name, str) or name not in known:
                 hint = nearest(str(name), list(known))
                 raise UserError(f"{where}: rule on {name!r}, and it has no column {name!r}{hint}")
             if not isinstance(known[name], Numeric):

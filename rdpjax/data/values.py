@@ -47,6 +47,8 @@ def number(value: Any, what: str) -> int | float:
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{what} must be a number, got {value!r}")
+    if isinstance(value, int) and abs(value) > 2**1000:  # float() of it would overflow
+        raise UserError(f"{what} must be a finite number, got one of hundreds of digits")
     return value
 
 
