@@ -178,7 +178,7 @@ levels = [0, 1]
         ('"s"', '"s"\nless = [["x", "x"]]', "rules x < x: no row can keep them"),
         ('"s"', '"s"\nlabel = 1', "label must be text, got 1"),
         ('"s"', '"s"\nrecords = "many"', "records must be a whole number"),
-        ('low = 0\n', "", "schema column 1: key 'low' is missing"),
+        ("low = 0\n", "", "schema column 1: key 'low' is missing"),
     ],
 )
 def test_the_same_in_toml(old: str, new: str, message: str):
