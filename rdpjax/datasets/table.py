@@ -136,12 +136,18 @@ def open_table(
     return Source(
         records=read_rows(schema, table),
         keys=table.texts,
-        format=Layout(table.separator, header).to_dict(),
+        format=Layout(_as_written(table), header).to_dict(),
         origin="file",
         notes=(note,) if dropped else (),
         fingerprint=fingerprint(table),
         keep=keep,
     )
+
+
+def _as_written(table: Table) -> str:
+    """Return the separator with the blank after it, if the header has one after each."""
+    padded = f"{table.separator} "
+    return padded if table.header_text.count(padded) == len(table.header) - 1 else table.separator
 
 
 def write_table(schema: Schema, path: Path, blocks: Iterable[pd.DataFrame], output: Output) -> None:

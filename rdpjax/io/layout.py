@@ -20,7 +20,7 @@ class Layout:
     """File format of a table, so that released rows can be written in the same one.
 
     Attributes:
-      separator: field separator: `;`, `,`, a tab or `|`.
+      separator: field separator: `;`, `,`, a tab or `|`, with a blank after it or without.
       header: the modelled columns and the identifier, named and ordered as in the file.
       renamed: pairs (name in the file, name in the schema) where the two differ.
       identifier: the file's name for the record number, or None. It is never modelled.
@@ -39,7 +39,7 @@ class Layout:
     identifier: str | None = None
 
     def __post_init__(self) -> None:
-        if self.separator not in (known := (";", ",", "\t", "|")):
+        if self.separator.removesuffix(" ") not in (known := (";", ",", "\t", "|")):
             one = ", ".join(map(repr, known))
             raise UserError(f"separator {self.separator!r} must be one of {one}")
         if any(len(pair) != 2 for pair in self.renamed):
@@ -86,7 +86,7 @@ def format_cells(columns: Sequence[Cells], separator: str) -> bytes:
 
     Args:
       columns: in the order of the file, all of one length.
-      separator: field separator.
+      separator: field separator, with a blank after it or without.
 
     Returns:
       UTF-8 lines, each ended by `\\n`.
@@ -96,8 +96,14 @@ def format_cells(columns: Sequence[Cells], separator: str) -> bytes:
       b'a;62.0\\nb;61.2\\n'
       >>> format_cells([Cells(np.array(["a;b", "c"]))], ";")
       b'"a;b"\\n"c"\\n'
+      >>> format_cells([Cells(np.array(["a"])), Cells(np.array([62.0]), 0)], ", ")
+      b'a, 62\\n'
     """
+    separator, padding = separator[0], separator[1:]
     cells = [_cells(column) for column in columns]
+    if padding:
+        texts = [cell.cast(pa.string()) for cell in cells[1:]]
+        cells[1:] = [pc.binary_join_element_wise(padding, text, "") for text in texts]
     table = pa.Table.from_arrays(cells, names=[str(i) for i in range(len(cells))])
     style = "needed" if any(_structural(cell, separator) for cell in cells) else "none"
     options = pyarrow.csv.WriteOptions(

@@ -30,7 +30,7 @@ def table_file(
 
     Args:
       path: the file.
-      separator: field separator of a delimited file.
+      separator: field separator of a delimited file, with a blank after it or without.
       mode: of a new file.
       overwrite: replace an older file.
 
@@ -73,7 +73,9 @@ def _delimited(file: BinaryIO, separator: str) -> Iterator[Callable[[Block], Non
         nonlocal begun
         if not begun:
             text = io.StringIO()
-            csv.writer(text, delimiter=separator, lineterminator="\n").writerow(block)
+            first, *others = block
+            names = [first, *(separator[1:] + name for name in others)]
+            csv.writer(text, delimiter=separator[0], lineterminator="\n").writerow(names)
             file.write(text.getvalue().encode())
             begun = True
         file.write(format_cells(list(block.values()), separator))

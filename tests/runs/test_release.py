@@ -122,3 +122,24 @@ def test_numbers_are_written_with_their_decimals(tmp_path: Path) -> None:
     rows = pd.DataFrame({"bmi": [21.1, 30.0], "n": [3, 4], "dose": [1.5, 2.0]})
     dataset.write(tmp_path / "t.csv", [rows], Output(2, dataset.format, Settings()))
     assert (tmp_path / "t.csv").read_text() == "bmi,n,dose\n21.1,3,1.5\n30.0,4,2.0\n"
+
+
+def test_blanks_after_the_separator_come_back(tmp_path: Path) -> None:
+    from rdpjax.datasets.dataset import Output
+    from rdpjax.datasets.table import TableSettings
+
+    schema = Schema("s", (Numeric("n", "", 0, 9), Categorical("w, x", ("a b", "c, d"))))
+    text = 'n, "w, x"\n3, a b\n4, "c, d"\n'
+    (tmp_path / "in.csv").write_text(text)
+    dataset, settings = table_dataset(schema), TableSettings(schema)
+    source = dataset.open(tmp_path / "in.csv", {}, settings)
+    output = Output(2, source.format, settings)
+    dataset.write(tmp_path / "out.csv", [source.records], output)
+    again = dataset.open(tmp_path / "out.csv", {}, settings)
+    pd.testing.assert_frame_equal(again.records, source.records)
+    plain = Schema("s", (Numeric("n", "", 0, 9), Categorical("w", ("a b", "c"))))
+    (tmp_path / "in.csv").write_text("n, w\n3, a b\n4, c\n")
+    dataset, settings = table_dataset(plain), TableSettings(plain)
+    source = dataset.open(tmp_path / "in.csv", {}, settings)
+    dataset.write(tmp_path / "plain.csv", [source.records], Output(2, source.format, settings))
+    assert (tmp_path / "plain.csv").read_text() == "n, w\n3, a b\n4, c\n"
