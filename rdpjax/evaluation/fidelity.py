@@ -67,7 +67,7 @@ def total_variation(
     for names in combinations(a, ways):
         shape = tuple(sizes[name] for name in names)
         gaps.append(0.5 * np.abs(_joint(a, names, shape) - _joint(b, names, shape)).sum())
-    return float(np.mean(gaps))
+    return float(np.mean(gaps)) if gaps else 0.0  # fewer columns than that
 
 
 def _joint(
@@ -203,7 +203,7 @@ def fidelity(synthetic: pd.DataFrame, real: pd.DataFrame, schema: Schema) -> dic
         "pair_trends": pair_trends(synthetic, real, schema),
         "levels": shares,
         "level_ratios": ratios,
-        "level_ratio_min": min(ratios.values()),
+        "level_ratio_min": min(ratios.values(), default=1.0),
         "levels_missing": [level for level, ratio in ratios.items() if ratio < 0.25],
         "rule_breaks": rule_breaks(synthetic, schema),
     }

@@ -75,22 +75,23 @@ def _cell(side: Any, path: tuple[str, ...]) -> str:
 
 
 def _sections(shown: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[Section]:
-    records: list[Row] = [
-        ("rows", ("rows",)),
-        (f"share of positives (test {test['positives']:.4f})", ("positives",)),
-    ]
+    records: list[Row] = [("rows", ("rows",))]
+    has_classes = test["positives"] is not None
+    if has_classes:
+        records.append((f"share of positives (test {test['positives']:.4f})", ("positives",)))
     for rule, share in test["rule_breaks"].items():
         records.append((f"{rule} (test {share:.4f})", ("fidelity", "rule_breaks", rule)))
     yield "records", records
 
-    yield (
-        "utility: trained on these rows, tested on held-out real ones",
-        [
-            (f"{title} {kind.upper()}", ("utility", model, kind))
-            for kind in ("auroc", "auprc")
-            for model, title in _MODELS.items()
-        ],
-    )
+    if has_classes:
+        yield (
+            "utility: trained on these rows, tested on held-out real ones",
+            [
+                (f"{title} {kind.upper()}", ("utility", model, kind))
+                for kind in ("auroc", "auprc")
+                for model, title in _MODELS.items()
+            ],
+        )
 
     near: list[Row] = [(f"KS {name}", ("fidelity", "ks", name)) for name in shown["fidelity"]["ks"]]
     for key, name in {
@@ -106,12 +107,13 @@ def _sections(shown: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[Sec
         near.append((name, ("fidelity", key)))
     yield "fidelity (0 is best unless said)", near
 
-    yield (
-        "the original evaluator's metrics",
-        [
-            ("MMD squared (0 is best)", ("original", "mmd2")),
-            ("dimension-wise prediction F1", ("original", "prediction_f1_macro")),
-            ("forest AUROC", ("original", "forest_auroc")),
-            ("forest AUPRC", ("original", "forest_auprc")),
-        ],
-    )
+    if has_classes:
+        yield (
+            "the original evaluator's metrics",
+            [
+                ("MMD squared (0 is best)", ("original", "mmd2")),
+                ("dimension-wise prediction F1", ("original", "prediction_f1_macro")),
+                ("forest AUROC", ("original", "forest_auroc")),
+                ("forest AUPRC", ("original", "forest_auprc")),
+            ],
+        )

@@ -45,6 +45,8 @@ def score(
       Plain values, ready for JSON: `note`, `dataset`, `real_test` (rows, positives, rule_breaks),
       and for each of `synthetic` and `real_train` (None if not given) a dictionary with `rows`,
       `positives`, `utility`, `fidelity` and `original`, as the functions of those names return.
+      Without a label that divides records into positives and negatives, `positives`, `utility` and
+      `original` are None.
 
     Raises:
       UserError: a column is missing, a table has under 50 rows, or the test rows have one class.
@@ -53,32 +55,41 @@ def score(
     for name, frame in {**candidates, "real_test": real_test}.items():
         if frame is not None and len(frame) < _FEWEST_ROWS:
             raise UserError(f"{name}: {len(frame)} rows; give {_FEWEST_ROWS} or more")
-    need_two_classes(real_test, schema)
+    classes = schema.has_classes
+    if classes:
+        need_two_classes(real_test, schema)
     names = list(ordered(synthetic, schema))
     ordered(real_test, schema)  # raises UserError for a missing column
 
     def judged(title: str, frame: pd.DataFrame) -> dict[str, Any]:
         ordered(frame, schema)
         frame, test = frame[names], real_test[names]
-        progress(f"{title}: classifiers trained on {len(frame):,} rows")
-        ranks = utility(frame, test, schema)
+        ranks = original = None
+        if classes:
+            progress(f"{title}: classifiers trained on {len(frame):,} rows")
+            ranks = utility(frame, test, schema)
         progress(f"{title}: marginals and two-sample detector")
         near = fidelity(frame, test, schema)
-        progress(f"{title}: the original evaluator's three metrics")
+        if classes:
+            progress(f"{title}: the original evaluator's three metrics")
+            original = original_metrics(frame, test, schema)
         return {
             "rows": len(frame),
-            "positives": float(np.mean(positives(frame, schema))),
+            "positives": share(frame),
             "utility": ranks,
             "fidelity": near,
-            "original": original_metrics(frame, test, schema),
+            "original": original,
         }
+
+    def share(frame: pd.DataFrame) -> float | None:
+        return float(np.mean(positives(frame, schema))) if classes else None
 
     return {
         "note": NOTE,
         "dataset": schema.name,
         "real_test": {
             "rows": len(real_test),
-            "positives": float(np.mean(positives(real_test, schema))),
+            "positives": share(real_test),
             "rule_breaks": rule_breaks(real_test, schema),
         },
         "synthetic": judged("synthetic rows", synthetic),
