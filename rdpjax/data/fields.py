@@ -229,7 +229,7 @@ class Categorical:
       UserError: names the column and the key that is wrong.
 
     Examples:
-      >>> Categorical("ill", np.array([0, 1])).levels
+      >>> Categorical("ill", [0, 1]).levels
       (0, 1)
     """
 
