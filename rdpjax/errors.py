@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -38,7 +39,7 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     """Wrap a command so that a `UserError` becomes one line on stderr and exit status 2.
 
     Ctrl-C exits with 130, the shell's code for SIGINT, and prints the interruption's message on how
-    to resume.
+    to resume. Where standard output is closed, by `head` say, it ends with 141, SIGPIPE's code.
 
     Examples:
       >>> @command
@@ -51,7 +52,9 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         try:
-            return main(argv)
+            status = main(argv)
+            sys.stdout.flush()  # here, where a closed pipe is still caught
+            return status
         except UserError as error:
             print(f"rdpjax: error: {error}", file=sys.stderr)
             return 2
@@ -59,5 +62,9 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             advice = f"; {interruption}" if interruption.args else ""
             print(f"rdpjax: interrupted{advice}", file=sys.stderr)
             return 130
+        except BrokenPipeError:
+            # Whoever read standard output, `head` say, has enough; nothing more may be flushed.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 141
 
     return wrapped

@@ -6,7 +6,10 @@ import csv
 import gzip
 import json
 import re
+import shlex
 import stat
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from datetime import datetime
@@ -15,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -425,3 +429,18 @@ def test_from_a_strange_csv_to_a_release_in_three_commands(
         assert re.fullmatch(r"\d+\.\d", cell) and bmi.low <= float(cell) <= bmi.high
     assert all(0 <= int(cell) <= cigarettes.high for cell in columns["Cigarettes"])
     assert 0.4 < columns["Cigarettes"].count("0") / 500 < 0.8
+
+
+def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\tb\n" + "1\t2\n" * 9)
+    columns = (Numeric("a", "", 0, 9), Numeric("b", "", 0, 9))
+    (tmp_path / "s.toml").write_text(tomli_w.dumps(Schema("s", columns).to_dict()))
+    flags = ["--check", str(tmp_path / "s.toml"), "--data", str(tmp_path / "t.csv")]
+    script = f"{shlex.join([sys.executable, '-m', 'rdpjax.schema', *flags])} | true"
+    done = subprocess.run(
+        ["bash", "-c", f"{script}; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "" and done.stdout.strip() in ("0", "141")

@@ -151,7 +151,8 @@ def _check_records(
     if plans.stages and records <= schema.minimum_records:
         raise UserError(
             f"too few records for the plan: fewer than {schema.minimum_records} ({known} count), "
-            "the schema's minimum_records; give more records"
+            "the schema's minimum_records; give more records, or a lower minimum_records in the "
+            "schema if it is public that there are as many"
         )
     for name, plan in plans.stages.items():
         if plan.sampling_rate * records < LEAST_BATCH:
