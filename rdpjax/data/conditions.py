@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rdpjax.data.dates import Date
 from rdpjax.data.fields import Categorical, Column
 from rdpjax.errors import UserError, nearest
 
@@ -33,12 +34,16 @@ class Condition:
       compare: "<", "<=", "=", "!=", ">", ">=" or "missing".
       value: a number, or the index of a level; None with `other`.
       other: position of the other column; None for a value.
+      scale: the other column's values are multiplied by this,
+      shift: and then moved by it: dates of two columns count from two days, in two units.
     """
 
     column: int
     compare: str
     value: float | None = None
     other: int | None = None
+    scale: float = 1.0
+    shift: float = 0.0
 
     def holds(self, values: np.ndarray, gaps: np.ndarray, *, unknown: bool) -> np.ndarray:
         """Return the rows that meet the condition, bool (rows,).
@@ -51,9 +56,10 @@ class Condition:
         if self.compare == _MISSING:
             missing: np.ndarray = gaps[:, self.column]
             return missing
-        against = values[:, self.other] if self.other is not None else self.value
+        against: Any = self.value
         blank = gaps[:, self.column]
         if self.other is not None:
+            against = values[:, self.other] * self.scale + self.shift
             blank = blank | gaps[:, self.other]
         met: np.ndarray = _COMPARE[self.compare](values[:, self.column], against)
         met[blank] = unknown
@@ -98,7 +104,10 @@ def rule_of(rule: str, columns: Sequence[Column], where: str) -> Rule:
         middle = plain.index("then")
         when = _conditions(words[1:middle], columns, where)
         return Rule(_condition(words[middle + 1 :], columns, where), when)
-    return Rule(_condition(words, columns, where))
+    always = _condition(words, columns, where)
+    if not _possible(always, columns):
+        raise UserError(f"{where}: the bounds allow no such row; mend the rule or the bounds")
+    return Rule(always)
 
 
 def conditions_of(text: str, columns: Sequence[Column], where: str) -> tuple[Condition, ...]:
@@ -164,13 +173,42 @@ def _condition(words: Sequence[str], columns: Sequence[Column], where: str) -> C
     if right in names:
         if isinstance(columns[names.index(right)], Categorical):
             raise UserError(f"{where}: {right!r} is no number")
-        return Condition(place, sign, other=names.index(right))
+        scale, shift = _common(column, columns[names.index(right)], where)
+        return Condition(place, sign, None, names.index(right), scale, shift)
     try:
         value = column.number(right)
     except ValueError as problem:
         hint = nearest(right, names)
         raise UserError(f"{where}: {problem}, and no column is called so{hint}") from None
     return Condition(place, sign, value)
+
+
+def _common(column: Column, other: Column, where: str) -> tuple[float, float]:
+    """Return scale and shift that bring the other column's values to this one's units."""
+    if isinstance(column, Date) and isinstance(other, Date):
+        return other.seconds / column.seconds, column.count(other.start)
+    if isinstance(column, Date) or isinstance(other, Date):
+        raise UserError(f"{where}: a date and a number cannot be compared")
+    return 1.0, 0.0
+
+
+def _possible(condition: Condition, columns: Sequence[Column]) -> bool:
+    """Return whether the bounds and spikes allow a row that meets the condition."""
+    places = [condition.column, *([] if condition.other is None else [condition.other])]
+    ranges = []
+    for column in (columns[place] for place in places):
+        if column.missing or isinstance(column, Categorical):
+            return True  # a missing value breaks no rule, and every level can occur
+        ranges.append((min(column.low, *column.spikes, column.high),
+                       max(column.high, *column.spikes, column.low)))  # fmt: skip
+    low, high = ranges[0]
+    least = most = condition.value or 0.0
+    if condition.other is not None:
+        least, most = (end * condition.scale + condition.shift for end in ranges[1])
+    return {
+        "<": low < most, "<=": low <= most, ">": high > least, ">=": high >= least,
+        "=": low <= most and high >= least, "!=": True,
+    }[condition.compare]  # fmt: skip
 
 
 def _place(name: str, names: Sequence[str], where: str) -> int:

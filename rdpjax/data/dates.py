@@ -66,10 +66,10 @@ class Date(Numeric):
                 raise UserError(
                     f"{where}: {key} {getattr(self, key)!r} is not of the format {self.format!r}"
                 ) from None
-        if not self._start < self._parsed(self.last):
+        if not self.start < self._parsed(self.last):
             raise UserError(f"{where}: first must be before last")
         object.__setattr__(self, "low", 0.0)
-        object.__setattr__(self, "high", self._count(self._parsed(self.last)))
+        object.__setattr__(self, "high", self.count(self._parsed(self.last)))
         super().__post_init__()
 
     @property
@@ -79,7 +79,7 @@ class Date(Numeric):
     def number(self, cell: str) -> float:
         """Convert one text; ValueError states the fault and the mend."""
         try:
-            return self._count(self._parsed(cell))
+            return self.count(self._parsed(cell))
         except ValueError:
             raise ValueError(f"{cell[:40]!r} is not of the format {self.format}") from None
 
@@ -95,25 +95,32 @@ class Date(Numeric):
 
     def from_datetimes(self, values: pd.Series) -> np.ndarray:
         """Convert pandas datetimes to units since `first`; NaN where one is missing."""
-        spans = values.dt.tz_localize(None) - pd.Timestamp(self._start)
+        spans = values.dt.tz_localize(None) - pd.Timestamp(self.start)
         found: np.ndarray = spans.dt.total_seconds().to_numpy(np.float64) / UNITS[self.unit]
         return found
 
     def to_datetimes(self, values: np.ndarray) -> pd.Series:
         """Invert `from_datetimes`."""
         spans = pd.to_timedelta(values * UNITS[self.unit], unit="s")
-        return pd.Series(pd.Timestamp(self._start) + spans).dt.as_unit("s")
+        return pd.Series(pd.Timestamp(self.start) + spans).dt.as_unit("s")
 
     @cached_property
-    def _start(self) -> datetime.datetime:
+    def start(self) -> datetime.datetime:
+        """The first value: the origin of the column's numbers."""
         return self._parsed(self.first)
 
     def _parsed(self, cell: str) -> datetime.datetime:
         return datetime.datetime.strptime(cell, self.format.replace("%-", "%"))
 
-    def _count(self, moment: datetime.datetime) -> float:
-        return (moment - self._start).total_seconds() / UNITS[self.unit]
+    @property
+    def seconds(self) -> int:
+        """Seconds of one unit."""
+        return UNITS[self.unit]
+
+    def count(self, moment: datetime.datetime) -> float:
+        """Return the units from the first value to a moment."""
+        return (moment - self.start).total_seconds() / self.seconds
 
     def _text(self, value: float) -> str:
-        moment = self._start + datetime.timedelta(seconds=value * UNITS[self.unit])
+        moment = self.start + datetime.timedelta(seconds=value * self.seconds)
         return moment.strftime(self.format)

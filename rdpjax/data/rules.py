@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rdpjax.data.dates import Date
 from rdpjax.data.fields import Column, Numeric
 from rdpjax.data.values import plain_list
 from rdpjax.errors import UserError, nearest
@@ -48,6 +49,8 @@ def less_of(rules: Any, columns: Sequence[Column], where: str) -> Less:
             if not isinstance(name, str) or name not in known:
                 hint = nearest(str(name), list(known))
                 raise UserError(f"{where}: rule on {name!r}, and it has no column {name!r}{hint}")
+            if isinstance(known[name], Date):
+                raise UserError(f"{where}: rule on the date {name!r}: write it in rules, as text")
             if not isinstance(known[name], Numeric):
                 raise UserError(f"{where}: rule on {name!r}, which is no number")
         pairs.append((pair[0], pair[1]))

@@ -63,12 +63,23 @@ def test_no_rule_is_broken_by_no_rows() -> None:
         ("low < stage", "'stage' is no number"),
         ("low missing", "column 'low' has no missing values; declare their texts"),
         ("if low < 3", "an 'if' needs a 'then'"),
+        ("low < 40", "the bounds allow no such row"),
+        ("low > 140", "the bounds allow no such row"),
+        ("low = 9", "the bounds allow no such row"),
         ("low < `high", "cannot be read from '`high' on"),
     ],
 )
 def test_what_is_no_rule_is_refused(rule: str, message: str) -> None:
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         Schema("s", COLUMNS, rules=(rule,))
+
+
+def test_what_some_row_can_keep_is_no_mistake() -> None:
+    far = (Numeric("a", "", 0, 9, spikes=(99,)), Numeric("b", "", 20, 30))
+    Schema("s", far, rules=("a > b", "a <= 0", "a != 3", "if a > 500 then b = 20"))
+    for rule in ("b > 30", "a > 99", "b = 31", "b <= 19"):
+        with pytest.raises(UserError, match="the bounds allow no such row"):
+            Schema("s", far, rules=(rule,))
 
 
 def test_conditions_are_joined_by_and() -> None:

@@ -9,7 +9,7 @@ import pytest
 from rdpjax.data.dates import Date
 from rdpjax.data.frame import check_frame, released_frame
 from rdpjax.data.outside import count_outside
-from rdpjax.data.schema import Categorical, Schema
+from rdpjax.data.schema import Categorical, Numeric, Schema
 from rdpjax.errors import UserError
 
 VISIT = Date("visit", first="1/3/2004", last="4/4/2005", format="%-d/%-m/%Y", missing=("?",))
@@ -64,3 +64,19 @@ def test_dates_out_of_bounds_are_told_as_dates() -> None:
     frame = pd.DataFrame({"visit": [-9.0, 3], "hour": [0.0, 1], "ill": [0, 1]})
     (found,) = count_outside(SCHEMA, frame)
     assert "50% of 2 values lie outside 1/3/2004 to 4/4/2005 and are clipped" in str(found)
+
+
+def test_rules_compare_dates_whatever_they_are_counted_from() -> None:
+    born = Date("born", first="2000-01-01", last="2020-01-01")
+    seen = Date("seen", "hours", first="2010-01-01", last="2020-01-01")
+    schema = Schema("s", (born, seen), rules=("born <= seen",))
+    days = born.number("2010-01-03")
+    rows = np.array([[days, 48], [days, 47], [days, 49], [0, 0]], float)
+    assert schema.breaks_rule(rows).tolist() == [False, True, False, False]
+    turned = Schema("s", (born, seen), rules=("seen >= born",))
+    assert turned.breaks_rule(rows).tolist() == [False, True, False, False]
+    number = Numeric("n", "", 0, 9)
+    with pytest.raises(UserError, match="a date and a number cannot be compared"):
+        Schema("s", (born, number), rules=("born < n",))
+    with pytest.raises(UserError, match="rule on the date 'born': write it in rules"):
+        Schema("s", (born, seen), less=(("born", "seen"),))
